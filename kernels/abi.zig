@@ -1,0 +1,245 @@
+//! Every export of libtinfer. Arguments are u32, i32, f32 or addresses; every export returns a
+//! status; the text of the last error is read by `tinfer_last_error`. src/native/symbols.ts is
+//! generated from this file: keep each `export fn` head on one line.
+const std = @import("std");
+const builtin = @import("builtin");
+const dispatch = @import("dispatch.zig");
+const memory = @import("memory.zig");
+const plan = @import("plan.zig");
+const plan_check = @import("plan_check.zig");
+const pool_file = @import("pool.zig");
+const worker = @import("worker.zig");
+
+/// Raised with every change of an export or an extern struct.
+const abi_version: u32 = 1;
+
+pub const Status = enum(i32) {
+    ok = 0,
+    invalid = 1,
+    out_of_memory = 2,
+    not_found = 3,
+    access_denied = 4,
+    failed = 5,
+    unsupported = 6,
+};
+
+threadlocal var error_text: [512]u8 = undefined;
+threadlocal var error_len: usize = 0;
+
+fn fail(status: Status, comptime format: []const u8, args: anytype) i32 {
+    const text = std.fmt.bufPrint(&error_text, format, args) catch error_text[0..];
+    error_len = text.len;
+    return @intFromEnum(status);
+}
+
+const ok = @intFromEnum(Status.ok);
+
+export fn tinfer_abi_version() u32 {
+    return abi_version;
+}
+
+/// Copies the calling thread's last error text (UTF-8, no terminator); returns its length.
+export fn tinfer_last_error(buffer: [*]u8, capacity: u32) i32 {
+    const length = @min(error_len, capacity);
+    @memcpy(buffer[0..length], error_text[0..length]);
+    return @intCast(length);
+}
+
+/// What this CPU runs. Names are zero-padded.
+pub const CpuReport = extern struct {
+    best_variant: [16]u8,
+    /// Variants this machine can run, comma-separated, most portable first.
+    variants: [64]u8,
+    num_cpus: u32,
+    reserved: u32,
+};
+
+export fn tinfer_cpu_report(report: *CpuReport) i32 {
+    report.* = std.mem.zeroes(CpuReport);
+    const best = dispatch.best();
+    const name = dispatch.variants[best].name;
+    @memcpy(report.best_variant[0..name.len], name);
+    var end: usize = 0;
+    for (dispatch.variants[0 .. best + 1], 0..) |variant, index| {
+        if (index > 0) {
+            report.variants[end] = ',';
+            end += 1;
+        }
+        @memcpy(report.variants[end..][0..variant.name.len], variant.name);
+        end += variant.name.len;
+    }
+    report.num_cpus = @intCast(std.Thread.getCpuCount() catch 1);
+    return ok;
+}
+
+export fn tinfer_map_file(path: [*:0]const u8, file: *memory.MappedFile) i32 {
+    memory.mapFile(path, file) catch |err| return switch (err) {
+        error.NotFound => fail(.not_found, "no such file", .{}),
+        error.AccessDenied => fail(.access_denied, "permission denied", .{}),
+        error.OutOfMemory => fail(.out_of_memory, "not enough address space to map the file", .{}),
+        error.Empty => fail(.invalid, "the file is empty", .{}),
+        error.Failed => fail(.failed, "the file cannot be mapped", .{}),
+    };
+    return ok;
+}
+
+export fn tinfer_unmap_file(file: *memory.MappedFile) i32 {
+    memory.unmapFile(file);
+    return ok;
+}
+
+pub const Range = extern struct { address: u64, bytes: u64 };
+
+/// Reads a mapped range into memory ahead of its use.
+export fn tinfer_populate(range: *const Range) i32 {
+    memory.populate(range.address, range.bytes);
+    return ok;
+}
+
+/// Allocates zeroed memory of `range.bytes`; fills in `range.address`.
+export fn tinfer_allocate(range: *Range) i32 {
+    const region = memory.allocate(range.bytes) catch {
+        return fail(.out_of_memory, "{d} bytes of memory are not available", .{range.bytes});
+    };
+    range.* = .{ .address = @intFromPtr(region.ptr), .bytes = region.len };
+    return ok;
+}
+
+/// Releases what `tinfer_allocate` returned.
+export fn tinfer_release(range: *Range) i32 {
+    if (range.address == 0) return ok;
+    const start: [*]align(memory.page_bytes) u8 = @ptrFromInt(range.address);
+    memory.release(start[0..range.bytes]);
+    range.* = .{ .address = 0, .bytes = 0 };
+    return ok;
+}
+
+/// Expands `count` weights of GGUF type `type_id` to f32, with the variant `name` (or the best).
+pub const DequantizeArgs = extern struct { source: u64, output: u64, count: u64, type_id: u32, variant: u32 };
+
+export fn tinfer_dequantize(args: *const DequantizeArgs) i32 {
+    if (args.variant > dispatch.best()) return fail(.invalid, "unknown CPU variant", .{});
+    const variant = dispatch.variants[args.variant];
+    const source: [*]const u8 = @ptrFromInt(args.source);
+    const output: [*]f32 = @ptrFromInt(args.output);
+    if (variant.dequantize(args.type_id, source, output, args.count)) return ok;
+    return fail(.unsupported, "weight type {d} has no kernels", .{args.type_id});
+}
+
+/// A loaded plan: in, what to load; out, what it needs and its handle.
+pub const PlanArgs = extern struct {
+    /// The binary form, 8-byte aligned; copied.
+    plan_address: u64,
+    plan_bytes: u64,
+    arena_address: u64,
+    kv_address: u64,
+    num_threads: u32,
+    /// Index of the CPU variant, from most portable; 0xffffffff = the best one.
+    variant: u32,
+    /// Out: memory taken beside arena and KV pool.
+    scratch_bytes: u64,
+    handle: u64,
+};
+
+const Session = struct {
+    plan_copy: []align(64) u8,
+    scratch: []align(memory.page_bytes) u8,
+    step: worker.Step,
+    pool: pool_file.Pool,
+};
+
+fn chooseVariant(index: u32) ?*const dispatch.Variant {
+    const best = dispatch.best();
+    if (index == plan.none) return &dispatch.variants[best];
+    return if (index <= best) &dispatch.variants[index] else null;
+}
+
+/// The size of scratch for `num_threads`, with the layout [shared | thread 0 | thread 1 | …].
+fn scratchLayout(step: *const worker.Step, variant: *const dispatch.Variant, threads: u32) worker.ScratchNeed {
+    var need: worker.ScratchNeed = .{};
+    variant.scratch_need(step, threads, &need);
+    return .{
+        .shared_bytes = std.mem.alignForward(u64, need.shared_bytes, memory.page_bytes),
+        .thread_bytes = std.mem.alignForward(u64, need.thread_bytes, memory.page_bytes),
+    };
+}
+
+/// Checks the plan and fills in `scratch_bytes` without taking any memory.
+export fn tinfer_plan_measure(args: *PlanArgs) i32 {
+    const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
+    var step: worker.Step = undefined;
+    const source: [*]align(8) const u8 = @ptrFromInt(args.plan_address);
+    if (plan_check.open(source[0..args.plan_bytes], &step)) |problem| return fail(.invalid, "plan: {s}", .{problem});
+    const need = scratchLayout(&step, variant, args.num_threads);
+    args.scratch_bytes = need.shared_bytes + need.thread_bytes * args.num_threads;
+    return ok;
+}
+
+export fn tinfer_plan_load(args: *PlanArgs) i32 {
+    if (args.num_threads == 0 or args.num_threads > pool_file.max_threads) {
+        return fail(.invalid, "threads must be 1 to {d}", .{pool_file.max_threads});
+    }
+    const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
+    const gpa = std.heap.c_allocator;
+    const session = gpa.create(Session) catch return fail(.out_of_memory, "out of memory", .{});
+    loadSession(session, args, variant) catch |err| {
+        gpa.destroy(session);
+        return switch (err) {
+            error.Invalid => @intFromEnum(Status.invalid),
+            error.OutOfMemory => fail(.out_of_memory, "out of memory while loading the plan", .{}),
+            error.Threads => fail(.failed, "{d} threads could not be started", .{args.num_threads}),
+        };
+    };
+    args.scratch_bytes = session.scratch.len;
+    args.handle = @intFromPtr(session);
+    return ok;
+}
+
+fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Variant) !void {
+    const gpa = std.heap.c_allocator;
+    const source: [*]align(8) const u8 = @ptrFromInt(args.plan_address);
+    session.plan_copy = try gpa.alignedAlloc(u8, .@"64", args.plan_bytes);
+    errdefer gpa.free(session.plan_copy);
+    @memcpy(session.plan_copy, source[0..args.plan_bytes]);
+    if (plan_check.open(session.plan_copy, &session.step)) |problem| {
+        _ = fail(.invalid, "plan: {s}", .{problem});
+        return error.Invalid;
+    }
+    const need = scratchLayout(&session.step, variant, args.num_threads);
+    session.scratch = try memory.allocate(need.shared_bytes + need.thread_bytes * args.num_threads);
+    errdefer memory.release(session.scratch);
+    session.step.arena = @ptrFromInt(args.arena_address);
+    session.step.kv = @ptrFromInt(args.kv_address);
+    session.step.scratch = session.scratch[0..need.shared_bytes];
+    session.pool = .{
+        .variant = variant,
+        .num_threads = args.num_threads,
+        .scratch = @alignCast(session.scratch[need.shared_bytes..][0 .. need.thread_bytes * args.num_threads]),
+    };
+    session.pool.start() catch return error.Threads;
+}
+
+pub const StepArgs = extern struct { handle: u64, step_address: u64 };
+
+/// Runs one step; returns when its results are in the step's arrays.
+export fn tinfer_step(args: *const StepArgs) i32 {
+    const session: *Session = @ptrFromInt(args.handle);
+    session.step.data = @ptrFromInt(args.step_address);
+    if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
+    session.pool.run(&session.step);
+    return ok;
+}
+
+pub const Handle = extern struct { handle: u64 };
+
+/// Stops the plan's threads and releases its scratch; arena and KV pool stay the caller's.
+export fn tinfer_plan_release(args: *Handle) i32 {
+    if (args.handle == 0) return ok;
+    const session: *Session = @ptrFromInt(args.handle);
+    session.pool.stop();
+    memory.release(session.scratch);
+    std.heap.c_allocator.free(session.plan_copy);
+    std.heap.c_allocator.destroy(session);
+    args.handle = 0;
+    return ok;
+}

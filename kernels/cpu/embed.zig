@@ -1,0 +1,25 @@
+//! embed: the scaled, dequantised weight row of each token.
+const plan = @import("../plan.zig");
+const quant = @import("../quant/quant.zig");
+const worker_file = @import("../worker.zig");
+const Step = worker_file.Step;
+const Worker = worker_file.Worker;
+
+pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
+    const weight = step.weights[op.weight];
+    const token_ids = step.array(i32, step.data.token_ids);
+    const output = step.tensor(op.output);
+    const row_bytes = quant.rowBytes(weight.type, weight.cols);
+    const table: [*]const u8 = @ptrFromInt(weight.address);
+
+    var phase = worker.phase(step.rows(op.output));
+    while (phase.next()) |t| {
+        const row: u64 = @intCast(token_ids[t]);
+        const target = output[@as(usize, t) * weight.cols ..][0..weight.cols];
+        _ = quant.dequantize(weight.type, table + row * row_bytes, target);
+        if (op.scale != 1) for (target) |*value| {
+            value.* *= op.scale;
+        };
+    }
+    worker.sync();
+}

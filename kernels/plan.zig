@@ -1,0 +1,233 @@
+//! The binary form of a plan as the executor reads it: header, tables and op records.
+//! src/plan/binary.ts writes it; the field order here and in src/plan/ops.ts is one contract.
+
+pub const magic: u32 = 0x4e4c5054; // "TPLN"
+pub const version: u32 = 1;
+/// Operand that is not there.
+pub const none: u32 = 0xffff_ffff;
+/// Token slots in one block of the KV cache.
+pub const block_size: u32 = 32;
+/// 32-bit words in one op record, the opcode included.
+pub const op_words = 64;
+pub const max_linear_outputs = 8;
+
+/// Every count is a count of records; `*_bytes` are bytes.
+pub const Header = extern struct {
+    magic: u32,
+    version: u32,
+    num_tensors: u32,
+    num_weights: u32,
+    num_caches: u32,
+    num_ops: u32,
+    /// Most token rows (T), output rows (R) and sequences (S) in one step.
+    max_tokens: u32,
+    max_outputs: u32,
+    max_sequences: u32,
+    max_blocks_per_sequence: u32,
+    /// Blocks in the KV pool.
+    num_blocks: u32,
+    vocab_size: u32,
+    arena_bytes: u64,
+    kv_bytes: u64,
+};
+
+pub const Rows = enum(u32) { tokens = 0, outputs = 1 };
+
+/// An f32 activation `[rows, width]` in the arena, rows contiguous.
+pub const Tensor = extern struct { offset: u64, width: u32, rows: Rows };
+
+/// A weight matrix `[rows, cols]` in its file's quant type; `type` is the GGUF type number.
+pub const Weight = extern struct { address: u64, type: u32, rows: u32, cols: u32, reserved: u32 = 0 };
+
+/// Storage type of cached keys and values.
+pub const KvType = enum(u32) { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4 };
+
+/// One layer's KV cache: planes `[num_kv_heads][num_blocks]`, each plane element one KV block
+/// (K part then V part, see cpu/kv_cache.zig). `offset` in bytes from the pool's start.
+pub const Cache = extern struct {
+    offset: u64,
+    num_kv_heads: u32,
+    head_dim: u32,
+    value_dim: u32,
+    type_k: KvType,
+    type_v: KvType,
+    reserved: u32 = 0,
+};
+
+pub const Opcode = enum(u32) {
+    embed = 1,
+    gather_rows = 2,
+    norm = 3,
+    linear = 4,
+    linear_glu = 5,
+    rotations = 6,
+    qkv_prep = 7,
+    attention_paged = 8,
+    sample = 9,
+    _,
+};
+
+/// output[t] = scale * dequantised weight row token_ids[t]
+pub const Embed = extern struct { weight: u32, output: u32, scale: f32 };
+
+/// output[r] = input[output_rows[r]]
+pub const GatherRows = extern struct { input: u32, output: u32 };
+
+pub const NormKind = enum(u32) { rms = 0, layer = 1 };
+/// output = normalised(input) * weight + bias over each row; weight and bias may be `none`.
+pub const Norm = extern struct {
+    input: u32,
+    weight: u32,
+    bias: u32,
+    output: u32,
+    kind: NormKind,
+    epsilon: f32,
+};
+
+pub const Epilogue = enum(u32) { store = 0, accumulate = 1 };
+pub const LinearOutput = extern struct { weight: u32, bias: u32, output: u32 };
+/// outputs[i] (+)= input · weights[i]ᵀ + biases[i]; all weights share the input.
+pub const Linear = extern struct {
+    input: u32,
+    epilogue: Epilogue,
+    num_outputs: u32,
+    outputs: [max_linear_outputs]LinearOutput,
+};
+
+pub const Activation = enum(u32) { silu = 0, gelu_tanh = 1, gelu_erf = 2, relu = 3, relu_squared = 4 };
+/// output = activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias)
+pub const LinearGlu = extern struct {
+    input: u32,
+    gate: u32,
+    gate_bias: u32,
+    up: u32,
+    up_bias: u32,
+    output: u32,
+    activation: Activation,
+};
+
+/// output[t] = cos and sin of positions[t] * frequencies[i], times `magnitude`:
+/// `[tokens, 2 * n]` as n cosines then n sines; `frequencies` is an F32 weight `[1, n]`.
+pub const Rotations = extern struct { frequencies: u32, output: u32, magnitude: f32 };
+
+pub const RopePairing = enum(u32) { none = 0, interleaved = 1, half_split = 2 };
+/// Rotates q and k in place (first `2 * n` dims of each head) and stores k, v in the cache.
+/// q `[tokens, num_heads * head_dim]`, k `[tokens, num_kv_heads * head_dim]`, v alike.
+pub const QkvPrep = extern struct {
+    q: u32,
+    k: u32,
+    v: u32,
+    rotations: u32,
+    cache: u32,
+    num_heads: u32,
+    pairing: RopePairing,
+};
+
+/// output[t, h] = softmax(scale * q·k, causal and within `window`) · v over the sequence's cache.
+/// `window` 0 = all; `softcap` 0 = none; `sinks` = F32 weight `[1, num_heads]` or none.
+pub const AttentionPaged = extern struct {
+    q: u32,
+    output: u32,
+    cache: u32,
+    num_heads: u32,
+    scale: f32,
+    window: u32,
+    softcap: f32,
+    sinks: u32,
+};
+
+/// Chooses one token per output row from `logits` `[outputs, vocab_size]` by its SamplingRow.
+pub const Sample = extern struct { logits: u32 };
+
+pub const Op = extern struct {
+    opcode: Opcode,
+    words: [op_words - 1]u32,
+
+    pub fn as(op: *const Op, comptime T: type) *const T {
+        comptime if (@sizeOf(T) > @sizeOf(@FieldType(Op, "words"))) @compileError("op too large");
+        return @ptrCast(&op.words);
+    }
+};
+
+/// Everything that changes from step to step. Offsets are bytes from the start of this header,
+/// so the whole step is one contiguous block of memory. All arrays are 32-bit.
+pub const StepHeader = extern struct {
+    num_tokens: u32,
+    num_outputs: u32,
+    num_sequences: u32,
+    /// Length of one sequence's row in `block_tables`.
+    block_table_stride: u32,
+    /// i32 [num_tokens]
+    token_ids: u32,
+    /// i32 [num_tokens], absolute positions; the rows of one sequence are consecutive.
+    positions: u32,
+    /// u32 [num_sequences + 1], first token row of each sequence.
+    query_starts: u32,
+    /// u32 [num_sequences], cached length after this step's tokens are appended.
+    kv_lens: u32,
+    /// u32 [num_sequences, block_table_stride]
+    block_tables: u32,
+    /// u32 [num_outputs], token rows whose logits are wanted.
+    output_rows: u32,
+    /// SamplingRow [num_outputs]
+    sampling: u32,
+    /// i32 token ids to penalise, all rows' lists one after another.
+    penalty_ids: u32,
+    /// LogitBias pairs, all rows' lists one after another.
+    logit_biases: u32,
+    /// Results: SampledRow [num_outputs].
+    sampled: u32,
+    /// Non-zero stops the step between ops; the caller then ignores the results.
+    cancel: u32,
+    reserved: u32 = 0,
+};
+
+pub const LogitBias = extern struct { token_id: u32, value: f32 };
+
+/// How to choose the token of one output row. `temperature` <= 0 is greedy.
+pub const SamplingRow = extern struct {
+    temperature: f32,
+    top_p: f32,
+    min_p: f32,
+    repeat_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    /// 0 = all
+    top_k: u32,
+    seed_low: u32,
+    seed_high: u32,
+    /// Counter of the random stream: index of the drawn token in its sequence.
+    draw_index: u32,
+    penalty_start: u32,
+    num_penalties: u32,
+    bias_start: u32,
+    num_biases: u32,
+    /// How many of the best tokens to report in `SampledRow`, 0 to 20.
+    num_logprobs: u32,
+    reserved: u32 = 0,
+};
+
+pub const max_logprobs = 20;
+/// The chosen token, its log-probability under the raw logits, and the best candidates.
+pub const SampledRow = extern struct {
+    token_id: i32,
+    logprob: f32,
+    top_ids: [max_logprobs]i32,
+    top_logprobs: [max_logprobs]f32,
+};
+
+comptime {
+    const expectSize = struct {
+        fn f(comptime T: type, comptime bytes: usize) void {
+            if (@sizeOf(T) != bytes) @compileError(@typeName(T) ++ " changed its size");
+        }
+    }.f;
+    expectSize(Header, 64);
+    expectSize(Tensor, 16);
+    expectSize(Weight, 24);
+    expectSize(Cache, 32);
+    expectSize(Op, 256);
+    expectSize(StepHeader, 64);
+    expectSize(SamplingRow, 64);
+    expectSize(SampledRow, 168);
+}

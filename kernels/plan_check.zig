@@ -1,0 +1,118 @@
+//! Opens a plan's binary form and checks every index and count in it once, at load, so that ops
+//! can trust them; checks a step's counts before each run.
+const std = @import("std");
+const plan = @import("plan.zig");
+const worker = @import("worker.zig");
+
+/// Fills in the tables of `step`; returns what is wrong, or null.
+pub fn open(bytes: []align(8) const u8, step: *worker.Step) ?[]const u8 {
+    if (bytes.len < @sizeOf(plan.Header)) return "shorter than its header";
+    const header: *const plan.Header = @ptrCast(bytes.ptr);
+    if (header.magic != plan.magic) return "wrong magic";
+    if (header.version != plan.version) return "wrong version";
+    var offset: usize = @sizeOf(plan.Header);
+    step.header = header;
+    step.tensors = take(plan.Tensor, bytes, &offset, header.num_tensors) orelse return "tensor table cut";
+    step.weights = take(plan.Weight, bytes, &offset, header.num_weights) orelse return "weight table cut";
+    step.caches = take(plan.Cache, bytes, &offset, header.num_caches) orelse return "cache table cut";
+    step.ops = take(plan.Op, bytes, &offset, header.num_ops) orelse return "ops cut";
+    if (offset != bytes.len) return "bytes left over";
+    for (step.tensors) |tensor| {
+        const rows: u64 = switch (tensor.rows) {
+            .tokens => header.max_tokens,
+            .outputs => header.max_outputs,
+        };
+        if (tensor.offset % 64 != 0) return "tensor not aligned";
+        if (tensor.offset + rows * tensor.width * 4 > header.arena_bytes) return "tensor outside the arena";
+    }
+    for (step.ops) |*op| if (checkOp(step, op)) |problem| return problem;
+    return null;
+}
+
+fn take(comptime T: type, bytes: []align(8) const u8, offset: *usize, count: u32) ?[]const T {
+    const length = @as(usize, count) * @sizeOf(T);
+    if (length > bytes.len - offset.*) return null;
+    const start: [*]const T = @ptrCast(@alignCast(bytes.ptr + offset.*));
+    offset.* += length;
+    return start[0..count];
+}
+
+/// Operand fields are recognised by name, so a new op needs no line here.
+const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits" };
+const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks" };
+
+fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
+    return switch (op.opcode) {
+        .embed => checkFields(step, op.as(plan.Embed)),
+        .gather_rows => checkFields(step, op.as(plan.GatherRows)),
+        .norm => checkFields(step, op.as(plan.Norm)),
+        .linear => checkLinear(step, op.as(plan.Linear)),
+        .linear_glu => checkFields(step, op.as(plan.LinearGlu)),
+        .rotations => checkFields(step, op.as(plan.Rotations)),
+        .qkv_prep => checkFields(step, op.as(plan.QkvPrep)),
+        .attention_paged => checkFields(step, op.as(plan.AttentionPaged)),
+        .sample => checkFields(step, op.as(plan.Sample)),
+        _ => "unknown opcode",
+    };
+}
+
+fn checkLinear(step: *const worker.Step, op: *const plan.Linear) ?[]const u8 {
+    if (op.num_outputs == 0 or op.num_outputs > plan.max_linear_outputs) return "bad number of outputs";
+    for (op.outputs[0..op.num_outputs]) |*output| {
+        if (checkFields(step, output)) |problem| return problem;
+        if (step.weights[output.weight].cols != step.tensors[op.input].width) return "linear shapes differ";
+        if (step.weights[output.weight].rows != step.tensors[output.output].width) return "linear shapes differ";
+    }
+    return checkFields(step, op);
+}
+
+fn checkFields(step: *const worker.Step, op: anytype) ?[]const u8 {
+    const T = @typeInfo(@TypeOf(op)).pointer.child;
+    inline for (@typeInfo(T).@"struct".fields) |field| {
+        if (field.type == u32) {
+            const value = @field(op, field.name);
+            if (comptime isIn(field.name, &tensor_fields)) {
+                const optional = comptime std.mem.eql(u8, field.name, "rotations");
+                if (!(optional and value == plan.none) and value >= step.tensors.len) return "operand out of range";
+            }
+            if (comptime isIn(field.name, &weight_fields)) {
+                if (value != plan.none and value >= step.weights.len) return "weight out of range";
+            }
+            if (comptime std.mem.eql(u8, field.name, "cache")) {
+                if (value >= step.caches.len) return "cache out of range";
+            }
+        }
+    }
+    return null;
+}
+
+fn isIn(comptime name: []const u8, comptime list: []const []const u8) bool {
+    for (list) |entry| if (std.mem.eql(u8, entry, name)) return true;
+    return false;
+}
+
+/// Checks a step's counts, token ids and tables against the plan's limits.
+pub fn checkStep(s: *const worker.Step) ?[]const u8 {
+    const data = s.data;
+    const header = s.header;
+    if (data.num_tokens == 0 or data.num_tokens > header.max_tokens) return "token count";
+    if (data.num_outputs > header.max_outputs) return "output count";
+    if (data.num_sequences == 0 or data.num_sequences > header.max_sequences) return "sequence count";
+    const starts = s.array(u32, data.query_starts)[0 .. data.num_sequences + 1];
+    if (starts[0] != 0 or starts[data.num_sequences] != data.num_tokens) return "query starts";
+    const kv_lens = s.array(u32, data.kv_lens);
+    for (0..data.num_sequences) |i| {
+        if (starts[i + 1] <= starts[i]) return "empty sequence";
+        const blocks = (kv_lens[i] + plan.block_size - 1) / plan.block_size;
+        if (kv_lens[i] < starts[i + 1] - starts[i] or blocks > data.block_table_stride) return "cached length";
+        const table = s.array(u32, data.block_tables)[i * data.block_table_stride ..][0..blocks];
+        for (table) |block| if (block >= header.num_blocks) return "block id";
+    }
+    for (s.array(i32, data.token_ids)[0..data.num_tokens]) |id| {
+        if (id < 0 or id >= header.vocab_size) return "token id";
+    }
+    for (s.array(u32, data.output_rows)[0..data.num_outputs]) |row| {
+        if (row >= data.num_tokens) return "output row";
+    }
+    return null;
+}

@@ -1,0 +1,94 @@
+//! The thread pool: persistent threads that all run the same step; the caller is worker 0.
+const std = @import("std");
+const worker_file = @import("worker.zig");
+const Variant = @import("dispatch.zig").Variant;
+const Shared = worker_file.Shared;
+const Step = worker_file.Step;
+const Worker = worker_file.Worker;
+
+pub const max_threads = 256;
+
+/// Lives at one address from `start` to `stop`; its threads point into it.
+pub const Pool = struct {
+    shared: Shared = .{},
+    variant: *const Variant,
+    threads: [max_threads]std.Thread = undefined,
+    num_threads: u32,
+    started: std.atomic.Value(u32) align(128) = .init(0),
+    sleepers: std.atomic.Value(u32) align(128) = .init(0),
+    unfinished: std.atomic.Value(u32) align(128) = .init(0),
+    waiting: std.atomic.Value(u32) align(128) = .init(0),
+    stopping: bool = false,
+    step: *const Step = undefined,
+    /// Private scratch of all threads, `thread_bytes` each.
+    scratch: []align(64) u8 = &.{},
+
+    pub fn start(pool: *Pool) !void {
+        pool.shared.num_threads = pool.num_threads;
+        // On an oversubscribed machine spinning takes the core from the thread waited for.
+        const cores = std.Thread.getCpuCount() catch 1;
+        if (pool.num_threads > cores) pool.shared.spin_limit = 50;
+        var spawned: u32 = 1;
+        errdefer pool.join(spawned);
+        while (spawned < pool.num_threads) : (spawned += 1) {
+            pool.threads[spawned] = try std.Thread.spawn(
+                .{ .stack_size = 1 << 20 },
+                loop,
+                .{ pool, spawned },
+            );
+        }
+    }
+
+    pub fn stop(pool: *Pool) void {
+        pool.join(pool.num_threads);
+    }
+
+    fn join(pool: *Pool, spawned: u32) void {
+        pool.stopping = true;
+        _ = pool.started.fetchAdd(1, .seq_cst);
+        worker_file.futexWake(&pool.started);
+        for (pool.threads[1..@max(1, spawned)]) |thread| thread.join();
+    }
+
+    /// Runs `step` on all threads; returns when every one of them has left it.
+    pub fn run(pool: *Pool, step: *const Step) void {
+        pool.step = step;
+        pool.shared.next_unit.store(0, .monotonic);
+        pool.unfinished.store(pool.num_threads - 1, .release);
+        _ = pool.started.fetchAdd(1, .seq_cst);
+        if (pool.sleepers.load(.seq_cst) > 0) worker_file.futexWake(&pool.started);
+        pool.work(0);
+        while (true) {
+            const left = pool.unfinished.load(.acquire);
+            if (left == 0) return;
+            const limit = pool.shared.spin_limit;
+            worker_file.waitChange(&pool.unfinished, left, limit, &pool.waiting);
+        }
+    }
+
+    fn work(pool: *Pool, index: u32) void {
+        const bytes = pool.scratch.len / pool.num_threads;
+        var worker: Worker = .{
+            .shared = &pool.shared,
+            .index = index,
+            .count = pool.num_threads,
+            .scratch = @alignCast(pool.scratch[index * bytes ..][0..bytes]),
+            .cancel = &pool.step.data.cancel,
+        };
+        pool.variant.run_step(pool.step, &worker);
+    }
+
+    fn loop(pool: *Pool, index: u32) void {
+        var seen: u32 = 0;
+        while (true) {
+            const limit = pool.shared.spin_limit;
+            worker_file.waitChange(&pool.started, seen, limit, &pool.sleepers);
+            seen +%= 1;
+            if (pool.stopping) return;
+            pool.work(index);
+            if (pool.unfinished.fetchSub(1, .seq_cst) == 1 and pool.waiting.load(.seq_cst) > 0) {
+                worker_file.futexWake(&pool.unfinished);
+            }
+        }
+    }
+};

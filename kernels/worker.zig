@@ -1,0 +1,159 @@
+//! What an op sees while it runs: the step's data, its own thread, and how threads share work.
+//! Ops are called by every thread at once; `Phase` hands out units, `sync` ends a phase.
+const std = @import("std");
+const builtin = @import("builtin");
+const plan = @import("plan.zig");
+
+/// State shared by the threads of one pool. Lives in the pool; cache lines are kept apart.
+pub const Shared = struct {
+    /// Next unit of the current phase.
+    next_unit: std.atomic.Value(u32) align(128) = .init(0),
+    arrived: std.atomic.Value(u32) align(128) = .init(0),
+    generation: std.atomic.Value(u32) align(128) = .init(0),
+    sleepers: std.atomic.Value(u32) align(128) = .init(0),
+    /// The cancel flag as the last thread at the barrier read it, so that all threads agree.
+    stopped: std.atomic.Value(bool) = .init(false),
+    num_threads: u32 = 1,
+    /// Spins before a waiting thread sleeps on a futex.
+    spin_limit: u32 = 4000,
+};
+
+pub const Worker = struct {
+    shared: *Shared,
+    index: u32,
+    count: u32,
+    /// Private memory of this thread, 64-byte aligned; its size is `Scratch.thread_bytes`.
+    scratch: []align(64) u8,
+    /// Set by the caller to stop the step; looked at in every `sync`.
+    cancel: *const u32,
+    /// True once `cancel` was seen: the executor leaves after the op that is running.
+    stopped: bool = false,
+
+    /// Units 0..num_units shared among all threads. Every thread must call with the same count
+    /// and end the phase with `sync`.
+    pub fn phase(worker: *Worker, num_units: u32) Phase {
+        return .{ .shared = worker.shared, .num_units = num_units };
+    }
+
+    /// Waits for all threads; afterwards everything written before is visible to all of them.
+    /// The last thread to arrive rewinds the unit counter for the next phase.
+    pub fn sync(worker: *Worker) void {
+        const shared = worker.shared;
+        if (worker.count == 1) {
+            shared.next_unit.store(0, .monotonic);
+            worker.stopped = @atomicLoad(u32, worker.cancel, .monotonic) != 0;
+            return;
+        }
+        const generation = shared.generation.load(.acquire);
+        if (shared.arrived.fetchAdd(1, .acq_rel) + 1 == worker.count) {
+            shared.arrived.store(0, .monotonic);
+            shared.next_unit.store(0, .monotonic);
+            const stop = @atomicLoad(u32, worker.cancel, .monotonic) != 0;
+            shared.stopped.store(stop, .monotonic);
+            worker.stopped = stop;
+            shared.generation.store(generation +% 1, .seq_cst);
+            if (shared.sleepers.load(.seq_cst) > 0) futexWake(&shared.generation);
+            return;
+        }
+        waitChange(&shared.generation, generation, shared.spin_limit, &shared.sleepers);
+        worker.stopped = shared.stopped.load(.monotonic);
+    }
+};
+
+pub const Phase = struct {
+    shared: *Shared,
+    num_units: u32,
+
+    /// The next unit nobody has taken, or null.
+    pub fn next(phase: *Phase) ?u32 {
+        const unit = phase.shared.next_unit.fetchAdd(1, .monotonic);
+        return if (unit < phase.num_units) unit else null;
+    }
+};
+
+/// Spins, then sleeps, until `value` differs from `seen`.
+pub fn waitChange(
+    value: *std.atomic.Value(u32),
+    seen: u32,
+    spin_limit: u32,
+    sleepers: *std.atomic.Value(u32),
+) void {
+    var spins: u32 = 0;
+    while (value.load(.acquire) == seen) {
+        if (spins < spin_limit) {
+            spins += 1;
+            std.atomic.spinLoopHint();
+            continue;
+        }
+        _ = sleepers.fetchAdd(1, .seq_cst);
+        if (value.load(.seq_cst) == seen) futexWait(value, seen);
+        _ = sleepers.fetchSub(1, .seq_cst);
+    }
+}
+
+const linux = std.os.linux;
+
+fn futexWait(value: *std.atomic.Value(u32), seen: u32) void {
+    if (builtin.os.tag == .linux) {
+        _ = linux.futex_4arg(&value.raw, .{ .cmd = .WAIT, .private = true }, seen, null);
+    } else std.Io.futexWaitUncancelable(std.Options.debug_io, u32, &value.raw, seen);
+}
+
+pub fn futexWake(value: *std.atomic.Value(u32)) void {
+    const all = std.math.maxInt(i32);
+    if (builtin.os.tag == .linux) {
+        _ = linux.futex_3arg(&value.raw, .{ .cmd = .WAKE, .private = true }, all);
+    } else std.Io.futexWake(std.Options.debug_io, u32, &value.raw, all);
+}
+
+/// One loaded plan while a step runs: tables, memory and the step's own arrays.
+pub const Step = struct {
+    header: *const plan.Header,
+    tensors: []const plan.Tensor,
+    weights: []const plan.Weight,
+    caches: []const plan.Cache,
+    ops: []const plan.Op,
+    arena: [*]align(64) u8,
+    kv: [*]align(64) u8,
+    /// Memory shared by all threads inside one op (quantised activations), 64-byte aligned.
+    scratch: []align(64) u8,
+    data: *plan.StepHeader,
+
+    /// Rows of the tensor in this step.
+    pub fn rows(step: *const Step, id: u32) u32 {
+        return switch (step.tensors[id].rows) {
+            .tokens => step.data.num_tokens,
+            .outputs => step.data.num_outputs,
+        };
+    }
+
+    /// The activation's first element; rows are `width` apart.
+    pub fn tensor(step: *const Step, id: u32) [*]align(64) f32 {
+        return @ptrCast(@alignCast(step.arena + step.tensors[id].offset));
+    }
+
+    /// An F32 weight's elements (norm weights, biases, tables), or null for `plan.none`.
+    pub fn vector(step: *const Step, id: u32) ?[*]align(4) const f32 {
+        if (id == plan.none) return null;
+        return @ptrFromInt(step.weights[id].address);
+    }
+
+    /// One of the step's arrays by its byte offset in the header.
+    pub fn array(step: *const Step, comptime T: type, offset: u32) [*]T {
+        const base: [*]u8 = @ptrCast(step.data);
+        return @ptrCast(@alignCast(base + offset));
+    }
+};
+
+/// What an op needs beside the arena; the executor takes the largest of all ops at load.
+pub const ScratchNeed = struct {
+    shared_bytes: u64 = 0,
+    thread_bytes: u64 = 0,
+
+    pub fn largest(a: ScratchNeed, b: ScratchNeed) ScratchNeed {
+        return .{
+            .shared_bytes = @max(a.shared_bytes, b.shared_bytes),
+            .thread_bytes = @max(a.thread_bytes, b.thread_bytes),
+        };
+    }
+};
