@@ -1,0 +1,86 @@
+// Strings kept as the bytes of the file plus offsets, decoded on demand: a vocabulary of 128k
+// tokens costs no string objects until someone asks for them.
+import { assert } from "../core/errors.ts";
+import type { StringArray } from "./metadata.ts";
+
+// `ignoreBOM` keeps a leading U+FEFF, which is a token of its own in several vocabularies.
+const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** The text of `bytes`, or undefined where they are not UTF-8. */
+export function decodeStrict(bytes: Uint8Array): string | undefined {
+  try {
+    return strictDecoder.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The text of `bytes`. A byte 0xNN that is not part of valid UTF-8 becomes the lone surrogate
+ * U+DCNN (as in Python's "surrogateescape"): nothing is lost, different bytes stay different
+ * strings, and none of them equals real text.
+ */
+export function decodeLossless(bytes: Uint8Array): string {
+  return decodeStrict(bytes) ?? escapeInvalid(bytes);
+}
+
+function escapeInvalid(bytes: Uint8Array): string {
+  const parts: string[] = [];
+  let index = 0;
+  while (index < bytes.length) {
+    const numBytes = sequenceBytes(bytes[index]!);
+    const text = decodeStrict(bytes.subarray(index, index + numBytes));
+    parts.push(text ?? String.fromCharCode(0xdc00 + bytes[index]!));
+    index += text === undefined ? 1 : numBytes;
+  }
+  return parts.join("");
+}
+
+/** Bytes of the UTF-8 sequence that `lead` opens; 1 where it opens none. */
+function sequenceBytes(lead: number): number {
+  if (lead >= 0xf0 && lead < 0xf8) return 4;
+  if (lead >= 0xe0 && lead < 0xf0) return 3;
+  return lead >= 0xc0 && lead < 0xe0 ? 2 : 1;
+}
+
+export class PackedStrings implements StringArray {
+  readonly length: number;
+  readonly #bytes: Uint8Array;
+  readonly #text: Buffer;
+  /** [length + 1]: where each string begins in `bytes`; the last entry closes the array. */
+  readonly #starts: Uint32Array;
+  /** Bytes between two strings (the length prefix of the next one). */
+  readonly #gapBytes: number;
+
+  constructor(bytes: Uint8Array<ArrayBuffer>, starts: Uint32Array, gapBytes: number) {
+    this.length = starts.length - 1;
+    this.#bytes = bytes;
+    this.#text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#starts = starts;
+    this.#gapBytes = gapBytes;
+  }
+
+  at(index: number): string {
+    this.#check(index);
+    const start = this.#starts[index]!;
+    const end = this.#starts[index + 1]! - this.#gapBytes;
+    const text = this.#text.toString("utf8", start, end);
+    // U+FFFD is either in the file or stands for bytes that are not UTF-8.
+    return text.includes("\ufffd") ? decodeLossless(this.#bytes.subarray(start, end)) : text;
+  }
+
+  bytesAt(index: number): Uint8Array {
+    this.#check(index);
+    return this.#bytes.subarray(this.#starts[index]!, this.#starts[index + 1]! - this.#gapBytes);
+  }
+
+  toArray(): string[] {
+    const strings = new Array<string>(this.length);
+    for (let index = 0; index < this.length; index++) strings[index] = this.at(index);
+    return strings;
+  }
+
+  #check(index: number): void {
+    assert(index >= 0 && index < this.length, `string ${index} of ${this.length}`);
+  }
+}
