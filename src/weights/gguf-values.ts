@@ -188,32 +188,46 @@ class ValueReader {
   /** Finds where each string begins; nothing is decoded. */
   #strings(field: string): StringArray {
     const cursor = this.#cursor;
-    const { countBytes } = cursor;
-    const count = this.#arrayLength(field, ggufLimits.arrayLength, countBytes);
+    const gapBytes = cursor.countBytes;
+    const count = this.#arrayLength(field, ggufLimits.arrayLength, gapBytes);
     const starts = new Uint32Array(count + 1);
     const first = cursor.position;
-    for (let index = 0; index < count; index++) {
-      // The common case without a call: both the length and the string are loaded already.
-      let numBytes = -1;
-      if (cursor.position + 8 <= cursor.bytes.length) {
-        const wide = countBytes === 8 && cursor.view.getUint32(cursor.position + 4, true) !== 0;
-        numBytes = wide ? -1 : cursor.view.getUint32(cursor.position, true);
-      }
-      if (numBytes < 0 || numBytes > ggufLimits.stringBytes) {
-        const position = cursor.position;
-        numBytes = cursor.count(`length of ${field}[${index}]`, ggufLimits.stringBytes);
-        cursor.position = position;
-      }
-      cursor.position += countBytes;
+    let index = 0;
+    while (index < count) {
+      index = this.#loadedStrings(starts, index, first);
+      if (index === count) break;
+      // The window ends in this string, or its length is wrong: the checked way.
+      const numBytes = cursor.count(`length of ${field}[${index}]`, ggufLimits.stringBytes);
       starts[index] = cursor.position - first;
-      if (cursor.position + numBytes > cursor.bytes.length) {
-        cursor.need(numBytes, `${field}[${index}]`);
-      }
-      cursor.position += numBytes;
+      cursor.take(numBytes, `${field}[${index}]`);
+      index += 1;
     }
-    starts[count] = cursor.position - first + countBytes;
+    starts[count] = cursor.position - first + gapBytes;
     // Only now: the window may have been replaced while it grew.
-    return new PackedStrings(cursor.bytes.subarray(first, cursor.position), starts, countBytes);
+    return new PackedStrings(cursor.bytes.subarray(first, cursor.position), starts, gapBytes);
+  }
+
+  /**
+   * The fast path: steps over the strings from `index` on that lie wholly inside the window and
+   * returns the index of the first that does not. Called once per window, not once per string.
+   */
+  #loadedStrings(starts: Uint32Array, index: number, first: number): number {
+    const cursor = this.#cursor;
+    const { view, countBytes } = cursor;
+    const numLoaded = view.byteLength;
+    const count = starts.length - 1;
+    let position = cursor.position;
+    while (index < count && position + countBytes <= numLoaded) {
+      const numBytes = view.getUint32(position, true);
+      if (countBytes === 8 && view.getUint32(position + 4, true) !== 0) break;
+      const start = position + countBytes;
+      if (start + numBytes > numLoaded || numBytes > ggufLimits.stringBytes) break;
+      starts[index] = start - first;
+      position = start + numBytes;
+      index += 1;
+    }
+    cursor.position = position;
+    return index;
   }
 }
 

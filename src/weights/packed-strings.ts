@@ -36,6 +36,19 @@ function escapeInvalid(bytes: Uint8Array): string {
   return parts.join("");
 }
 
+/** The bytes that `decodeLossless` turns into `text`; undefined for other lone surrogates. */
+export function encodeLossless(text: string): Uint8Array | undefined {
+  if (text.isWellFormed()) return new TextEncoder().encode(text);
+  const bytes: number[] = [];
+  for (const character of text) {
+    const code = character.codePointAt(0)!;
+    if (character.isWellFormed()) bytes.push(...new TextEncoder().encode(character));
+    else if (code >= 0xdc80 && code <= 0xdcff) bytes.push(code - 0xdc00);
+    else return undefined;
+  }
+  return Uint8Array.from(bytes);
+}
+
 /** Bytes of the UTF-8 sequence that `lead` opens; 1 where it opens none. */
 function sequenceBytes(lead: number): number {
   if (lead >= 0xf0 && lead < 0xf8) return 4;
@@ -65,8 +78,9 @@ export class PackedStrings implements StringArray {
     const start = this.#starts[index]!;
     const end = this.#starts[index + 1]! - this.#gapBytes;
     const text = this.#text.toString("utf8", start, end);
-    // U+FFFD is either in the file or stands for bytes that are not UTF-8.
-    return text.includes("\ufffd") ? decodeLossless(this.#bytes.subarray(start, end)) : text;
+    // Same length: ASCII. U+FFFD is either in the file or stands for bytes that are not UTF-8.
+    if (text.length === end - start || !text.includes("\ufffd")) return text;
+    return decodeLossless(this.#bytes.subarray(start, end));
   }
 
   bytesAt(index: number): Uint8Array {
