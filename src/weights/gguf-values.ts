@@ -1,43 +1,14 @@
 // Metadata values of a GGUF file: the thirteen value types and arrays of them.
 import type { GgufCursor } from "./gguf-cursor.ts";
 import { ggufLimits } from "./gguf-limits.ts";
-import type { MetadataValue, NumericArray, StringArray } from "./metadata.ts";
+import {
+  type GgufNumberType,
+  type GgufValueType,
+  ggufNumbers,
+  ggufValueTypes,
+} from "./gguf-types.ts";
+import type { MetadataValue, StringArray } from "./metadata.ts";
 import { decodeLossless, decodeStrict, PackedStrings } from "./packed-strings.ts";
-
-/** Names of the value types; the index is the number in the file. */
-export const ggufValueTypes = [
-  "u8",
-  "i8",
-  "u16",
-  "i16",
-  "u32",
-  "i32",
-  "f32",
-  "bool",
-  "string",
-  "array",
-  "u64",
-  "i64",
-  "f64",
-] as const;
-
-export type GgufValueType = (typeof ggufValueTypes)[number];
-export type GgufNumberType = Exclude<GgufValueType, "bool" | "string" | "array">;
-
-/** What an array costs at least per element in the file: bounds a count before allocation. */
-const elementBytes: Record<GgufNumberType | "bool", number> = {
-  u8: 1,
-  i8: 1,
-  u16: 2,
-  i16: 2,
-  u32: 4,
-  i32: 4,
-  f32: 4,
-  bool: 1,
-  u64: 8,
-  i64: 8,
-  f64: 8,
-};
 
 /** Reads all key-value pairs; keys are unique. */
 export function readPairs(cursor: GgufCursor, numPairs: number): Map<string, MetadataValue> {
@@ -107,45 +78,24 @@ class ValueReader {
   }
 
   #number(type: GgufNumberType, field: string): number | bigint {
-    const cursor = this.#cursor;
-    cursor.need(elementBytes[type], field);
-    const { view, position } = cursor;
-    cursor.position += elementBytes[type];
-    switch (type) {
-      case "u8":
-        return view.getUint8(position);
-      case "i8":
-        return view.getInt8(position);
-      case "u16":
-        return view.getUint16(position, true);
-      case "i16":
-        return view.getInt16(position, true);
-      case "u32":
-        return view.getUint32(position, true);
-      case "i32":
-        return view.getInt32(position, true);
-      case "f32":
-        return view.getFloat32(position, true);
-      case "f64":
-        return view.getFloat64(position, true);
-      case "u64":
-        return exactNumber(view.getBigUint64(position, true));
-      case "i64":
-        return exactNumber(view.getBigInt64(position, true));
-    }
+    const { bytes, get } = ggufNumbers[type];
+    this.#cursor.need(bytes, field);
+    const value = get(this.#cursor.view, this.#cursor.position);
+    this.#cursor.position += bytes;
+    return typeof value === "bigint" ? exactNumber(value) : value;
   }
 
   #array(field: string, depth: number): MetadataValue {
     const type = this.#type(`elements of ${field}`);
     if (type === "string") return this.#strings(field);
     if (type === "array") return this.#nested(field, depth);
-    const limit = type === "bool" ? ggufLimits.booleanArrayLength : ggufLimits.arrayLength;
-    const count = this.#arrayLength(field, limit, elementBytes[type]);
     if (type !== "bool") {
+      const { bytes, toArray } = ggufNumbers[type];
+      const count = this.#arrayLength(field, ggufLimits.arrayLength, bytes);
       // A copy, because a typed array must lie aligned to its elements.
-      const bytes = this.#cursor.take(count * elementBytes[type], field).slice();
-      return numericArray(type, bytes.buffer);
+      return toArray(this.#cursor.take(count * bytes, field).slice().buffer);
     }
+    const count = this.#arrayLength(field, ggufLimits.booleanArrayLength, 1);
     const booleans: boolean[] = [];
     for (let index = 0; index < count; index++) {
       booleans.push(this.#boolean(`${field}[${index}]`));
@@ -235,29 +185,4 @@ class ValueReader {
 function exactNumber(value: bigint): number | bigint {
   const number = Number(value);
   return Number.isSafeInteger(number) ? number : value;
-}
-
-function numericArray(type: GgufNumberType, buffer: ArrayBuffer): NumericArray {
-  switch (type) {
-    case "u8":
-      return new Uint8Array(buffer);
-    case "i8":
-      return new Int8Array(buffer);
-    case "u16":
-      return new Uint16Array(buffer);
-    case "i16":
-      return new Int16Array(buffer);
-    case "u32":
-      return new Uint32Array(buffer);
-    case "i32":
-      return new Int32Array(buffer);
-    case "f32":
-      return new Float32Array(buffer);
-    case "f64":
-      return new Float64Array(buffer);
-    case "u64":
-      return new BigUint64Array(buffer);
-    case "i64":
-      return new BigInt64Array(buffer);
-  }
 }

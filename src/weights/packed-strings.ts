@@ -78,9 +78,8 @@ export class PackedStrings implements StringArray {
     const start = this.#starts[index]!;
     const end = this.#starts[index + 1]! - this.#gapBytes;
     const text = this.#text.toString("utf8", start, end);
-    // Same length: ASCII. U+FFFD is either in the file or stands for bytes that are not UTF-8.
-    if (text.length === end - start || !text.includes("\ufffd")) return text;
-    return decodeLossless(this.#bytes.subarray(start, end));
+    // U+FFFD is either in the file or stands for bytes that are not UTF-8.
+    return text.includes("\ufffd") ? decodeLossless(this.#bytes.subarray(start, end)) : text;
   }
 
   bytesAt(index: number): Uint8Array {
