@@ -1,0 +1,44 @@
+// What an executor of plans offers. `reference.ts` and `cpu.ts` implement it; `select.ts` chooses.
+import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
+import type { Plan } from "../plan/builder.ts";
+import type { Tensor } from "../plan/ops.ts";
+import type { StepData } from "../plan/step-data.ts";
+
+/** Where the model's weights lie in memory, by tensor name of the file. */
+export interface WeightMemory {
+  address(name: string): number;
+  bytes(name: string): number;
+}
+
+export interface LoadOptions {
+  readonly limits: PlanLimits;
+  readonly weights: WeightMemory;
+  readonly numThreads: number;
+  /** CPU variant by name; undefined = the best one. */
+  readonly cpuVariant: string | undefined;
+}
+
+/** Bytes a loaded plan takes beside the weights. */
+export interface PlanMemory {
+  readonly arenaBytes: number;
+  readonly kvBytes: number;
+  readonly scratchBytes: number;
+}
+
+/** A plan with its memory, ready to run steps. Owns arena, KV pool and scratch. */
+export interface Session extends Disposable {
+  readonly memory: PlanMemory;
+  /** The step's input and output arrays; filled in before `run`. */
+  readonly stepData: StepData;
+  /** Runs one step to its end. */
+  run(): void;
+  /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
+  readTensor(tensor: Tensor): Float32Array;
+}
+
+export interface Backend {
+  readonly name: string;
+  /** Bytes that `load` will take, exactly. */
+  measure(plan: Plan, layout: MemoryLayout, options: Omit<LoadOptions, "weights">): PlanMemory;
+  load(plan: Plan, layout: MemoryLayout, options: LoadOptions): Session;
+}

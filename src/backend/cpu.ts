@@ -1,0 +1,110 @@
+// The CPU backend: hands a plan's binary form to libtinfer and runs its steps there.
+import { ptr } from "bun:ffi";
+import { assert } from "../core/errors.ts";
+import { chooseVariant } from "../native/cpu-report.ts";
+import { check, native } from "../native/library.ts";
+import { MemoryRegion, viewMemory } from "../native/memory.ts";
+import type { MemoryLayout } from "../plan/arena.ts";
+import { encodePlan } from "../plan/binary.ts";
+import type { Plan } from "../plan/builder.ts";
+import type { Tensor } from "../plan/ops.ts";
+import { StepData } from "../plan/step-data.ts";
+import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+
+/** PlanArgs of kernels/abi.zig: four u64, two u32, two u64. */
+function planArgs(
+  bytes: Uint8Array<ArrayBuffer>,
+  memory: { arena: number; kv: number },
+  options: Pick<LoadOptions, "numThreads" | "cpuVariant">,
+): BigUint64Array<ArrayBuffer> {
+  const args = new BigUint64Array(7);
+  const words = new Uint32Array(args.buffer);
+  args[0] = BigInt(ptr(bytes));
+  args[1] = BigInt(bytes.length);
+  args[2] = BigInt(memory.arena);
+  args[3] = BigInt(memory.kv);
+  words[8] = options.numThreads;
+  words[9] = chooseVariant(options.cpuVariant);
+  return args;
+}
+
+const scratchField = 5;
+const handleField = 6;
+
+function measure(
+  plan: Plan,
+  layout: MemoryLayout,
+  options: Omit<LoadOptions, "weights">,
+): PlanMemory {
+  const noAddresses = plan.weights.map(() => 0);
+  const bytes = encodePlan(plan, options.limits, layout, noAddresses);
+  const args = planArgs(bytes, { arena: 0, kv: 0 }, options);
+  check(native().tinfer_plan_measure(ptr(args)), "memory plan");
+  const scratchBytes = Number(args[scratchField]);
+  return { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes };
+}
+
+class CpuSession implements Session {
+  readonly memory: PlanMemory;
+  readonly stepData: StepData;
+  readonly #plan: Plan;
+  readonly #layout: MemoryLayout;
+  readonly #arena: MemoryRegion;
+  readonly #kv: MemoryRegion;
+  /** Constant tables of the plan; the executor holds their addresses. */
+  readonly #constants: Float32Array[] = [];
+  readonly #handle: BigUint64Array<ArrayBuffer>;
+  /** StepArgs of kernels/abi.zig. */
+  readonly #stepArgs: BigUint64Array<ArrayBuffer>;
+
+  constructor(plan: Plan, layout: MemoryLayout, options: LoadOptions) {
+    this.#plan = plan;
+    this.#layout = layout;
+    using cleanup = new DisposableStack();
+    this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "activations"));
+    this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "KV cache"));
+    const bytes = encodePlan(plan, options.limits, layout, this.#addresses(options));
+    const memory = { arena: this.#arena.address, kv: this.#kv.address };
+    const args = planArgs(bytes, memory, options);
+    check(native().tinfer_plan_load(ptr(args)), "load plan");
+    this.#handle = new BigUint64Array([args[handleField]!]);
+    this.stepData = new StepData(options.limits);
+    this.#stepArgs = new BigUint64Array([args[handleField]!, BigInt(ptr(this.stepData.bytes))]);
+    const scratchBytes = Number(args[scratchField]);
+    this.memory = { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes };
+    const planned = measure(plan, layout, options);
+    assert(planned.scratchBytes <= scratchBytes, "scratch is as planned");
+    cleanup.move();
+  }
+
+  #addresses(options: LoadOptions): number[] {
+    return this.#plan.weights.map((weight) => {
+      if (weight.constant === undefined) return options.weights.address(weight.name);
+      this.#constants.push(weight.constant);
+      return ptr(weight.constant as Float32Array<ArrayBuffer>);
+    });
+  }
+
+  run(): void {
+    check(native().tinfer_step(ptr(this.#stepArgs)), "step");
+  }
+
+  readTensor(tensor: Tensor): Float32Array {
+    const { numTokens, numOutputs } = this.stepData;
+    const rows = tensor.rows === "tokens" ? numTokens : numOutputs;
+    const address = this.#arena.address + this.#layout.tensorOffsets[tensor.id]!;
+    return new Float32Array(viewMemory(address, rows * tensor.width * 4));
+  }
+
+  [Symbol.dispose](): void {
+    check(native().tinfer_plan_release(ptr(this.#handle)), "release plan");
+    this.#kv[Symbol.dispose]();
+    this.#arena[Symbol.dispose]();
+  }
+}
+
+export const cpuBackend: Backend = {
+  name: "cpu",
+  measure,
+  load: (plan, layout, options) => new CpuSession(plan, layout, options),
+};

@@ -1,0 +1,206 @@
+// The reference backend: every op as its definition says, in float64, clear and slow. It is the
+// oracle that other backends are compared with.
+import { assert } from "../core/errors.ts";
+import { viewMemory } from "../native/memory.ts";
+import type { MemoryLayout } from "../plan/arena.ts";
+import type { Plan } from "../plan/builder.ts";
+import type { OpOf, Tensor, Weight } from "../plan/ops.ts";
+import { StepData } from "../plan/step-data.ts";
+import { dequantizeRow } from "../weights/dequantize.ts";
+import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
+import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+import { activate } from "./reference-activations.ts";
+import { attend, prepareQkv, ReferenceCache } from "./reference-attention.ts";
+import { sampleRows } from "./reference-sample.ts";
+
+/** What the ops of one session share. Activations are `[rows, width]` in float64. */
+export interface ReferenceState {
+  readonly step: StepData;
+  readonly tensors: Float64Array[];
+  readonly caches: readonly ReferenceCache[];
+  weightRow(weight: Weight, row: number): Float32Array;
+}
+
+class ReferenceSession implements Session, ReferenceState {
+  readonly memory: PlanMemory;
+  readonly stepData: StepData;
+  readonly step: StepData;
+  readonly tensors: Float64Array[];
+  readonly caches: readonly ReferenceCache[];
+  readonly #plan: Plan;
+  readonly #weights: LoadOptions["weights"];
+  /** Dequantised matrices; the models that this backend runs are small. */
+  readonly #expanded = new Map<Weight, Float32Array>();
+
+  constructor(plan: Plan, layout: MemoryLayout, options: LoadOptions) {
+    const { limits } = options;
+    this.#plan = plan;
+    this.#weights = options.weights;
+    this.memory = { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes: 0 };
+    this.stepData = new StepData(limits);
+    this.step = this.stepData;
+    this.tensors = plan.tensors.map(({ rows, width }) => {
+      return new Float64Array((rows === "tokens" ? limits.maxTokens : limits.maxOutputs) * width);
+    });
+    this.caches = plan.caches.map((cache) => new ReferenceCache(cache, limits));
+  }
+
+  weightRow(weight: Weight, row: number): Float32Array {
+    let matrix = this.#expanded.get(weight);
+    if (matrix === undefined) {
+      matrix = weight.constant ?? this.#expand(weight);
+      this.#expanded.set(weight, matrix);
+    }
+    return matrix.subarray(row * weight.cols, (row + 1) * weight.cols);
+  }
+
+  #expand(weight: Weight): Float32Array {
+    const type = quantTypeOf(weight.typeId);
+    assert(type !== undefined, `quant type ${weight.typeId} of ${weight.name}`);
+    const bytes = rowBytes(type.name, weight.cols);
+    const address = this.#weights.address(weight.name);
+    const matrix = new Float32Array(weight.rows * weight.cols);
+    for (let row = 0; row < weight.rows; row++) {
+      const source = new Uint8Array(viewMemory(address + row * bytes, bytes));
+      const target = matrix.subarray(row * weight.cols, (row + 1) * weight.cols);
+      dequantizeRow(type.name, source, target);
+    }
+    return matrix;
+  }
+
+  run(): void {
+    for (const op of this.#plan.ops) {
+      switch (op.kind) {
+        case "embed":
+          embed(this, op);
+          break;
+        case "gatherRows":
+          gatherRows(this, op);
+          break;
+        case "norm":
+          norm(this, op);
+          break;
+        case "linear":
+          linear(this, op);
+          break;
+        case "linearGlu":
+          linearGlu(this, op);
+          break;
+        case "rotations":
+          rotations(this, op);
+          break;
+        case "qkvPrep":
+          prepareQkv(this, op);
+          break;
+        case "attentionPaged":
+          attend(this, op);
+          break;
+        case "sample":
+          sampleRows(this, op);
+          break;
+      }
+    }
+  }
+
+  readTensor(tensor: Tensor): Float32Array {
+    const rows = rowsOf(this.step, tensor);
+    return Float32Array.from(this.tensors[tensor.id]!.subarray(0, rows * tensor.width));
+  }
+
+  [Symbol.dispose](): void {
+    this.#expanded.clear();
+  }
+}
+
+function rowsOf(step: StepData, tensor: Tensor): number {
+  return tensor.rows === "tokens" ? step.numTokens : step.numOutputs;
+}
+
+/** Row `row` of an activation, `[width]`. */
+export function rowOf(state: ReferenceState, tensor: Tensor, row: number): Float64Array {
+  return state.tensors[tensor.id]!.subarray(row * tensor.width, (row + 1) * tensor.width);
+}
+
+function embed(state: ReferenceState, op: OpOf<"embed">): void {
+  for (let t = 0; t < state.step.numTokens; t++) {
+    const source = state.weightRow(op.weight, state.step.tokenIds[t]!);
+    const target = rowOf(state, op.output, t);
+    for (let i = 0; i < target.length; i++) target[i] = source[i]! * op.scale;
+  }
+}
+
+function gatherRows(state: ReferenceState, op: OpOf<"gatherRows">): void {
+  for (let r = 0; r < state.step.numOutputs; r++) {
+    rowOf(state, op.output, r).set(rowOf(state, op.input, state.step.outputRows[r]!));
+  }
+}
+
+function norm(state: ReferenceState, op: OpOf<"norm">): void {
+  const weight = op.weight && state.weightRow(op.weight, 0);
+  const bias = op.bias && state.weightRow(op.bias, 0);
+  for (let row = 0; row < rowsOf(state.step, op.input); row++) {
+    const x = rowOf(state, op.input, row);
+    const y = rowOf(state, op.output, row);
+    const mean = op.norm === "layer" ? x.reduce((sum, value) => sum + value, 0) / x.length : 0;
+    const variance = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.length;
+    const scale = 1 / Math.sqrt(variance + op.epsilon);
+    for (let i = 0; i < x.length; i++) {
+      y[i] = (x[i]! - mean) * scale * (weight?.[i] ?? 1) + (bias?.[i] ?? 0);
+    }
+  }
+}
+
+function dot(x: Float64Array, w: Float32Array): number {
+  let sum = 0;
+  for (let k = 0; k < x.length; k++) sum += x[k]! * w[k]!;
+  return sum;
+}
+
+function linear(state: ReferenceState, op: OpOf<"linear">): void {
+  for (const { weight, bias, output } of op.outputs) {
+    const biases = bias && state.weightRow(bias, 0);
+    for (let n = 0; n < weight.rows; n++) {
+      const w = state.weightRow(weight, n);
+      for (let row = 0; row < rowsOf(state.step, op.input); row++) {
+        const y = rowOf(state, output, row);
+        const value = dot(rowOf(state, op.input, row), w) + (biases?.[n] ?? 0);
+        y[n] = op.epilogue === "accumulate" ? y[n]! + value : value;
+      }
+    }
+  }
+}
+
+function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
+  const gateBias = op.gateBias && state.weightRow(op.gateBias, 0);
+  const upBias = op.upBias && state.weightRow(op.upBias, 0);
+  for (let n = 0; n < op.gate.rows; n++) {
+    const gate = state.weightRow(op.gate, n);
+    const up = state.weightRow(op.up, n);
+    for (let row = 0; row < rowsOf(state.step, op.input); row++) {
+      const x = rowOf(state, op.input, row);
+      const g = dot(x, gate) + (gateBias?.[n] ?? 0);
+      const u = dot(x, up) + (upBias?.[n] ?? 0);
+      rowOf(state, op.output, row)[n] = activate(op.activation, g) * u;
+    }
+  }
+}
+
+function rotations(state: ReferenceState, op: OpOf<"rotations">): void {
+  const frequencies = state.weightRow(op.frequencies, 0);
+  for (let t = 0; t < state.step.numTokens; t++) {
+    const row = rowOf(state, op.output, t);
+    for (let i = 0; i < frequencies.length; i++) {
+      const angle = state.step.positions[t]! * frequencies[i]!;
+      row[i] = Math.cos(angle) * op.magnitude;
+      row[frequencies.length + i] = Math.sin(angle) * op.magnitude;
+    }
+  }
+}
+
+export const referenceBackend: Backend = {
+  name: "reference",
+  measure: (_plan, layout) => {
+    return { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes: 0 };
+  },
+  load: (plan, layout, options) => new ReferenceSession(plan, layout, options),
+};

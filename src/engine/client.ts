@@ -1,0 +1,101 @@
+// What everyone above the engine programs against: requests in, token events out. `engine.ts`
+// implements it in-process, `worker-client.ts` over a Worker.
+import type { SamplingParameters } from "../sampling/parameters.ts";
+
+export interface GenerationRequest {
+  readonly promptTokenIds: Int32Array;
+  /** Most tokens to generate; the context limit may end it sooner. */
+  readonly maxTokens: number;
+  readonly sampling: SamplingParameters;
+  /** Tokens that end the generation; the ending token is reported, not part of the text. */
+  readonly stopTokenIds: readonly number[];
+}
+
+export interface TokenLogprob {
+  readonly tokenId: number;
+  readonly logprob: number;
+}
+
+/** `cancelled`: the signal was raised or the caller stopped iterating. */
+export type EndReason = "stopToken" | "length" | "context" | "cancelled";
+
+export interface Timings {
+  /** Waiting for a place in the batch. */
+  readonly queueMs: number;
+  /** Request to first token. */
+  readonly ttftMs: number;
+  readonly promptMs: number;
+  readonly generateMs: number;
+}
+
+export type GenerationEvent =
+  | {
+      readonly kind: "token";
+      readonly tokenId: number;
+      readonly logprob: number;
+      /** The best candidates, when `sampling.logprobs` > 0. */
+      readonly top: readonly TokenLogprob[];
+    }
+  | {
+      readonly kind: "end";
+      readonly reason: EndReason;
+      readonly promptTokens: number;
+      /** Prompt tokens that came from the prefix cache. */
+      readonly cachedTokens: number;
+      readonly completionTokens: number;
+      readonly timings: Timings;
+    }
+  /** Progress of a long prompt: tokens computed so far of `promptTokens`. */
+  | { readonly kind: "prompt"; readonly computedTokens: number; readonly promptTokens: number };
+
+export interface EngineStatus {
+  readonly running: number;
+  readonly waiting: number;
+  readonly kvBlocks: number;
+  readonly usedKvBlocks: number;
+  readonly cachedKvBlocks: number;
+  readonly promptTokensTotal: number;
+  readonly cachedPromptTokensTotal: number;
+  readonly generatedTokensTotal: number;
+  readonly preemptionsTotal: number;
+  readonly cancelledTotal: number;
+  readonly stepsTotal: number;
+}
+
+/** Facts about the loaded model that callers show or check requests against. */
+export interface LoadedModelFacts {
+  readonly path: string;
+  readonly architecture: string;
+  readonly name: string | undefined;
+  /** Weight types by bytes, the largest first, e.g. "q4_k". */
+  readonly mainType: string;
+  readonly backend: string;
+  readonly cpuVariant: string;
+  readonly numThreads: number;
+  readonly parameters: number;
+  /** Tokens one sequence may have. */
+  readonly maxContextLen: number;
+  readonly trainedContextLen: number;
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly maxSequences: number;
+  readonly weightBytes: number;
+  readonly kvBytes: number;
+  readonly arenaBytes: number;
+  readonly scratchBytes: number;
+  readonly loadMs: number;
+}
+
+export type Pooling = "mean" | "last" | "first";
+
+export interface EngineClient extends AsyncDisposable {
+  readonly facts: LoadedModelFacts;
+  /**
+   * Runs one request. Raising `signal` or leaving the loop stops the work within one step.
+   * Throws TinferError: contextOverflow (prompt too long), overloaded, outOfMemory.
+   */
+  generate(request: GenerationRequest, signal?: AbortSignal): AsyncIterableIterator<GenerationEvent>;
+  /** Pooled final hidden state `[hiddenSize]`, not normalised. */
+  embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array>;
+  status(): Promise<EngineStatus>;
+}

@@ -1,0 +1,208 @@
+// The engine: takes requests, runs the step loop schedule → run → sample → commit → emit, and
+// hands out token events. Lives on one thread and yields to it between steps.
+import { TinferError } from "../core/errors.ts";
+import { checkSampling } from "../sampling/parameters.ts";
+import { Batch } from "./batch.ts";
+import { BlockAllocator } from "./block-allocator.ts";
+import type {
+  EngineClient,
+  EngineStatus,
+  GenerationEvent,
+  GenerationRequest,
+  LoadedModelFacts,
+  Pooling,
+} from "./client.ts";
+import { HiddenStates } from "./hidden-states.ts";
+import { LoadedModel } from "./loaded-model.ts";
+import { ModelRunner } from "./model-runner.ts";
+import type { ModelOptions } from "./options.ts";
+import { RequestState } from "./request-state.ts";
+import { Scheduler } from "./scheduler.ts";
+import { Sequence } from "./sequence.ts";
+
+/** Requests that may wait; more are refused as overloaded. */
+const maxWaiting = 512;
+
+export class Engine implements EngineClient {
+  readonly facts: LoadedModelFacts;
+  readonly #model: LoadedModel;
+  readonly #allocator: BlockAllocator;
+  readonly #scheduler: Scheduler;
+  readonly #runner: ModelRunner;
+  readonly #batch = new Batch();
+  readonly #requests = new Map<Sequence, RequestState>();
+  readonly #hidden: HiddenStates;
+  readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
+  #nextId = 1;
+  #looping = false;
+
+  constructor(path: string, options: ModelOptions) {
+    this.#model = new LoadedModel(path, options);
+    this.facts = this.#model.facts;
+    const { limits } = this.#model.memoryPlan;
+    this.#allocator = new BlockAllocator(limits.numBlocks);
+    const { maxTokens: maxTokensPerStep, maxSequences } = limits;
+    this.#scheduler = new Scheduler({ maxTokensPerStep, maxSequences }, this.#allocator);
+    this.#runner = new ModelRunner(this.#model.session);
+    this.#hidden = new HiddenStates(this.#model);
+  }
+
+  async *generate(
+    request: GenerationRequest,
+    signal?: AbortSignal,
+  ): AsyncIterableIterator<GenerationEvent> {
+    const state = this.#admit(request);
+    const abort = () => this.#cancel(state);
+    signal?.addEventListener("abort", abort);
+    try {
+      if (signal?.aborted) abort();
+      for (;;) {
+        const events = await state.take();
+        for (const event of events) {
+          yield event;
+          if (event.kind === "end") return;
+        }
+      }
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.#cancel(state);
+    }
+  }
+
+  #admit(request: GenerationRequest): RequestState {
+    const { promptTokenIds, sampling } = request;
+    checkPrompt(promptTokenIds, this.facts);
+    checkSampling(sampling);
+    if (this.#scheduler.waiting.length >= maxWaiting) {
+      throw new TinferError("overloaded", `${maxWaiting} requests are waiting already`, {
+        hint: "try again later, or raise --parallel",
+      });
+    }
+    const state = new RequestState(this.#nextId++, request, this.facts.maxContextLen);
+    this.#requests.set(state.sequence, state);
+    this.#scheduler.add(state.sequence);
+    this.#start();
+    return state;
+  }
+
+  #cancel(state: RequestState): void {
+    if (!this.#requests.delete(state.sequence)) return;
+    this.#totals.cancelled++;
+    this.#scheduler.remove(state.sequence);
+    state.end("cancelled");
+  }
+
+  /** Runs the loop until no work is left. */
+  #start(): void {
+    if (this.#looping) return;
+    this.#looping = true;
+    setImmediate(() => this.#loop());
+  }
+
+  #loop(): void {
+    try {
+      if (this.#scheduler.hasWork) this.#step();
+    } catch (error) {
+      for (const state of this.#requests.values()) state.fail(error);
+      for (const sequence of [...this.#requests.keys()]) this.#scheduler.remove(sequence);
+      this.#requests.clear();
+    }
+    this.#looping = this.#scheduler.hasWork;
+    // Between steps the thread's other work runs: new requests, cancellations.
+    if (this.#looping) setImmediate(() => this.#loop());
+  }
+
+  #step(): void {
+    const batch = this.#batch;
+    this.#scheduler.schedule(batch);
+    if (batch.numTokens === 0) {
+      throw new TinferError("outOfMemory", "no KV block is left for any sequence", {
+        hint: "use a larger context (--ctx) or fewer sequences (--parallel)",
+      });
+    }
+    for (const sequence of batch.sequences) this.#requests.get(sequence)?.markScheduled();
+    this.#runner.run(batch);
+    this.#totals.steps++;
+    this.#commit(batch);
+  }
+
+  /** Appends the sampled tokens, seals full blocks, ends finished requests. */
+  #commit(batch: Batch): void {
+    const step = this.#model.session.stepData;
+    let row = 0;
+    for (let s = 0; s < batch.sequences.length; s++) {
+      const sequence = batch.sequences[s]!;
+      const state = this.#requests.get(sequence)!;
+      const yields = batch.yieldsToken(s);
+      sequence.commit(batch.counts[s]!, this.#allocator);
+      if (!yields) {
+        state.emitPromptProgress();
+        continue;
+      }
+      if (sequence.completionLen === 0) this.#countPrompt(sequence);
+      this.#totals.generated++;
+      const reason = state.acceptToken(step, row++);
+      if (reason === undefined) continue;
+      this.#requests.delete(sequence);
+      this.#scheduler.remove(sequence);
+      state.end(reason);
+    }
+  }
+
+  #countPrompt(sequence: Sequence): void {
+    this.#totals.prompt += sequence.promptLen;
+    this.#totals.cached += sequence.numCached;
+  }
+
+  async embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array> {
+    checkPrompt(tokenIds, this.facts);
+    return this.#hidden.pooled(tokenIds, pooling);
+  }
+
+  async status(): Promise<EngineStatus> {
+    const { numBlocks, numFree, numCached } = this.#allocator;
+    return {
+      running: this.#scheduler.running.length,
+      waiting: this.#scheduler.waiting.length,
+      kvBlocks: numBlocks,
+      usedKvBlocks: numBlocks - numFree - numCached,
+      cachedKvBlocks: numCached,
+      promptTokensTotal: this.#totals.prompt,
+      cachedPromptTokensTotal: this.#totals.cached,
+      generatedTokensTotal: this.#totals.generated,
+      preemptionsTotal: this.#scheduler.numPreemptions,
+      cancelledTotal: this.#totals.cancelled,
+      stepsTotal: this.#totals.steps,
+    };
+  }
+
+  /** Throws unless every KV block is accounted for. */
+  checkIntegrity(): void {
+    this.#allocator.checkIntegrity();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const state of [...this.#requests.values()]) this.#cancel(state);
+    this.#hidden[Symbol.dispose]();
+    this.#model[Symbol.dispose]();
+  }
+}
+
+/** Throws unless the prompt has a token, leaves room for one more, and ids are in the vocabulary. */
+export function checkPrompt(tokenIds: Int32Array, facts: LoadedModelFacts): void {
+  const { maxContextLen, vocabSize } = facts;
+  if (tokenIds.length === 0) {
+    throw new TinferError("usage", "the prompt is empty", { hint: "give at least one token" });
+  }
+  if (tokenIds.length >= maxContextLen) {
+    const message = `the prompt has ${tokenIds.length} tokens, the context ${maxContextLen}`;
+    throw new TinferError("contextOverflow", `${message}; one must stay free for the answer`, {
+      hint: `shorten the prompt, or raise --ctx (the model was trained for ${facts.trainedContextLen})`,
+    });
+  }
+  const wrong = tokenIds.find((id) => id < 0 || id >= vocabSize);
+  if (wrong === undefined) return;
+  throw new TinferError("usage", `token id ${wrong} is outside the vocabulary`, {
+    hint: `ids go from 0 to ${vocabSize - 1}`,
+  });
+}

@@ -1,0 +1,86 @@
+// Sizes of a loaded model before anything is taken: context, KV blocks, arena, scratch; and the
+// answer to "does it fit". `tinfer plan` prints these bytes and the loader takes exactly them.
+import type { Backend, PlanMemory } from "../backend/backend.ts";
+import { TinferError } from "../core/errors.ts";
+import type { ModelConfig } from "../models/model-config.ts";
+import { blockBytes, blockSize, layoutMemory, type MemoryLayout, type PlanLimits } from "../plan/arena.ts";
+import type { Plan } from "../plan/builder.ts";
+import { defaultContextLen, type ModelOptions } from "./options.ts";
+
+export interface MemoryPlan {
+  readonly limits: PlanLimits;
+  readonly layout: MemoryLayout;
+  readonly memory: PlanMemory;
+  readonly maxContextLen: number;
+  readonly numThreads: number;
+}
+
+function limitsFor(options: ModelOptions, contextLen: number): PlanLimits {
+  const maxBlocksPerSequence = Math.ceil(contextLen / blockSize);
+  return {
+    maxTokens: options.maxTokensPerStep,
+    maxOutputs: options.maxOutputsPerStep ?? options.maxSequences,
+    maxSequences: options.maxSequences,
+    numBlocks: maxBlocksPerSequence * options.maxSequences,
+    maxBlocksPerSequence,
+    kvTypeK: options.kvTypeK,
+    kvTypeV: options.kvTypeV,
+  };
+}
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+
+/**
+ * Throws `outOfMemory`, naming the largest context that fits, when `options.contextLen` asks for
+ * more than `availableBytes`; without a wish the default context shrinks to what fits.
+ */
+export function planMemory(
+  plan: Plan,
+  config: ModelConfig,
+  backend: Backend,
+  options: ModelOptions & { numThreads: number },
+  availableBytes: number,
+): MemoryPlan {
+  checkKvTypes(plan, options);
+  const { numThreads } = options;
+  const measure = (contextLen: number): MemoryPlan => {
+    const limits = limitsFor(options, contextLen);
+    const layout = layoutMemory(plan, limits);
+    const { cpuVariant } = options;
+    const memory = backend.measure(plan, layout, { limits, numThreads, cpuVariant });
+    return { limits, layout, memory, maxContextLen: contextLen, numThreads };
+  };
+  const total = ({ memory }: MemoryPlan) =>
+    memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
+
+  const wanted = options.contextLen ?? Math.min(config.contextLen, defaultContextLen);
+  const first = measure(wanted);
+  if (total(first) <= availableBytes) return first;
+
+  const perToken = (blockBytes(plan, options) * options.maxSequences) / blockSize;
+  let fitting = wanted - Math.ceil((total(first) - availableBytes) / perToken);
+  fitting = Math.floor(fitting / blockSize) * blockSize;
+  if (options.contextLen === undefined && fitting >= 512) return measure(fitting);
+  const needs = `a context of ${wanted} tokens needs ${gigabytes(total(first))}`;
+  const has = `${gigabytes(availableBytes)} are available`;
+  throw new TinferError("outOfMemory", `${needs}, ${has}`, {
+    hint:
+      fitting >= blockSize
+        ? `the largest context that fits is --ctx ${fitting}; --kv-type q8_0 about doubles it`
+        : "no context fits: close other programs or use a smaller model",
+  });
+}
+
+function checkKvTypes(plan: Plan, options: ModelOptions): void {
+  for (const { headDim, valueDim } of plan.caches) {
+    for (const [type, dim] of [
+      [options.kvTypeK, headDim],
+      [options.kvTypeV, valueDim],
+    ] as const) {
+      if ((type !== "q8_0" && type !== "q4_0") || dim % 32 === 0) continue;
+      throw new TinferError("unsupported", `KV type ${type} needs head sizes that are multiples of 32`, {
+        hint: `this model's is ${dim}; use --kv-type f16`,
+      });
+    }
+  }
+}

@@ -1,0 +1,97 @@
+// A model file that is open: its header, its mapped bytes, and where each tensor lies in memory.
+import type { WeightMemory } from "../backend/backend.ts";
+import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
+import { familyOf } from "../models/registry.ts";
+import { MappedFile, viewMemory } from "../native/memory.ts";
+import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
+import { assert, TinferError } from "../core/errors.ts";
+import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
+import { quantTypeInfo } from "../weights/quant-types.ts";
+
+export class ModelFile implements WeightMemory, Disposable {
+  readonly header: GgufFile;
+  readonly config: ModelConfig;
+  readonly #mapped: MappedFile[] = [];
+
+  constructor(path: string) {
+    this.header = readGguf(path);
+    const architecture = architectureOf(this.header.metadata);
+    if (this.header.tensors.size === 0) {
+      throw new TinferError("unsupported", `${path} holds a vocabulary but no weights`, {
+        hint: "it can be used with `tinfer tokenize` only",
+      });
+    }
+    familyOf(architecture);
+    this.config = readModelConfig(this.header.metadata);
+    using cleanup = new DisposableStack();
+    for (const shard of this.header.paths) this.#mapped.push(cleanup.use(new MappedFile(shard)));
+    cleanup.move();
+  }
+
+  #tensor(name: string): TensorInfo {
+    const tensor = this.header.tensors.get(name);
+    assert(tensor !== undefined, `tensor ${name} is in the file`);
+    return tensor;
+  }
+
+  address(name: string): number {
+    const { fileIndex, offset } = this.#tensor(name);
+    return this.#mapped[fileIndex]!.address + offset;
+  }
+
+  bytes(name: string): number {
+    return this.#tensor(name).bytes;
+  }
+
+  get weightBytes(): number {
+    let bytes = 0;
+    for (const tensor of this.header.tensors.values()) bytes += tensor.bytes;
+    return bytes;
+  }
+
+  get numParameters(): number {
+    let count = 0;
+    for (const { shape } of this.header.tensors.values()) count += shape.reduce((a, b) => a * b, 1);
+    return count;
+  }
+
+  /** The quant type that holds the most bytes. */
+  get mainType(): string {
+    const bytes = new Map<string, number>();
+    for (const { type, bytes: size } of this.header.tensors.values()) {
+      bytes.set(type, (bytes.get(type) ?? 0) + size);
+    }
+    return [...bytes].toSorted((a, b) => b[1] - a[1])[0]![0];
+  }
+
+  /** Brings the whole file into memory ahead of the first step. */
+  populate(): void {
+    this.#mapped.forEach((file) => {
+      file.populate(0, file.bytes);
+    });
+  }
+
+  buildPlan(outputs: PlanOutputs, slidingWindow: "auto" | "off" | number): Plan {
+    const builder = new PlanBuilder(
+      {
+        find: (name) => {
+          const tensor = this.header.tensors.get(name);
+          return tensor && { shape: tensor.shape, typeId: quantTypeInfo(tensor.type).ggmlType };
+        },
+      },
+      outputs,
+    );
+    const readVector = (name: string) => {
+      if (this.header.tensors.get(name)?.type !== "f32") return undefined;
+      return new Float32Array(viewMemory(this.address(name), this.bytes(name)));
+    };
+    return familyOf(this.config.architecture).buildPlan(builder, this.config, {
+      slidingWindow,
+      readVector,
+    });
+  }
+
+  [Symbol.dispose](): void {
+    for (const file of this.#mapped.toReversed()) file[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,37 @@
+// How to load a model: the model flags of the command line in typed form.
+import type { KvType } from "../plan/ops.ts";
+
+export interface ModelOptions {
+  /** `auto` or a backend's name. */
+  readonly backend: string;
+  /** undefined = one per core. */
+  readonly numThreads: number | undefined;
+  /** Tokens per sequence; undefined = the model's own, at most `defaultContextLen`. */
+  readonly contextLen: number | undefined;
+  /** Sequences that run at the same time. */
+  readonly maxSequences: number;
+  readonly kvTypeK: KvType;
+  readonly kvTypeV: KvType;
+  readonly slidingWindow: "auto" | "off" | number;
+  /** CPU variant by name; undefined = the best one. */
+  readonly cpuVariant: string | undefined;
+  /** Most tokens in one step: the prefill chunk. */
+  readonly maxTokensPerStep: number;
+  /** Most rows with logits in one step; at least `maxSequences`. */
+  readonly maxOutputsPerStep: number | undefined;
+}
+
+export const defaultContextLen = 8192;
+
+export const defaultModelOptions: ModelOptions = {
+  backend: "auto",
+  numThreads: undefined,
+  contextLen: undefined,
+  maxSequences: 1,
+  kvTypeK: "f16",
+  kvTypeV: "f16",
+  slidingWindow: "auto",
+  cpuVariant: undefined,
+  maxTokensPerStep: 512,
+  maxOutputsPerStep: undefined,
+};

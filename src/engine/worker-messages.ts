@@ -1,0 +1,52 @@
+// The messages between the main thread and the engine's Worker. Plain data only.
+import { type ErrorCode, TinferError } from "../core/errors.ts";
+import type {
+  EngineStatus,
+  GenerationEvent,
+  GenerationRequest,
+  LoadedModelFacts,
+  Pooling,
+} from "./client.ts";
+import type { ModelOptions } from "./options.ts";
+
+export type ToEngine =
+  | { readonly kind: "load"; readonly path: string; readonly options: ModelOptions }
+  | { readonly kind: "generate"; readonly id: number; readonly request: GenerationRequest }
+  | { readonly kind: "cancel"; readonly id: number }
+  | {
+      readonly kind: "embed";
+      readonly id: number;
+      readonly tokenIds: Int32Array;
+      readonly pooling: Pooling;
+    }
+  | { readonly kind: "status"; readonly id: number }
+  | { readonly kind: "dispose"; readonly id: number };
+
+export type FromEngine =
+  | { readonly kind: "loaded"; readonly facts: LoadedModelFacts }
+  | { readonly kind: "event"; readonly id: number; readonly event: GenerationEvent }
+  | { readonly kind: "result"; readonly id: number; readonly value: Float32Array | EngineStatus | null }
+  /** `id` 0: the load failed. */
+  | { readonly kind: "failed"; readonly id: number; readonly error: ErrorMessage };
+
+/** An error as data: classes do not survive the border. */
+export interface ErrorMessage {
+  readonly code: ErrorCode | undefined;
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly stack: string | undefined;
+}
+
+export function errorToMessage(error: unknown): ErrorMessage {
+  const message = error instanceof Error ? error.message : String(error);
+  const stack = error instanceof Error ? error.stack : undefined;
+  const known = error instanceof TinferError ? error : undefined;
+  return { code: known?.code, message, hint: known?.hint, stack };
+}
+
+export function errorFromMessage({ code, message, hint, stack }: ErrorMessage): Error {
+  if (code !== undefined) return new TinferError(code, message, hint === undefined ? {} : { hint });
+  const error = new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}

@@ -1,0 +1,186 @@
+// The engine on its own thread: `startEngineWorker` is the main thread's side, the code at the
+// end is the Worker's. A compiled binary starts itself again as the Worker, hence one file.
+import { TinferError } from "../core/errors.ts";
+import type {
+  EngineClient,
+  EngineStatus,
+  GenerationEvent,
+  GenerationRequest,
+  LoadedModelFacts,
+  Pooling,
+} from "./client.ts";
+import { Engine } from "./engine.ts";
+import type { ModelOptions } from "./options.ts";
+import {
+  errorFromMessage,
+  errorToMessage,
+  type FromEngine,
+  type ToEngine,
+} from "./worker-messages.ts";
+
+/** Where replies to one id go. */
+interface Receiver {
+  event(event: GenerationEvent): void;
+  result(value: Float32Array | EngineStatus | null): void;
+  failed(error: Error): void;
+}
+
+/** Starts a Worker that loads the model; rejects with the loader's error. */
+export function startEngineWorker(path: string, options: ModelOptions): Promise<EngineClient> {
+  const worker = new Worker(import.meta.url);
+  return new Promise((resolve, reject) => {
+    worker.onerror = (event) => reject(new Error(`engine thread: ${event.message}`));
+    worker.onmessage = ({ data: message }: MessageEvent<FromEngine>) => {
+      if (message.kind === "loaded") resolve(new WorkerClient(worker, message.facts));
+      else if (message.kind === "failed") {
+        worker.terminate();
+        reject(errorFromMessage(message.error));
+      }
+    };
+    worker.postMessage({ kind: "load", path, options } satisfies ToEngine);
+  });
+}
+
+class WorkerClient implements EngineClient {
+  readonly facts: LoadedModelFacts;
+  readonly #worker: Worker;
+  readonly #receivers = new Map<number, Receiver>();
+  #nextId = 1;
+
+  constructor(worker: Worker, facts: LoadedModelFacts) {
+    this.facts = facts;
+    this.#worker = worker;
+    worker.onmessage = ({ data: message }: MessageEvent<FromEngine>) => {
+      if (message.kind === "loaded") return;
+      const receiver = this.#receivers.get(message.id);
+      if (message.kind === "event") receiver?.event(message.event);
+      else if (message.kind === "result") receiver?.result(message.value);
+      else receiver?.failed(errorFromMessage(message.error));
+    };
+    worker.onerror = (event) => {
+      const error = new TinferError("native", `the engine thread stopped: ${event.message}`);
+      for (const receiver of this.#receivers.values()) receiver.failed(error);
+    };
+  }
+
+  #send(message: ToEngine): void {
+    this.#worker.postMessage(message);
+  }
+
+  async *generate(
+    request: GenerationRequest,
+    signal?: AbortSignal,
+  ): AsyncIterableIterator<GenerationEvent> {
+    const id = this.#nextId++;
+    let queue: GenerationEvent[] = [];
+    let failure: Error | undefined;
+    let wake = () => {};
+    this.#receivers.set(id, {
+      event(event) {
+        queue.push(event);
+        wake();
+      },
+      result() {},
+      failed(error) {
+        failure = error;
+        wake();
+      },
+    });
+    const cancel = () => this.#send({ kind: "cancel", id });
+    let ended = false;
+    signal?.addEventListener("abort", cancel);
+    try {
+      this.#send({ kind: "generate", id, request });
+      if (signal?.aborted) cancel();
+      for (;;) {
+        if (queue.length === 0 && failure === undefined) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+        const events = queue;
+        queue = [];
+        for (const event of events) {
+          ended ||= event.kind === "end";
+          yield event;
+          if (event.kind === "end") return;
+        }
+        if (failure !== undefined) {
+          ended = true;
+          throw failure;
+        }
+      }
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      if (!ended) cancel();
+      this.#receivers.delete(id);
+    }
+  }
+
+  /** Sends a message with a fresh id and waits for its one result. */
+  #ask<T>(makeMessage: (id: number) => ToEngine): Promise<T> {
+    const id = this.#nextId++;
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    this.#receivers.set(id, { event() {}, result: (value) => resolve(value as T), failed: reject });
+    this.#send(makeMessage(id));
+    return promise.finally(() => this.#receivers.delete(id));
+  }
+
+  embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array> {
+    return this.#ask((id) => ({ kind: "embed", id, tokenIds, pooling }));
+  }
+
+  status(): Promise<EngineStatus> {
+    return this.#ask((id) => ({ kind: "status", id }));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#ask<null>((id) => ({ kind: "dispose", id }));
+    this.#worker.terminate();
+  }
+}
+
+/** The Worker's side: one engine, one AbortController per request. */
+function serveEngine(): void {
+  const requests = new Map<number, AbortController>();
+  const send = (message: FromEngine) => postMessage(message);
+  let engine: Engine | undefined;
+
+  async function generate(id: number, request: GenerationRequest): Promise<void> {
+    const controller = new AbortController();
+    requests.set(id, controller);
+    for await (const event of engine!.generate(request, controller.signal)) {
+      send({ kind: "event", id, event });
+    }
+  }
+
+  async function answer(message: ToEngine): Promise<void> {
+    switch (message.kind) {
+      case "load":
+        engine = new Engine(message.path, message.options);
+        return send({ kind: "loaded", facts: engine.facts });
+      case "generate":
+        return generate(message.id, message.request).finally(() => requests.delete(message.id));
+      case "cancel":
+        return requests.get(message.id)?.abort();
+      case "embed": {
+        const value = await engine!.embed(message.tokenIds, message.pooling);
+        return send({ kind: "result", id: message.id, value });
+      }
+      case "status":
+        return send({ kind: "result", id: message.id, value: await engine!.status() });
+      case "dispose":
+        await engine![Symbol.asyncDispose]();
+        return send({ kind: "result", id: message.id, value: null });
+    }
+  }
+
+  self.onmessage = ({ data: message }: MessageEvent<ToEngine>) => {
+    answer(message).catch((error: unknown) => {
+      const id = message.kind === "load" ? 0 : message.id;
+      send({ kind: "failed", id, error: errorToMessage(error) });
+    });
+  };
+}
+
+if (!Bun.isMainThread) serveEngine();

@@ -1,0 +1,17 @@
+// What one architecture offers: how to read its files and how to state its plan.
+import type { Plan, PlanBuilder } from "../plan/builder.ts";
+import type { ModelConfig } from "./model-config.ts";
+
+/** Choices of the user that change a plan. */
+export interface PlanOptions {
+  /** "auto": as the family's reference applies it; a number forces it; "off" ignores it. */
+  readonly slidingWindow: "auto" | "off" | number;
+  /** Values of small F32 tensors that shape tables (rope factors), or undefined when absent. */
+  readonly readVector: (name: string) => Float32Array | undefined;
+}
+
+export interface Family {
+  /** `general.architecture` values it takes. */
+  readonly architectures: readonly string[];
+  buildPlan(builder: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan;
+}

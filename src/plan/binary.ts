@@ -1,0 +1,125 @@
+// Writes a plan and its memory layout in the executor's binary form (kernels/plan.zig).
+import { assert } from "../core/errors.ts";
+import type { MemoryLayout, PlanLimits } from "./arena.ts";
+import type { Plan } from "./builder.ts";
+import {
+  activations,
+  epilogues,
+  kvTypes,
+  normKinds,
+  type Op,
+  opcodes,
+  ropePairings,
+  type Tensor,
+  type Weight,
+} from "./ops.ts";
+
+const magic = 0x4e4c5054;
+const version = 1;
+const none = 0xffffffff;
+const headerBytes = 64;
+const tensorBytes = 16;
+const weightBytes = 24;
+const cacheBytes = 32;
+const opBytes = 256;
+const maxLinearOutputs = 8;
+
+/** One field of an op record: an unsigned word or, as `f32`, a float. */
+type Word = number | { readonly f32: number };
+
+const id = (operand: Tensor | Weight | undefined) => operand?.id ?? none;
+const indexIn = <T>(list: readonly T[], value: T) => list.indexOf(value);
+
+/** The words after the opcode, in the field order of the op's struct in kernels/plan.zig. */
+function wordsOf(op: Op): Word[] {
+  switch (op.kind) {
+    case "embed":
+      return [op.weight.id, op.output.id, { f32: op.scale }];
+    case "gatherRows":
+      return [op.input.id, op.output.id];
+    case "norm": {
+      const operands = [op.input.id, id(op.weight), id(op.bias), op.output.id];
+      return [...operands, indexIn(normKinds, op.norm), { f32: op.epsilon }];
+    }
+    case "linear": {
+      assert(op.outputs.length <= maxLinearOutputs, "linear has too many outputs");
+      const outputs = op.outputs.flatMap((o) => [o.weight.id, id(o.bias), o.output.id]);
+      return [op.input.id, indexIn(epilogues, op.epilogue), op.outputs.length, ...outputs];
+    }
+    case "linearGlu": {
+      const weights = [op.gate.id, id(op.gateBias), op.up.id, id(op.upBias)];
+      return [op.input.id, ...weights, op.output.id, indexIn(activations, op.activation)];
+    }
+    case "rotations":
+      return [op.frequencies.id, op.output.id, { f32: op.magnitude }];
+    case "qkvPrep": {
+      const operands = [op.q.id, op.k.id, op.v.id, id(op.rotations), op.cache.id];
+      return [...operands, op.numHeads, indexIn(ropePairings, op.pairing)];
+    }
+    case "attentionPaged": {
+      const operands = [op.q.id, op.output.id, op.cache.id, op.numHeads];
+      return [...operands, { f32: op.scale }, op.windowLen, { f32: op.softcap }, id(op.sinks)];
+    }
+    case "sample":
+      return [op.logits.id];
+  }
+}
+
+/** `addresses[i]` is the memory address of `plan.weights[i]`. */
+export function encodePlan(
+  plan: Plan,
+  limits: PlanLimits,
+  layout: MemoryLayout,
+  addresses: readonly number[],
+): Uint8Array<ArrayBuffer> {
+  const { tensors, weights, caches, ops } = plan;
+  const tensorsStart = headerBytes;
+  const weightsStart = tensorsStart + tensors.length * tensorBytes;
+  const cachesStart = weightsStart + weights.length * weightBytes;
+  const opsStart = cachesStart + caches.length * cacheBytes;
+  const bytes = new Uint8Array(opsStart + ops.length * opBytes);
+  const view = new DataView(bytes.buffer);
+  const u32 = (offset: number, value: number) => view.setUint32(offset, value, true);
+  const u64 = (offset: number, value: number) => view.setBigUint64(offset, BigInt(value), true);
+
+  const counts = [tensors.length, weights.length, caches.length, ops.length];
+  const { maxTokens, maxOutputs, maxSequences, maxBlocksPerSequence, numBlocks } = limits;
+  const sizes = [maxTokens, maxOutputs, maxSequences, maxBlocksPerSequence, numBlocks];
+  const header = [magic, version, ...counts, ...sizes, plan.vocabSize];
+  header.forEach((value, index) => {
+    u32(index * 4, value);
+  });
+  u64(48, layout.arenaBytes);
+  u64(56, layout.kvBytes);
+
+  tensors.forEach((tensor, index) => {
+    const at = tensorsStart + index * tensorBytes;
+    u64(at, layout.tensorOffsets[index]!);
+    u32(at + 8, tensor.width);
+    u32(at + 12, tensor.rows === "tokens" ? 0 : 1);
+  });
+  weights.forEach((weight, index) => {
+    const at = weightsStart + index * weightBytes;
+    u64(at, addresses[index]!);
+    [weight.typeId, weight.rows, weight.cols].forEach((value, i) => {
+      u32(at + 8 + i * 4, value);
+    });
+  });
+  caches.forEach((cache, index) => {
+    const at = cachesStart + index * cacheBytes;
+    u64(at, layout.cacheOffsets[index]!);
+    const types = [indexIn(kvTypes, limits.kvTypeK), indexIn(kvTypes, limits.kvTypeV)];
+    [cache.numKvHeads, cache.headDim, cache.valueDim, ...types].forEach((value, i) => {
+      u32(at + 8 + i * 4, value);
+    });
+  });
+  ops.forEach((op, index) => {
+    const at = opsStart + index * opBytes;
+    u32(at, opcodes[op.kind]);
+    wordsOf(op).forEach((word, i) => {
+      if (typeof word === "number") u32(at + 4 + i * 4, word);
+      else view.setFloat32(at + 4 + i * 4, word.f32, true);
+    });
+  });
+  return bytes;
+}

@@ -1,0 +1,150 @@
+// The op set: what each op reads, writes and computes, and the field order of its binary record.
+// kernels/plan.zig holds the same records for the executor; a new op is added in both.
+
+/** Row count of an activation: T token rows or R output rows (those whose logits are wanted). */
+export type Rows = "tokens" | "outputs";
+
+/** An f32 activation `[rows, width]` in the arena. */
+export interface Tensor {
+  readonly id: number;
+  readonly rows: Rows;
+  readonly width: number;
+}
+
+/** A weight matrix `[rows, cols]` of a file, or a constant table made by the model code. */
+export interface Weight {
+  readonly id: number;
+  readonly name: string;
+  readonly rows: number;
+  readonly cols: number;
+  /** GGUF type number. */
+  readonly typeId: number;
+  /** Values of a constant table; undefined for weights of the file. */
+  readonly constant?: Float32Array;
+}
+
+export const kvTypes = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const;
+export type KvType = (typeof kvTypes)[number];
+
+/** One layer's KV cache. */
+export interface Cache {
+  readonly id: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly valueDim: number;
+}
+
+export const activations = ["silu", "gelu_tanh", "gelu_erf", "relu", "relu_squared"] as const;
+export type Activation = (typeof activations)[number];
+export const normKinds = ["rms", "layer"] as const;
+export type NormKind = (typeof normKinds)[number];
+export const ropePairings = ["none", "interleaved", "half_split"] as const;
+export type RopePairing = (typeof ropePairings)[number];
+export const epilogues = ["store", "accumulate"] as const;
+export type Epilogue = (typeof epilogues)[number];
+
+export interface LinearOutput {
+  readonly weight: Weight;
+  readonly bias: Weight | undefined;
+  readonly output: Tensor;
+}
+
+export type Op =
+  /** output[t] = scale * weight[tokenIds[t]] */
+  | { readonly kind: "embed"; weight: Weight; output: Tensor; scale: number }
+  /** output[r] = input[outputRows[r]] */
+  | { readonly kind: "gatherRows"; input: Tensor; output: Tensor }
+  /** output = normalised(input) * weight + bias, row by row */
+  | {
+      readonly kind: "norm";
+      input: Tensor;
+      weight: Weight | undefined;
+      bias: Weight | undefined;
+      output: Tensor;
+      norm: NormKind;
+      epsilon: number;
+    }
+  /** outputs[i] (+)= input · weight[i]ᵀ + bias[i] */
+  | { readonly kind: "linear"; input: Tensor; epilogue: Epilogue; outputs: readonly LinearOutput[] }
+  /** output = activation(input · gateᵀ + gateBias) * (input · upᵀ + upBias) */
+  | {
+      readonly kind: "linearGlu";
+      input: Tensor;
+      gate: Weight;
+      gateBias: Weight | undefined;
+      up: Weight;
+      upBias: Weight | undefined;
+      output: Tensor;
+      activation: Activation;
+    }
+  /** output[t] = [cos(p f₀), …, sin(p f₀), …] * magnitude, p = positions[t] */
+  | { readonly kind: "rotations"; frequencies: Weight; output: Tensor; magnitude: number }
+  /** rotates q and k in place by `rotations`, then stores k and v in the cache */
+  | {
+      readonly kind: "qkvPrep";
+      q: Tensor;
+      k: Tensor;
+      v: Tensor;
+      rotations: Tensor | undefined;
+      cache: Cache;
+      numHeads: number;
+      pairing: RopePairing;
+    }
+  /** output[t, h] = softmax(scale * q·k, causal, within window) · v over the sequence's cache */
+  | {
+      readonly kind: "attentionPaged";
+      q: Tensor;
+      output: Tensor;
+      cache: Cache;
+      numHeads: number;
+      scale: number;
+      /** Number of last positions that are visible, own one included; 0 = all. */
+      windowLen: number;
+      /** c in c * tanh(score / c); 0 = none. */
+      softcap: number;
+      /** One extra logit per head `[1, numHeads]` that takes part in the softmax, without a value. */
+      sinks: Weight | undefined;
+    }
+  /** chooses one token per output row */
+  | { readonly kind: "sample"; logits: Tensor };
+
+export type OpKind = Op["kind"];
+export type OpOf<K extends OpKind> = Extract<Op, { kind: K }>;
+
+export const opcodes: Readonly<Record<OpKind, number>> = {
+  embed: 1,
+  gatherRows: 2,
+  norm: 3,
+  linear: 4,
+  linearGlu: 5,
+  rotations: 6,
+  qkvPrep: 7,
+  attentionPaged: 8,
+  sample: 9,
+};
+
+/** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
+export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
+  switch (op.kind) {
+    case "embed":
+    case "rotations":
+      return { reads: [], writes: [op.output] };
+    case "gatherRows":
+    case "norm":
+    case "linearGlu":
+      return { reads: [op.input], writes: [op.output] };
+    case "linear": {
+      const outputs = op.outputs.map((entry) => entry.output);
+      const reads = op.epilogue === "accumulate" ? [op.input, ...outputs] : [op.input];
+      return { reads, writes: outputs };
+    }
+    case "qkvPrep": {
+      const inPlace = [op.q, op.k];
+      return { reads: [...inPlace, op.v, ...(op.rotations ? [op.rotations] : [])], writes: inPlace };
+    }
+    case "attentionPaged":
+      return { reads: [op.q], writes: [op.output] };
+    case "sample":
+      return { reads: [op.logits], writes: [] };
+  }
+}

@@ -1,0 +1,198 @@
+// The data of one step as one contiguous block: typed views over the arrays that the executor
+// reads and writes (kernels/plan.zig: StepHeader). Made once at load and reused by every step.
+import type { PlanLimits } from "./arena.ts";
+
+const headerWords = 16;
+const samplingWords = 16;
+const maxLogprobs = 20;
+const sampledWords = 2 + 2 * maxLogprobs;
+/** Most recent tokens that penalties look at, per output row. */
+export const maxPenaltyTokens = 4096;
+export const maxLogitBiases = 1024;
+
+/** How one output row's token is chosen; see SamplingRow in kernels/plan.zig. */
+export interface SamplingRow {
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly repeatPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** 64-bit seed as two words. */
+  readonly seedLow: number;
+  readonly seedHigh: number;
+  readonly numLogprobs: number;
+}
+
+const headerField = {
+  numTokens: 0,
+  numOutputs: 1,
+  numSequences: 2,
+  blockTableStride: 3,
+  cancel: 14,
+} as const;
+
+/** Order of the arrays and of their offsets in the header, from word 4 on. */
+const arrayNames = [
+  "tokenIds",
+  "positions",
+  "queryStarts",
+  "kvLens",
+  "blockTables",
+  "outputRows",
+  "sampling",
+  "penaltyIds",
+  "logitBiases",
+  "sampled",
+] as const;
+
+export class StepData {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly tokenIds: Int32Array;
+  readonly positions: Int32Array;
+  /** First token row of each sequence, and the number of rows at the end. */
+  readonly queryStarts: Uint32Array;
+  /** Cached length of each sequence after this step. */
+  readonly kvLens: Uint32Array;
+  /** `[numSequences, blockTableStride]` */
+  readonly blockTables: Uint32Array;
+  readonly blockTableStride: number;
+  readonly outputRows: Uint32Array;
+  readonly penaltyIds: Int32Array;
+  readonly #header: Uint32Array;
+  readonly #samplingWords: Uint32Array;
+  readonly #samplingFloats: Float32Array;
+  readonly #biasIds: Uint32Array;
+  readonly #biasValues: Float32Array;
+  readonly #sampledIds: Int32Array;
+  readonly #sampledFloats: Float32Array;
+  #numPenalties = 0;
+  #numBiases = 0;
+
+  constructor(limits: PlanLimits) {
+    const { maxTokens, maxOutputs, maxSequences, maxBlocksPerSequence } = limits;
+    const lengths: Record<(typeof arrayNames)[number], number> = {
+      tokenIds: maxTokens,
+      positions: maxTokens,
+      queryStarts: maxSequences + 1,
+      kvLens: maxSequences,
+      blockTables: maxSequences * maxBlocksPerSequence,
+      outputRows: maxOutputs,
+      sampling: maxOutputs * samplingWords,
+      penaltyIds: maxSequences * maxPenaltyTokens,
+      logitBiases: maxSequences * maxLogitBiases * 2,
+      sampled: maxOutputs * sampledWords,
+    };
+    const starts = new Map<string, number>();
+    let words = headerWords;
+    for (const name of arrayNames) {
+      starts.set(name, words);
+      words += Math.ceil(lengths[name] / 16) * 16;
+    }
+    const buffer = new ArrayBuffer(words * 4);
+    const view = <T>(make: new (b: ArrayBuffer, o: number, n: number) => T, name: (typeof arrayNames)[number]): T =>
+      new make(buffer, starts.get(name)! * 4, lengths[name]);
+    this.bytes = new Uint8Array(buffer);
+    this.#header = new Uint32Array(buffer, 0, headerWords);
+    this.tokenIds = view(Int32Array, "tokenIds");
+    this.positions = view(Int32Array, "positions");
+    this.queryStarts = view(Uint32Array, "queryStarts");
+    this.kvLens = view(Uint32Array, "kvLens");
+    this.blockTables = view(Uint32Array, "blockTables");
+    this.blockTableStride = maxBlocksPerSequence;
+    this.outputRows = view(Uint32Array, "outputRows");
+    this.penaltyIds = view(Int32Array, "penaltyIds");
+    this.#samplingWords = view(Uint32Array, "sampling");
+    this.#samplingFloats = view(Float32Array, "sampling");
+    this.#biasIds = view(Uint32Array, "logitBiases");
+    this.#biasValues = view(Float32Array, "logitBiases");
+    this.#sampledIds = view(Int32Array, "sampled");
+    this.#sampledFloats = view(Float32Array, "sampled");
+    this.#header[headerField.blockTableStride] = maxBlocksPerSequence;
+    arrayNames.forEach((name, index) => {
+      this.#header[4 + index] = starts.get(name)! * 4;
+    });
+  }
+
+  get numTokens(): number {
+    return this.#header[headerField.numTokens]!;
+  }
+  get numOutputs(): number {
+    return this.#header[headerField.numOutputs]!;
+  }
+  get numSequences(): number {
+    return this.#header[headerField.numSequences]!;
+  }
+
+  /** Starts a new step: counts to zero, cancel flag down. */
+  reset(): void {
+    this.#header[headerField.numTokens] = 0;
+    this.#header[headerField.numOutputs] = 0;
+    this.#header[headerField.numSequences] = 0;
+    this.#header[headerField.cancel] = 0;
+    this.#numPenalties = 0;
+    this.#numBiases = 0;
+  }
+
+  setCounts(numTokens: number, numOutputs: number, numSequences: number): void {
+    this.#header[headerField.numTokens] = numTokens;
+    this.#header[headerField.numOutputs] = numOutputs;
+    this.#header[headerField.numSequences] = numSequences;
+  }
+
+  /**
+   * Sets how output row `row` is sampled. `drawIndex` counts the drawn tokens of the sequence;
+   * `history[historyStart..historyEnd)` are the tokens that penalties apply to.
+   */
+  setSampling(
+    row: number,
+    sampling: SamplingRow,
+    drawIndex: number,
+    history: Int32Array,
+    historyStart: number,
+    historyEnd: number,
+    biases: ReadonlyMap<number, number> | undefined,
+  ): void {
+    const at = row * samplingWords;
+    const floats = this.#samplingFloats;
+    const words = this.#samplingWords;
+    floats[at] = sampling.temperature;
+    floats[at + 1] = sampling.topP;
+    floats[at + 2] = sampling.minP;
+    floats[at + 3] = sampling.repeatPenalty;
+    floats[at + 4] = sampling.presencePenalty;
+    floats[at + 5] = sampling.frequencyPenalty;
+    words[at + 6] = sampling.topK;
+    words[at + 7] = sampling.seedLow;
+    words[at + 8] = sampling.seedHigh;
+    words[at + 9] = drawIndex;
+    words[at + 10] = this.#numPenalties;
+    words[at + 11] = historyEnd - historyStart;
+    for (let i = historyStart; i < historyEnd; i++) {
+      this.penaltyIds[this.#numPenalties++] = history[i]!;
+    }
+    words[at + 12] = this.#numBiases;
+    words[at + 13] = biases?.size ?? 0;
+    words[at + 14] = sampling.numLogprobs;
+    if (biases === undefined) return;
+    for (const [tokenId, value] of biases) {
+      this.#biasIds[this.#numBiases * 2] = tokenId;
+      this.#biasValues[this.#numBiases * 2 + 1] = value;
+      this.#numBiases++;
+    }
+  }
+
+  sampledId(row: number): number {
+    return this.#sampledIds[row * sampledWords]!;
+  }
+  sampledLogprob(row: number): number {
+    return this.#sampledFloats[row * sampledWords + 1]!;
+  }
+  topId(row: number, rank: number): number {
+    return this.#sampledIds[row * sampledWords + 2 + rank]!;
+  }
+  topLogprob(row: number, rank: number): number {
+    return this.#sampledFloats[row * sampledWords + 2 + maxLogprobs + rank]!;
+  }
+}
