@@ -30,10 +30,16 @@ export function readPairs(cursor: GgufCursor, numPairs: number): Map<string, Met
   return metadata;
 }
 
+/** Control characters that JSON leaves as they are, and those that reverse the line. */
+const unprintable = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
 /** A name from the file as a message may show it: quoted, control characters escaped, short. */
 export function quote(name: string): string {
   const shown = name.length > 80 ? `${name.slice(0, 80)}…` : name;
-  return `'${JSON.stringify(shown).slice(1, -1)}'`;
+  const escaped = JSON.stringify(shown)
+    .slice(1, -1)
+    .replace(unprintable, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return `'${escaped}'`;
 }
 
 class ValueReader {

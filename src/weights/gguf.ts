@@ -3,11 +3,11 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { TinferError } from "../core/errors.ts";
-import type { ByteSource } from "./gguf-cursor.ts";
+import { type ByteSource, downloadAgain } from "./gguf-cursor.ts";
 import { type GgufHeader, parseGgufHeader, type TensorInfo } from "./gguf-header.ts";
 import { ggufLimits } from "./gguf-limits.ts";
 import { quote } from "./gguf-values.ts";
-import { getNumber, type Metadata, type MetadataValue } from "./metadata.ts";
+import type { Metadata, MetadataValue } from "./metadata.ts";
 
 export type { TensorInfo } from "./gguf-header.ts";
 
@@ -26,13 +26,15 @@ export interface GgufFile {
 /** Reads the header of the model at `path`; for a split model `path` is the first shard. */
 export function readGguf(path: string): GgufFile {
   const first = readShard(path, 0);
-  const numShards = getNumber(first.header.metadata, "split.count") ?? 1;
+  const numShards = splitNumber(first, "split.count") ?? 1;
   if (numShards <= 1) {
     const { version, alignment, metadata, tensors } = first.header;
     return { paths: [path], fileBytes: [first.fileBytes], version, alignment, metadata, tensors };
   }
-  return joinShards(path, first, numShards);
+  return joinShards(first, numShards);
 }
+
+const downloadParts = "download all parts of the model again, from the same place";
 
 interface Shard {
   readonly path: string;
@@ -118,21 +120,30 @@ function shardPath(folder: string, stem: string, index: number, count: number): 
   return join(folder, `${stem}-${number}-of-${String(count).padStart(5, "0")}.gguf`);
 }
 
-function joinShards(path: string, first: Shard, numShards: number): GgufFile {
-  if (!Number.isInteger(numShards) || numShards > ggufLimits.numShards) {
-    throw new TinferError(
-      "invalidFile",
-      `${path}: metadata key 'split.count': ${numShards} is not a count up to ${ggufLimits.numShards}`,
-      { hint: "download the model again" },
-    );
+/** A whole number under one of the `split.` keys. */
+function splitNumber(shard: Shard, key: string): number | undefined {
+  const value = shard.header.metadata.get(key);
+  if (value === undefined) return undefined;
+  const limit = key === "split.tensors.count" ? Number.MAX_SAFE_INTEGER : ggufLimits.numShards;
+  if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= limit) {
+    return value;
   }
-  const pathOf = shardPathsOf(path, first.header.metadata, numShards);
+  const shown = typeof value === "number" ? value : "its value";
+  throw new TinferError(
+    "invalidFile",
+    `${shard.path}: metadata key '${key}': ${shown} is not a whole number from 0 to ${limit}`,
+    { hint: downloadAgain },
+  );
+}
+
+function joinShards(first: Shard, numShards: number): GgufFile {
+  const pathOf = shardPathsOf(first, numShards);
   const shards: Shard[] = [first];
   for (let index = 1; index < numShards; index++) {
     shards.push(readNextShard(pathOf(index), index, numShards));
   }
   const tensors = joinTensors(shards);
-  checkTensorCount(path, first.header.metadata, tensors.size);
+  checkTensorCount(first, tensors.size);
   return {
     paths: shards.map((shard) => shard.path),
     fileBytes: shards.map((shard) => shard.fileBytes),
@@ -143,14 +154,11 @@ function joinShards(path: string, first: Shard, numShards: number): GgufFile {
   };
 }
 
-/** Checks that `path` is the first shard and returns where the others lie. */
-function shardPathsOf(
-  path: string,
-  metadata: Metadata,
-  numShards: number,
-): (index: number) => string {
+/** Checks that `shard` is the first one and returns where the others lie. */
+function shardPathsOf(shard: Shard, numShards: number): (index: number) => string {
+  const { path } = shard;
   const [, stem, number, count] = shardName.exec(basename(path)) ?? [];
-  const shardIndex = getNumber(metadata, "split.no") ?? 0;
+  const shardIndex = splitNumber(shard, "split.no") ?? 0;
   if (shardIndex !== 0) {
     const first = stem === undefined ? undefined : shardPath(dirname(path), stem, 0, numShards);
     throw new TinferError("usage", `${path} is part ${shardIndex + 1} of ${numShards} of a model`, {
@@ -180,14 +188,14 @@ function readNextShard(path: string, index: number, numShards: number): Shard {
       cause,
     });
   }
-  const number = getNumber(shard.header.metadata, "split.no");
-  const count = getNumber(shard.header.metadata, "split.count");
+  const number = splitNumber(shard, "split.no");
+  const count = splitNumber(shard, "split.count");
   if (number !== index || count !== numShards) {
     const found = number === undefined ? "no part of a model" : `part ${number + 1} of ${count}`;
     throw new TinferError(
       "invalidFile",
       `${path} should be part ${index + 1} of ${numShards}, but says that it is ${found}`,
-      { hint: "download all parts of the model again, from the same place" },
+      { hint: downloadParts },
     );
   }
   return shard;
@@ -201,7 +209,7 @@ function joinTensors(shards: readonly Shard[]): Map<string, TensorInfo> {
       if (earlier !== undefined) {
         const both = `${shards[earlier.fileIndex]!.path} and in ${shard.path}`;
         throw new TinferError("invalidFile", `tensor ${quote(name)} is in ${both}`, {
-          hint: "download all parts of the model again, from the same place",
+          hint: downloadParts,
         });
       }
       tensors.set(name, tensor);
@@ -210,13 +218,13 @@ function joinTensors(shards: readonly Shard[]): Map<string, TensorInfo> {
   return tensors;
 }
 
-function checkTensorCount(path: string, metadata: Metadata, numTensors: number): void {
-  const wanted = getNumber(metadata, "split.tensors.count");
+function checkTensorCount(first: Shard, numTensors: number): void {
+  const wanted = splitNumber(first, "split.tensors.count");
   if (wanted === undefined || wanted === numTensors) return;
   throw new TinferError(
     "invalidFile",
-    `${path}: the parts hold ${numTensors} tensors together, the model has ${wanted}`,
-    { hint: "download all parts of the model again, from the same place" },
+    `${first.path}: the parts hold ${numTensors} tensors together, the model has ${wanted}`,
+    { hint: downloadParts },
   );
 }
 

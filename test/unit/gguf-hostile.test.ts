@@ -166,7 +166,8 @@ describe("metadata", () => {
   });
 
   test("a key is shown without its control characters", () => {
-    const error = refuse(one().string("k\x1b[2J\n").u32(99), 38, "99");
+    const error = refuse(one().string("k\x1b[2J\n\u009b\u202e").u32(99), 43, "99");
+    expect(error.message).toContain("\\u009b\\u202e");
     expect(error.message).not.toContain("\x1b");
     expect(error.message).not.toContain("\n");
   });

@@ -1,6 +1,15 @@
 // What the GGUF reader gives for valid files: values, tensors, versions, and the writer's way back.
 import { afterAll, describe, expect, test } from "bun:test";
-import { copyFileSync, existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { TinferError } from "../../src/core/errors.ts";
@@ -117,6 +126,30 @@ describe("versions", () => {
 });
 
 describe("edges", () => {
+  test.skipIf(process.platform === "win32")(
+    "a file of 5 GiB, as sparse as a test can afford",
+    () => {
+      const path = join(folder, "sparse.gguf");
+      const offset = 5 * 2 ** 30;
+      const raw = new RawHeader(3, 2).tensor("hole", [offset], 24, 0).tensor("w", [2], 0, offset);
+      const header = raw.body(0).build();
+      const file = openSync(path, "w");
+      writeSync(file, header);
+      writeSync(
+        file,
+        new Uint8Array(Float32Array.of(1.5, -2).buffer),
+        0,
+        8,
+        header.length + offset,
+      );
+      closeSync(file);
+      const gguf = readGguf(path);
+      expect(gguf.fileBytes).toEqual([header.length + offset + 8]);
+      expect(Array.from(readTensorFloats(gguf, gguf.tensors.get("w")!))).toEqual([1.5, -2]);
+      rmSync(path);
+    },
+  );
+
   test("a vocabulary-only file and an empty one are fine", () => {
     expect(parseGgufHeader(memorySource(new RawHeader().build())).tensors.size).toBe(0);
   });
@@ -236,6 +269,19 @@ describe("shards", () => {
     expect(error.code).toBe("notFound");
     expect(error.message).toContain("part 3 of 3");
     expect(error.message).toContain(paths[2]!);
+  });
+
+  test("split keys of the wrong kind name file and key", () => {
+    const path = join(folder, "kinds.gguf");
+    for (const value of [
+      { type: "string", value: "2" },
+      { type: "i32", value: -1 },
+    ] as const) {
+      writeGguf(path, { metadata: [["split.count", value]], tensors: [] });
+      const error = failure(path);
+      expect(error.code).toBe("invalidFile");
+      expect(error.message).toContain(`${path}: metadata key 'split.count'`);
+    }
   });
 
   test("a renamed first part, a foreign part, doubled and missing tensors are refused", () => {

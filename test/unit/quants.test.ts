@@ -1,0 +1,143 @@
+// Quant types by hand: values worked out on paper, properties of the quantisers, and refusals.
+// The comparison with ggml is in test/golden/quants.test.ts.
+import { describe, expect, test } from "bun:test";
+import { TinferError } from "../../src/core/errors.ts";
+import { canDequantize, dequantizeRow } from "../../src/weights/dequantize.ts";
+import {
+  type QuantType,
+  quantTypeInfo,
+  quantTypeOf,
+  quantTypes,
+  removedTypeName,
+  rowBytes,
+} from "../../src/weights/quant-types.ts";
+import { canQuantize, quantizeRow } from "../../src/weights/quantize.ts";
+
+function expand(type: QuantType, bytes: Uint8Array): number[] {
+  const { quantBlockSize, quantBlockBytes } = quantTypeInfo(type);
+  const output = new Float32Array((bytes.length / quantBlockBytes) * quantBlockSize);
+  dequantizeRow(type, bytes, output);
+  return Array.from(output);
+}
+
+function make(type: QuantType, values: ArrayLike<number>): Uint8Array {
+  const bytes = new Uint8Array(rowBytes(type, values.length));
+  quantizeRow(type, Float32Array.from(values), bytes);
+  return bytes;
+}
+
+/** One quant block: the given bytes, the rest zeros. */
+function blockOf(type: QuantType, places: Record<number, readonly number[]>): Uint8Array {
+  const bytes = new Uint8Array(quantTypeInfo(type).quantBlockBytes);
+  for (const [at, values] of Object.entries(places)) bytes.set(values, Number(at));
+  return bytes;
+}
+
+const half = [0x00, 0x38]; // 0.5 as f16
+const one = [0x00, 0x3c]; // 1 as f16
+
+describe("the table", () => {
+  test("numbers are unique and lead back to their row", () => {
+    const numbers = [...quantTypes.values()].map(({ ggmlType }) => ggmlType);
+    expect(new Set(numbers).size).toBe(quantTypes.size);
+    for (const type of quantTypes.values()) expect(quantTypeOf(type.ggmlType)).toEqual(type);
+    expect(quantTypeOf(4)).toBeUndefined();
+    expect(removedTypeName(4)).toBe("q4_2");
+    expect(removedTypeName(0)).toBeUndefined();
+  });
+});
+
+describe("by hand", () => {
+  test("floats", () => {
+    expect(expand("f32", new Uint8Array(Float32Array.of(1.5, -0.1).buffer))).toEqual(
+      Array.from(Float32Array.of(1.5, -0.1)),
+    );
+    // 1, -2, the largest, the smallest subnormal, infinity.
+    const f16 = [0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b, 0x01, 0x00, 0x00, 0x7c];
+    expect(expand("f16", Uint8Array.from(f16))).toEqual([1, -2, 65504, 2 ** -24, Infinity]);
+    expect(expand("bf16", Uint8Array.of(0x80, 0x3f, 0x20, 0xc1))).toEqual([1, -10]);
+  });
+
+  test("q4_0: low nibbles first, then high ones, around 8", () => {
+    const values = expand("q4_0", blockOf("q4_0", { 0: half, 2: [0xf0, 0x19] }));
+    expect(values.slice(0, 3)).toEqual([-4, 0.5, -4]);
+    expect(values.slice(16, 19)).toEqual([3.5, -3.5, -4]);
+  });
+
+  test("q5_1: fifth bits and the minimum", () => {
+    const places = { 0: half, 2: one, 4: [1, 0, 0, 0x80], 8: [2] };
+    const values = expand("q5_1", blockOf("q5_1", places));
+    expect([values[0], values[1], values[31]]).toEqual([0.5 * 18 + 1, 1, 0.5 * 16 + 1]);
+  });
+
+  test("q6_k: scale, low nibble and high bits", () => {
+    const places = { 208: one, 192: [2], 193: [0xff], 0: [0x0f], 128: [0x03], 16: [0x01] };
+    const values = expand("q6_k", blockOf("q6_k", places));
+    expect([values[0], values[1], values[16]]).toEqual([2 * (63 - 32), -64, -1 * (1 - 32)]);
+  });
+
+  test("q8_k: an f32 scale", () => {
+    const scale = Array.from(new Uint8Array(Float32Array.of(0.25).buffer));
+    const values = expand("q8_k", blockOf("q8_k", { 0: scale, 4: [4, 0x80] }));
+    expect(values.slice(0, 3)).toEqual([1, -32, 0]);
+  });
+
+  test("mxfp4: the ends of the exponent", () => {
+    const least = expand("mxfp4", blockOf("mxfp4", { 0: [0], 1: [0x21] }));
+    expect([least[0], least[16], least[1]]).toEqual([2 ** -128, 2 ** -127, 0]);
+    const greatest = expand("mxfp4", blockOf("mxfp4", { 0: [254], 1: [0xa2] }));
+    expect([greatest[0], greatest[16]]).toEqual([2 ** 127, -(2 ** 127)]);
+  });
+});
+
+describe("quantisers", () => {
+  const types = [...quantTypes.keys()].filter(canQuantize);
+
+  test("zeros come back as zeros", () => {
+    for (const type of types) {
+      const zeros = new Float32Array(64);
+      expect(expand(type, make(type, zeros)).every((value) => value === 0)).toBe(true);
+    }
+  });
+
+  test("no element is further off than a step", () => {
+    // Largest step relative to the largest magnitude; affine types span twice of it.
+    const steps: Partial<Record<QuantType, number>> = {
+      f32: 0,
+      f16: 2 ** -11,
+      bf16: 2 ** -8,
+      q4_0: 1 / 8,
+      q4_1: 2 / 15,
+      q5_0: 1 / 16,
+      q5_1: 2 / 31,
+      q8_0: 1 / 127,
+    };
+    const values = Float32Array.from({ length: 320 }, (_, i) => Math.sin(i * i) * 3);
+    for (const type of types) {
+      const expanded = expand(type, make(type, values));
+      const worst = Math.max(...expanded.map((value, i) => Math.abs(value - values[i]!)));
+      expect(worst).toBeLessThanOrEqual(3 * steps[type]! * 1.001);
+    }
+  });
+
+  test("bf16 rounds to nearest even and keeps NaN", () => {
+    const values = [1 + 2 ** -8, 1 + 3 * 2 ** -8, Number.NaN, -Infinity];
+    expect(expand("bf16", make("bf16", values))).toEqual([1, 1 + 2 ** -6, Number.NaN, -Infinity]);
+  });
+});
+
+describe("refusals", () => {
+  test("types without an expansion or a quantiser", () => {
+    expect(canDequantize("iq2_xs")).toBe(false);
+    const expandIq = () => dequantizeRow("iq2_xs", new Uint8Array(74), new Float32Array(256));
+    expect(expandIq).toThrow(TinferError);
+    const makeK = () => quantizeRow("q4_k", new Float32Array(256), new Uint8Array(144));
+    expect(makeK).toThrow(TinferError);
+  });
+
+  test("bytes and elements that do not belong together are a mistake of the caller", () => {
+    expect(() => dequantizeRow("q4_0", new Uint8Array(17), new Float32Array(32))).toThrow("17");
+    expect(() => dequantizeRow("q4_0", new Uint8Array(9), new Float32Array(16))).toThrow();
+    expect(() => quantizeRow("q8_0", new Float32Array(33), new Uint8Array(34))).toThrow("33");
+  });
+});
