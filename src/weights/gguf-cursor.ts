@@ -15,19 +15,29 @@ export interface ByteSource {
 export const downloadAgain =
   "the file is damaged or was written by a faulty converter: download or convert it again";
 
-const firstWindowBytes = 2 ** 20;
+/** One read; the next ones double. */
+const firstWindowBytes = 2 ** 19;
+
+/**
+ * Room for the usual header, reserved at once: pages that are never read cost no memory, while
+ * moving to a larger buffer would touch every page twice.
+ */
+const firstCapacityBytes = 32 * 2 ** 20;
 
 export class GgufCursor {
   readonly source: ByteSource;
   position = 0;
-  /** Header bytes loaded so far, from the file's start; replaced when the window grows. */
-  bytes: Uint8Array<ArrayBuffer> = new Uint8Array(0);
-  view: DataView = new DataView(this.bytes.buffer);
+  /** From the file's start; the first `numLoaded` are read. Replaced when it is outgrown. */
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView;
+  numLoaded = 0;
   /** Bytes of a count or length: 8, but 4 in version 1. */
   countBytes: 4 | 8 = 8;
 
   constructor(source: ByteSource) {
     this.source = source;
+    this.bytes = new Uint8Array(Math.min(source.byteLength, firstCapacityBytes));
+    this.view = new DataView(this.bytes.buffer);
   }
 
   get remaining(): number {
@@ -47,7 +57,7 @@ export class GgufCursor {
   /** Makes `numBytes` from the position on readable in `bytes` and `view`. */
   need(numBytes: number, field: string): void {
     const end = this.position + numBytes;
-    if (end <= this.bytes.length) return;
+    if (end <= this.numLoaded) return;
     if (end > this.source.byteLength) {
       throw this.error(
         field,
@@ -62,20 +72,24 @@ export class GgufCursor {
     this.grow(end);
   }
 
+  /** Loads on to at least `end`, and about twice of what is loaded. */
   private grow(end: number): void {
-    const wanted = Math.max(end, firstWindowBytes, this.bytes.length * 2);
-    const next = new Uint8Array(Math.min(wanted, this.source.byteLength, ggufLimits.headerBytes));
-    next.set(this.bytes);
-    const numLoaded = this.bytes.length;
-    const numRead = this.source.read(next.subarray(numLoaded), numLoaded);
-    if (numRead < next.length - numLoaded) {
+    const wanted = Math.max(end, firstWindowBytes, this.numLoaded * 2);
+    const next = Math.min(wanted, this.source.byteLength, ggufLimits.headerBytes);
+    if (next > this.bytes.length) {
+      const outgrown = this.bytes;
+      this.bytes = new Uint8Array(next);
+      this.bytes.set(outgrown.subarray(0, this.numLoaded));
+      this.view = new DataView(this.bytes.buffer);
+    }
+    const target = this.bytes.subarray(this.numLoaded, next);
+    if (this.source.read(target, this.numLoaded) < target.length) {
       throw this.error("header", "the file became shorter while it was read", {
         code: "unreadable",
         hint: "another program is writing it: wait until it is complete",
       });
     }
-    this.bytes = next;
-    this.view = new DataView(next.buffer);
+    this.numLoaded = next;
   }
 
   /** Reads `numBytes` as a view of the loaded header. */

@@ -169,8 +169,7 @@ class ValueReader {
    */
   #loadedStrings(starts: Uint32Array, index: number, first: number): number {
     const cursor = this.#cursor;
-    const { view, countBytes } = cursor;
-    const numLoaded = view.byteLength;
+    const { view, countBytes, numLoaded } = cursor;
     const count = starts.length - 1;
     let position = cursor.position;
     while (index < count && position + countBytes <= numLoaded) {
