@@ -1,0 +1,320 @@
+//! The vector words that the kernels are written in: 512-bit vectors on every machine, split by
+//! the compiler or by hand where the hardware is narrower. Only this file knows instructions.
+const std = @import("std");
+const builtin = @import("builtin");
+
+pub const Bytes = @Vector(64, u8);
+pub const Words = @Vector(32, i16);
+pub const Ints = @Vector(16, i32);
+pub const Floats = @Vector(16, f32);
+pub const Ints4 = @Vector(4, i32);
+pub const Floats4 = @Vector(4, f32);
+
+const arch = builtin.cpu.arch;
+pub const is_x86 = arch == .x86_64;
+
+fn hasX86(comptime feature: std.Target.x86.Feature) bool {
+    return is_x86 and std.Target.x86.featureSetHas(builtin.cpu.features, feature);
+}
+fn hasArm(comptime feature: std.Target.aarch64.Feature) bool {
+    return arch == .aarch64 and std.Target.aarch64.featureSetHas(builtin.cpu.features, feature);
+}
+pub const has_vnni512 = hasX86(.avx512vnni) and hasX86(.avx512bw);
+pub const has_gfni512 = hasX86(.gfni) and hasX86(.avx512bw);
+pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
+pub const has_avx2 = hasX86(.avx2);
+pub const has_sdot = hasArm(.dotprod);
+pub const has_fma = hasX86(.fma) or arch == .aarch64;
+const has_f16c = hasX86(.f16c) or arch == .aarch64;
+
+/// 32-bit lanes of one native register.
+pub const native_lanes: usize = if (has_avx512) 16 else if (has_avx2) 8 else 4;
+/// Vector registers of the native width.
+pub const num_registers: usize = if (has_avx512 or arch == .aarch64) 32 else 16;
+
+// ------------------------------------------------------------------------- memory
+
+/// Unaligned load.
+pub inline fn load(comptime T: type, p: anytype) T {
+    return @as(*align(1) const T, @ptrCast(p)).*;
+}
+pub inline fn store(p: anytype, value: anytype) void {
+    @as(*align(1) @TypeOf(value), @ptrCast(p)).* = value;
+}
+/// Two 32-byte halves; one load when they are neighbours, one broadcast when they are the same.
+pub inline fn loadHalves(p: [*]const u8, comptime low: usize, comptime high: usize) Bytes {
+    if (high == low + 32) return load(Bytes, p + low);
+    const Half = @Vector(32, u8);
+    return join(u8, 32, load(Half, p + low), load(Half, p + high));
+}
+/// Four 16-byte lanes, `stride` bytes apart.
+pub inline fn loadLanes(p: [*]const u8, comptime stride: usize) Bytes {
+    const Lane = @Vector(16, u8);
+    var lanes: [4]Lane = undefined;
+    inline for (0..4) |j| lanes[j] = load(Lane, p + j * stride);
+    return joinFour(u8, 16, lanes);
+}
+pub inline fn prefetch(p: [*]const u8) void {
+    @prefetch(p, .{ .rw = .read, .locality = 3, .cache = .data });
+}
+
+// ------------------------------------------------------------------------- floats
+
+/// a * b + c: fused wherever the hardware can, two roundings where it cannot (v2).
+pub inline fn fma(comptime T: type, a: T, b: T, c: T) T {
+    return if (has_fma) @mulAdd(T, a, b, c) else a * b + c;
+}
+
+/// Exact F16 to F32, also without conversion instructions.
+pub inline fn widenHalves(comptime n: usize, h: @Vector(n, f16)) @Vector(n, f32) {
+    if (has_f16c) return @floatCast(h);
+    const U = @Vector(n, u32);
+    const raw: U = @as(@Vector(n, u16), @bitCast(h));
+    const magnitude = raw & @as(U, @splat(0x7fff));
+    // 2^112 moves the exponent's bias from 15 to 127 and makes F16 subnormals normal.
+    const shifted: @Vector(n, f32) = @bitCast(magnitude << @splat(13));
+    const scaled: U = @bitCast(shifted * @as(@Vector(n, f32), @splat(0x1p112)));
+    const special = magnitude >= @as(U, @splat(0x7c00));
+    const infinite = scaled | @as(U, @splat(0x7f800000));
+    const sign = (raw & @as(U, @splat(0x8000))) << @splat(16);
+    return @bitCast(@select(u32, special, infinite, scaled) | sign);
+}
+pub inline fn widenHalf(h: f16) f32 {
+    return widenHalves(1, .{h})[0];
+}
+pub inline fn widenBrain(comptime n: usize, h: @Vector(n, u16)) @Vector(n, f32) {
+    return @bitCast(@as(@Vector(n, u32), h) << @splat(16));
+}
+
+/// x[i] + x[i+8], then +4, +2, +1: the fixed order of every sum of 16 strands.
+pub inline fn sumHalving(x: Floats) f32 {
+    const a = part(f32, 8, x, 0) + part(f32, 8, x, 8);
+    const b = part(f32, 4, a, 0) + part(f32, 4, a, 4);
+    const c = part(f32, 2, b, 0) + part(f32, 2, b, 2);
+    return c[0] + c[1];
+}
+
+// ------------------------------------------------------------------------- shuffles
+
+/// `count` elements of `v` from `start`.
+pub inline fn part(
+    comptime T: type,
+    comptime count: usize,
+    v: anytype,
+    comptime start: usize,
+) @Vector(count, T) {
+    return @shuffle(T, v, undefined, sequence(count, start));
+}
+fn sequence(comptime count: usize, comptime start: usize) [count]i32 {
+    @setEvalBranchQuota(100_000);
+    var mask: [count]i32 = undefined;
+    for (0..count) |i| mask[i] = @intCast(start + i);
+    return mask;
+}
+/// `a`, then `b`.
+pub inline fn join(
+    comptime T: type,
+    comptime n: usize,
+    a: @Vector(n, T),
+    b: @Vector(n, T),
+) @Vector(2 * n, T) {
+    return @shuffle(T, a, b, bothSequences(n));
+}
+fn bothSequences(comptime n: usize) [2 * n]i32 {
+    @setEvalBranchQuota(100_000);
+    var mask: [2 * n]i32 = undefined;
+    for (0..n) |i| {
+        mask[i] = @intCast(i);
+        mask[n + i] = ~@as(i32, @intCast(i));
+    }
+    return mask;
+}
+/// The four 128-bit lanes of a vector.
+inline fn joinFour(comptime T: type, comptime n: usize, v: [4]@Vector(n, T)) @Vector(4 * n, T) {
+    return join(T, 2 * n, join(T, n, v[0], v[1]), join(T, n, v[2], v[3]));
+}
+/// The same 4-element shuffle in each of the four 128-bit lanes; 16 and up mean the second vector.
+fn inLane(comptime pattern: [4]i32) [16]i32 {
+    @setEvalBranchQuota(100_000);
+    var mask: [16]i32 = undefined;
+    for (0..4) |lane| for (0..4) |i| {
+        const offset: i32 = @intCast(lane * 4);
+        const from = pattern[i];
+        mask[lane * 4 + i] = if (from < 16) from + offset else ~(from - 16 + offset);
+    };
+    return mask;
+}
+pub inline fn shuffleLanes(
+    comptime T: type,
+    a: @Vector(16, T),
+    b: @Vector(16, T),
+    comptime pattern: [4]i32,
+) @Vector(16, T) {
+    return @shuffle(T, a, b, inLane(pattern));
+}
+
+/// In each 128-bit lane, element i = the sum of that lane's four elements of `v[i]`.
+pub inline fn sumQuads(v: [4]Ints) Ints {
+    const a = shuffleLanes(i32, v[0], v[1], .{ 0, 16, 1, 17 }) +%
+        shuffleLanes(i32, v[0], v[1], .{ 2, 18, 3, 19 });
+    const b = shuffleLanes(i32, v[2], v[3], .{ 0, 16, 1, 17 }) +%
+        shuffleLanes(i32, v[2], v[3], .{ 2, 18, 3, 19 });
+    return shuffleLanes(i32, a, b, .{ 0, 1, 16, 17 }) +% shuffleLanes(i32, a, b, .{ 2, 3, 18, 19 });
+}
+/// The sum of the four 128-bit lanes.
+pub inline fn sumLanes(v: Ints) Ints4 {
+    const a = part(i32, 8, v, 0) +% part(i32, 8, v, 8);
+    return part(i32, 4, a, 0) +% part(i32, 4, a, 4);
+}
+
+// ------------------------------------------------------------------------- bits of bytes
+
+/// Moves `count` bits of each byte from bit `from` (one per 32-byte half) to bit `to`; the other
+/// bits become 0. One instruction with GFNI.
+pub inline fn bits(
+    x: Bytes,
+    comptime from: [2]u3,
+    comptime count: u4,
+    comptime to: u3,
+) Bytes {
+    const mask: u8 = comptime @intCast(((1 << count) - 1) << to);
+    if (from[0] == to and from[1] == to) return x & @as(Bytes, @splat(mask));
+    if (has_gfni512) return affine(x, comptime bitMatrix(from, count, to));
+    const low = moveBits(part(u8, 32, x, 0), from[0], to) & @as(@Vector(32, u8), @splat(mask));
+    const high = moveBits(part(u8, 32, x, 32), from[1], to) & @as(@Vector(32, u8), @splat(mask));
+    return join(u8, 32, low, high);
+}
+inline fn moveBits(x: @Vector(32, u8), comptime from: u3, comptime to: u3) @Vector(32, u8) {
+    return if (from >= to) x >> @splat(from - to) else x << @splat(to - from);
+}
+fn bitMatrix(comptime from: [2]u3, comptime count: u4, comptime to: u3) Bytes {
+    @setEvalBranchQuota(100_000);
+    var rows: [8]u64 = @splat(0);
+    for (0..8) |lane| for (0..count) |b| {
+        const shift: u6 = @intCast(8 * (7 - (to + b)));
+        rows[lane] |= @as(u64, 1) << @intCast(from[lane / 4] + b) << shift;
+    };
+    return @bitCast(rows);
+}
+extern fn @"llvm.x86.vgf2p8affineqb.512"(Bytes, Bytes, u8) Bytes;
+inline fn affine(x: Bytes, matrix: Bytes) Bytes {
+    return @"llvm.x86.vgf2p8affineqb.512"(x, matrix, 0);
+}
+
+// ------------------------------------------------------------------------- integer dot products
+
+extern fn @"llvm.x86.avx512.vpdpbusd.512"(Ints, Ints, Ints) Ints;
+extern fn @"llvm.x86.avx512.vpdpwssd.512"(Ints, Ints, Ints) Ints;
+extern fn @"llvm.x86.avx512.pmaddubs.w.512"(Bytes, Bytes) Words;
+extern fn @"llvm.x86.avx2.pmadd.ub.sw"(@Vector(32, u8), @Vector(32, u8)) @Vector(16, i16);
+extern fn @"llvm.x86.avx2.pmadd.wd"(@Vector(16, i16), @Vector(16, i16)) @Vector(8, i32);
+extern fn @"llvm.x86.ssse3.pmadd.ub.sw.128"(@Vector(16, u8), @Vector(16, u8)) @Vector(8, i16);
+extern fn @"llvm.x86.sse2.pmadd.wd"(@Vector(8, i16), @Vector(8, i16)) Ints4;
+extern fn @"llvm.aarch64.neon.sdot.v4i32.v16i8"(Ints4, @Vector(16, i8), @Vector(16, i8)) Ints4;
+extern fn @"llvm.aarch64.neon.saddlp.v4i32.v8i16"(@Vector(8, i16)) Ints4;
+extern fn @"llvm.aarch64.neon.addp.v4i32"(Ints4, Ints4) Ints4;
+
+/// True where `dot4` takes unsigned bytes up to 255; otherwise they end at 127.
+pub const wide_unsigned = has_vnni512;
+
+/// acc[i] + the sum of four products u * s; u unsigned (see `wide_unsigned`), s in -127..127.
+pub inline fn dot4(acc: Ints, u: Bytes, s: Bytes) Ints {
+    if (has_vnni512) return @"llvm.x86.avx512.vpdpbusd.512"(acc, @bitCast(u), @bitCast(s));
+    if (is_x86) return acc +% multiplyPairs(dotPairs(u, s), @splat(1));
+    return armDot(acc, u, s);
+}
+
+/// acc[i] + the sum of four products w * s of signed bytes; s in -127..127.
+pub inline fn dot4Signed(acc: Ints, w: Bytes, s: Bytes) Ints {
+    if (!is_x86) return armDot(acc, w, s);
+    const zero: @Vector(64, i8) = @splat(0);
+    const signed: @Vector(64, i8) = @bitCast(w);
+    const negative = signed < zero;
+    // |w| * (s with w's sign): 128 * 127 * 2 still fits 16 bits.
+    const magnitude = @select(i8, negative, zero -% signed, signed);
+    const value: @Vector(64, i8) = @bitCast(s);
+    const with_sign = @select(i8, negative, zero -% value, value);
+    return dot4(acc, @bitCast(magnitude), @bitCast(with_sign));
+}
+
+inline fn armDot(acc: Ints, u: Bytes, s: Bytes) Ints {
+    var lanes: [4]Ints4 = undefined;
+    inline for (0..4) |j| {
+        const a: @Vector(16, i8) = @bitCast(part(u8, 16, u, j * 16));
+        const b: @Vector(16, i8) = @bitCast(part(u8, 16, s, j * 16));
+        const c = part(i32, 4, acc, j * 4);
+        if (has_sdot) {
+            lanes[j] = @"llvm.aarch64.neon.sdot.v4i32.v16i8"(c, a, b);
+        } else {
+            const Half = @Vector(8, i16);
+            const low = @as(Half, part(i8, 8, a, 0)) *% @as(Half, part(i8, 8, b, 0));
+            const high = @as(Half, part(i8, 8, a, 8)) *% @as(Half, part(i8, 8, b, 8));
+            const pairwise = @"llvm.aarch64.neon.saddlp.v4i32.v8i16";
+            lanes[j] = c +% @"llvm.aarch64.neon.addp.v4i32"(pairwise(low), pairwise(high));
+        }
+    }
+    return joinFour(i32, 4, lanes);
+}
+
+/// x86: sums of two neighbouring products, u up to 127 (or 2 * u * s within 16 bits).
+pub inline fn dotPairs(u: Bytes, s: Bytes) Words {
+    if (has_avx512) return @"llvm.x86.avx512.pmaddubs.w.512"(u, s);
+    if (has_avx2) {
+        const f = @"llvm.x86.avx2.pmadd.ub.sw";
+        const low = f(part(u8, 32, u, 0), part(u8, 32, s, 0));
+        return join(i16, 16, low, f(part(u8, 32, u, 32), part(u8, 32, s, 32)));
+    }
+    const f = @"llvm.x86.ssse3.pmadd.ub.sw.128";
+    var lanes: [4]@Vector(8, i16) = undefined;
+    inline for (0..4) |j| lanes[j] = f(part(u8, 16, u, j * 16), part(u8, 16, s, j * 16));
+    return joinFour(i16, 8, lanes);
+}
+
+/// Sums of two neighbouring products of 16-bit integers.
+pub inline fn multiplyPairs(a: Words, b: Words) Ints {
+    if (has_vnni512) {
+        return @"llvm.x86.avx512.vpdpwssd.512"(@splat(0), @bitCast(a), @bitCast(b));
+    }
+    if (has_avx2) {
+        const f = @"llvm.x86.avx2.pmadd.wd";
+        const low = f(part(i16, 16, a, 0), part(i16, 16, b, 0));
+        return join(i32, 8, low, f(part(i16, 16, a, 16), part(i16, 16, b, 16)));
+    }
+    if (is_x86) {
+        const f = @"llvm.x86.sse2.pmadd.wd";
+        var lanes: [4]Ints4 = undefined;
+        inline for (0..4) |j| lanes[j] = f(part(i16, 8, a, j * 8), part(i16, 8, b, j * 8));
+        return joinFour(i32, 4, lanes);
+    }
+    const product = @as(@Vector(32, i32), a) *% @as(@Vector(32, i32), b);
+    var lanes: [4]Ints4 = undefined;
+    inline for (0..4) |j| lanes[j] = @"llvm.aarch64.neon.addp.v4i32"(
+        part(i32, 4, product, j * 8),
+        part(i32, 4, product, j * 8 + 4),
+    );
+    return joinFour(i32, 4, lanes);
+}
+
+/// Integer scales of one vector of quants, the same in all elements of each 128-bit lane.
+pub const LaneScales = if (is_x86) Words else Ints;
+
+/// Scales of the four lanes, picked from `scales` by `indices`.
+pub inline fn laneScales(scales: Words, comptime indices: [4]usize) LaneScales {
+    return @shuffle(i16, scales, undefined, repeatEach(if (is_x86) 8 else 4, indices));
+}
+fn repeatEach(comptime times: usize, comptime indices: [4]usize) [4 * times]i32 {
+    @setEvalBranchQuota(100_000);
+    var mask: [4 * times]i32 = undefined;
+    for (0..4 * times) |i| mask[i] = @intCast(indices[i / times]);
+    return mask;
+}
+
+/// acc + scale * (products of u and s), exact; u at most 127.
+pub inline fn dotScaled(acc: Ints, u: Bytes, s: Bytes, scales: LaneScales) Ints {
+    if (!is_x86) return acc +% dot4(@splat(0), u, s) *% scales;
+    const pairs = dotPairs(u, s);
+    if (has_vnni512) {
+        return @"llvm.x86.avx512.vpdpwssd.512"(acc, @bitCast(pairs), @bitCast(scales));
+    }
+    return acc +% multiplyPairs(pairs, scales);
+}
