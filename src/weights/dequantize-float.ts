@@ -1,12 +1,14 @@
 // Dequantisation of the float types and of the integer types stored as they are.
 import type { DequantizeBlock } from "./dequantize-block.ts";
 
-// bf16 is the upper half of an f32.
-const bits = new DataView(new ArrayBuffer(4));
-
+/** The upper half of an f32: sign, 8 bits of exponent (bias 127), 7 bits of mantissa. */
 function bf16ToNumber(half: number): number {
-  bits.setUint32(0, half * 2 ** 16);
-  return bits.getFloat32(0);
+  const sign = half >= 0x8000 ? -1 : 1;
+  const exponent = (half >> 7) & 255;
+  const mantissa = half & 127;
+  if (exponent === 255) return mantissa === 0 ? sign * Infinity : Number.NaN;
+  if (exponent === 0) return sign * mantissa * 2 ** -133;
+  return sign * (128 + mantissa) * 2 ** (exponent - 134);
 }
 
 export const dequantizeFloat = {

@@ -65,13 +65,8 @@ class ValueReader {
     const number = this.#cursor.u32(`value type of ${field}`);
     const type = ggufValueTypes[number];
     if (type === undefined) {
-      throw this.#cursor.error(
-        `value type of ${field}`,
-        `${number} is not a known type (0 to 12)`,
-        {
-          offset,
-        },
-      );
+      const problem = `${number} is not a known type (0 to ${ggufValueTypes.length - 1})`;
+      throw this.#cursor.error(`value type of ${field}`, problem, { offset });
     }
     return type;
   }

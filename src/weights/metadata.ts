@@ -5,6 +5,7 @@ import { TinferError } from "../core/errors.ts";
 /** An array of strings that decodes an element only when it is asked for (vocabularies are large). */
 export interface StringArray {
   readonly length: number;
+  /** Bytes that are not UTF-8 appear as lone surrogates U+DC80 to U+DCFF: none is lost. */
   at(index: number): string;
   /** The UTF-8 bytes of one element; a view that must not be written. */
   bytesAt(index: number): Uint8Array;

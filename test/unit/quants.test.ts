@@ -55,7 +55,11 @@ describe("by hand", () => {
     // 1, -2, the largest, the smallest subnormal, infinity.
     const f16 = [0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b, 0x01, 0x00, 0x00, 0x7c];
     expect(expand("f16", Uint8Array.from(f16))).toEqual([1, -2, 65504, 2 ** -24, Infinity]);
-    expect(expand("bf16", Uint8Array.of(0x80, 0x3f, 0x20, 0xc1))).toEqual([1, -10]);
+    // Every bf16 is the f32 with the same upper half.
+    const all = Uint16Array.from({ length: 65_536 }, (_, index) => index);
+    const wide = Uint32Array.from(all, (half) => half * 65_536);
+    const floats = Array.from(new Float32Array(wide.buffer));
+    expect(expand("bf16", new Uint8Array(all.buffer))).toEqual(floats);
   });
 
   test("q4_0: low nibbles first, then high ones, around 8", () => {
