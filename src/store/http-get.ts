@@ -12,7 +12,9 @@ export interface GetInit {
 /** Bytes that wait for the reader before the socket is paused, and after which it goes on. */
 const pauseBytes = 8 << 20;
 const resumeBytes = 1 << 20;
-/** Signed addresses and security policies make long headers; 64 KiB is four times what CDNs send. */
+/**
+ * Signed addresses and security policies make long headers; 64 KiB is four times what CDNs send.
+ */
 const maxHeadBytes = 64 << 10;
 
 export async function httpGet(address: string, init: GetInit): Promise<Response> {

@@ -1,5 +1,5 @@
-// Hugging Face repositories: which GGUF files one offers, which of them a reference means, and where
-// they are fetched. Shards of a split file count as one offer.
+// Hugging Face repositories: which GGUF files one offers, which of them a reference means, and
+// where they are fetched. Shards of a split file count as one offer.
 import { TinferError } from "../core/errors.ts";
 import type { RemoteFile } from "./blobs.ts";
 import { formatModelReference, type HuggingFaceReference, toNameSegment } from "./reference.ts";
@@ -37,10 +37,13 @@ export interface Offer {
 /** A repository with more pages of a thousand files is not one for models. */
 const maxPages = 50;
 export const shardPattern = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/i;
-const quantPattern =
-  /(?:^|[-_./])((?:UD-)?(?:I?Q\d(?:_[A-Z0-9]+)*|TQ[12]_0|BF16|FP?16|FP?32|MXFP4(?:_MOE)?|NVFP4))(?=$|[-./])/gi;
+const quantName = "I?Q\\d(?:_[A-Z0-9]+)*|TQ[12]_0|BF16|FP?16|FP?32|MXFP4(?:_MOE)?|NVFP4";
+const quantPattern = new RegExp(`(?:^|[-_./])((?:UD-)?(?:${quantName}))(?=$|[-./])`, "gi");
 
-/** Best first, when nobody says which: the usual choice, then what is near it in size and quality. */
+/**
+ * Best first, when nobody says which: the usual choice, then what is near it in size and
+ * quality.
+ */
 const preferred = [
   "Q4_K_M",
   "Q4_K_L",
@@ -252,7 +255,9 @@ function listOf(offers: Offer[]): string {
   return quants.join(", ");
 }
 
-/** A file chosen by its path may be one of several with the same quantisation: its stem is exact. */
+/**
+ * A file chosen by its path may be one of several with the same quantisation: its stem is exact.
+ */
 function tagOf(reference: HuggingFaceReference, offer: Offer): string {
   if (reference.filePath === undefined) return toNameSegment(offer.quant);
   const stem = reference.filePath.replace(/\.gguf$/i, "").replace(/-\d{5}-of-\d{5}$/, "");

@@ -1,4 +1,5 @@
-// From a model argument to the file to load. Also the place where other tools' caches will be searched.
+// From a model argument to the file to load. Also the place where other tools' caches will be
+// searched.
 import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { formatModelReference, parseModelReference } from "./reference.ts";

@@ -1,5 +1,6 @@
-// Locks between processes as small files: who holds it stands in the file, and the lock of a process
-// that has died is taken over. No file-system locking is needed, so it works on network folders too.
+// Locks between processes as small files: who holds it stands in the file, and the lock of a
+// process that has died is taken over. No file-system locking is needed, so it works on network
+// folders too.
 import {
   closeSync,
   existsSync,
@@ -27,7 +28,9 @@ export interface FileLock {
   [Symbol.dispose](): void;
 }
 
-/** A lock of another machine counts as left behind when its owner has not touched it for so long. */
+/**
+ * A lock of another machine counts as left behind when its owner has not touched it for so long.
+ */
 const silentMs = 5 * 60_000;
 const heartbeatMs = 30_000;
 /** Taking over is a few file operations; a guard older than this belongs to a process that died. */

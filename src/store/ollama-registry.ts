@@ -1,5 +1,6 @@
 // Models of an Ollama registry: a manifest names layers by their hash, and the weights are one of
-// them. Templates and parameters in it are Ollama's own; the model file carries its template itself.
+// them. Templates and parameters in it are Ollama's own; the model file carries its template
+// itself.
 import { TinferError } from "../core/errors.ts";
 import type { PullPlan } from "./hugging-face.ts";
 import { toNameSegment } from "./reference.ts";

@@ -1,6 +1,6 @@
-// A file that is being downloaded: its bytes, their running SHA-256 and a journal that says what they
-// are a part of. The journal counts no bytes: the file's own length says how far it came, which stays
-// true through a kill at any moment.
+// A file that is being downloaded: its bytes, their running SHA-256 and a journal that says what
+// they are a part of. The journal counts no bytes: the file's own length says how far it came,
+// which stays true through a kill at any moment.
 import {
   existsSync,
   mkdirSync,

@@ -1,5 +1,5 @@
-// `pull`: from a reference to a stored model. Asks the source which files it means, downloads them one
-// after another and enters them in the store; each step can be repeated after a failure.
+// `pull`: from a reference to a stored model. Asks the source which files it means, downloads them
+// one after another and enters them in the store; each step can be repeated after a failure.
 import { TinferError } from "../core/errors.ts";
 import { partialBytes, presentBlob, type RemoteFile } from "./blobs.ts";
 import { downloadFile, type PullProgress, type TransferOptions } from "./download.ts";

@@ -61,7 +61,8 @@ function formatHuggingFace(reference: HuggingFaceReference): string {
   if (revision !== "main") {
     // Only the URL spelling can carry a revision.
     const escaped = filePath?.split("/").map(encodeURIComponent).join("/") ?? "";
-    return `https://huggingface.co/${repository}/resolve/${encodeURIComponent(revision)}/${escaped}`;
+    const place = `${repository}/resolve/${encodeURIComponent(revision)}`;
+    return `https://huggingface.co/${place}/${escaped}`;
   }
   if (filePath !== undefined) return `hf:${repository}/${filePath}`;
   return quant === undefined ? `hf:${repository}` : `hf:${repository}:${quant}`;

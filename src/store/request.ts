@@ -1,5 +1,5 @@
-// Requests of the model store: which addresses are allowed, where the access token may go, redirects,
-// and what an answer's status means. The transfer itself is `download.ts`.
+// Requests of the model store: which addresses are allowed, where the access token may go,
+// redirects, and what an answer's status means. The transfer itself is `download.ts`.
 import { TinferError } from "../core/errors.ts";
 import { httpGet } from "./http-get.ts";
 
@@ -127,7 +127,7 @@ export async function refuseStatus(response: Response, address: string): Promise
   }
   if (status === 401 || status === 403) {
     throw new TinferError("network", `${where}: access denied (${status})${detail}`, {
-      hint: "It is private, gated or does not exist. Accept its licence on its page, then set HF_TOKEN.",
+      hint: "It is private, gated or absent. Accept its licence on its page, then set HF_TOKEN.",
     });
   }
   if (status === 404 || status === 410) {

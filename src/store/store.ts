@@ -1,5 +1,6 @@
-// The model store on disk: blobs named by their SHA-256, and per model a folder with a manifest and the
-// files under their own names (hard links to the blobs, so that split files find their siblings).
+// The model store on disk: blobs named by their SHA-256, and per model a folder with a manifest and
+// the files under their own names (hard links to the blobs, so that split files find their
+// siblings).
 //   blobs/sha256-…            partial/…            manifests/NAME/TAG/{manifest.json,FILE…}
 import {
   existsSync,
@@ -119,7 +120,10 @@ export class ModelStore {
     this.place({ ...manifest, name, tag, createdAt: new Date().toISOString() });
   }
 
-  /** Makes downloaded blobs a model. A model of that name and source is replaced and its blobs freed. */
+  /**
+   * Makes downloaded blobs a model. A model of that name and source is replaced and its blobs
+   * freed.
+   */
   add(manifest: Manifest): StoredModel {
     using _lock = this.lock();
     const earlier = this.readManifest(manifest.name, manifest.tag);
