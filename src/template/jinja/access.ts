@@ -1,0 +1,154 @@
+// Attributes, items, slices, lengths and iteration, with the sandbox's limits: nothing that
+// starts with an underscore, nothing that changes a list or a dict.
+import { containerMethod } from "./container-methods.ts";
+import { Dict } from "./dict.ts";
+import { JinjaError } from "./errors.ts";
+import { asNumber } from "./operators.ts";
+import { expectInteger, represent, typeName } from "./print.ts";
+import { textMethod } from "./text-methods.ts";
+import { characters, textLength } from "./unicode.ts";
+import { Float, PythonObject, Range, SafeText, Tuple, Undefined, type Value } from "./values.ts";
+
+const dictMutators = new Set(["clear", "pop", "popitem", "setdefault", "update"]);
+const listMutators = new Set([
+  "append",
+  "clear",
+  "extend",
+  "insert",
+  "pop",
+  "remove",
+  "reverse",
+  "sort",
+]);
+
+/** `value.name`: the attribute first, then the item. */
+export function getAttribute(value: Value, name: string): Value {
+  if (value instanceof Undefined) value.fail();
+  const attribute = ownAttribute(value, name);
+  const found = attribute === undefined ? itemOrUndefined(value, name) : attribute;
+  return found === undefined ? missing(value, name) : found;
+}
+
+/** `value[key]`: the item first, then the attribute. */
+export function getItem(value: Value, key: Value): Value {
+  if (value instanceof Undefined) value.fail();
+  const item = itemOrUndefined(value, key);
+  if (item !== undefined) return item;
+  const attribute = typeof key === "string" ? ownAttribute(value, key) : undefined;
+  return attribute === undefined ? missing(value, key) : attribute;
+}
+
+/** What Python's `getattr` gives, or undefined where it raises AttributeError. */
+export function ownAttribute(value: Value, name: string): Value | undefined {
+  const mutators =
+    value instanceof Dict ? dictMutators : Array.isArray(value) ? listMutators : null;
+  if (name.startsWith("__") || mutators?.has(name)) {
+    if (name.startsWith("__") && !isPythonInternal(name)) return undefined;
+    const reason = `access to attribute '${name}' of '${typeName(value)}' object is unsafe.`;
+    return new Undefined(reason, "security");
+  }
+  if (typeof value === "string") return textMethod(value, name);
+  if (value instanceof SafeText) return textMethod(value.text, name);
+  const method = containerMethod(value, name);
+  if (method !== undefined) return method;
+  return value instanceof PythonObject ? value.attribute(name) : undefined;
+}
+
+/** Attributes that every Python object has; other names with underscores are ordinary keys. */
+function isPythonInternal(name: string): boolean {
+  return /^__(class|doc|init|new|repr|str|eq|ne|hash|dir|reduce|sizeof|len|iter)__$/.test(name);
+}
+
+function missing(value: Value, key: Value): Undefined {
+  const name = `'${typeName(value)} object'`;
+  const subject = value === null ? "'None'" : name;
+  if (typeof key === "string") return new Undefined(`${subject} has no attribute '${key}'`);
+  return new Undefined(`${subject} has no element ${represent(key)}`);
+}
+
+function itemOrUndefined(value: Value, key: Value): Value | undefined {
+  if (value instanceof Dict) {
+    // An unhashable key raises TypeError, which the lookup swallows.
+    return Array.isArray(key) || key instanceof Dict ? undefined : value.get(key);
+  }
+  const index = asNumber(key);
+  if (typeof index !== "number") return undefined;
+  if (typeof value === "string" || value instanceof SafeText) {
+    const text = typeof value === "string" ? value : value.text;
+    return characters(text).at(index);
+  }
+  return sequenceItems(value)?.at(index);
+}
+
+/** The items of a list, tuple or range; undefined for everything else. */
+export function sequenceItems(value: Value): readonly Value[] | undefined {
+  if (Array.isArray(value)) return value;
+  if (value instanceof Tuple) return value.items;
+  return value instanceof Range ? value.items() : undefined;
+}
+
+/** `value[start:stop:step]`. */
+export function slice(value: Value, start: Value, stop: Value, step: Value): Value {
+  if (value instanceof Undefined) value.fail();
+  const text = value instanceof SafeText ? value.text : value;
+  if (typeof text === "string") return sliceItems(characters(text), start, stop, step).join("");
+  const items = sequenceItems(value);
+  if (items === undefined) {
+    throw new JinjaError("type", `'${typeName(value)}' object is not subscriptable by a slice`);
+  }
+  const part = sliceItems(items, start, stop, step);
+  return value instanceof Tuple ? new Tuple(part) : part;
+}
+
+function sliceItems<T>(items: readonly T[], start: Value, stop: Value, step: Value): T[] {
+  const stride = step === null ? 1 : expectInteger(step, "slice step");
+  if (stride === 0) throw new JinjaError("value", "slice step cannot be zero");
+  const low = stride < 0 ? -1 : 0;
+  const high = stride < 0 ? items.length - 1 : items.length;
+  const clamp = (bound: Value, fallback: number) => {
+    if (bound === null) return fallback;
+    const index = expectInteger(bound, "slice index");
+    return Math.min(Math.max(index < 0 ? index + items.length : index, low), high);
+  };
+  const first = clamp(start, stride < 0 ? high : low);
+  const last = clamp(stop, stride < 0 ? low : high);
+  if (stride === 1) return items.slice(first, Math.max(first, last));
+  const part: T[] = [];
+  for (let index = first; stride < 0 ? index > last : index < last; index += stride) {
+    part.push(items[index]!);
+  }
+  return part;
+}
+
+/** `iter(value)`. */
+export function iterate(value: Value): Iterator<Value> {
+  const iterator = tryIterate(value);
+  if (iterator === undefined) {
+    throw new JinjaError("type", `'${typeName(value)}' object is not iterable`);
+  }
+  return iterator;
+}
+
+export function tryIterate(value: Value): Iterator<Value> | undefined {
+  if (Array.isArray(value)) return value.values();
+  if (typeof value === "string") return characters(value).values();
+  if (value instanceof SafeText) return characters(value.text).values();
+  return value instanceof PythonObject ? value.iterate() : undefined;
+}
+
+/** `list(value)`; the result may be the value itself, which nobody changes. */
+export function toList(value: Value): readonly Value[] {
+  if (Array.isArray(value)) return value;
+  const iterator = iterate(value);
+  const items: Value[] = [];
+  for (let step = iterator.next(); !step.done; step = iterator.next()) items.push(step.value);
+  return items;
+}
+
+/** `len(value)`, or undefined where Python raises TypeError. */
+export function lengthOf(value: Value): number | undefined {
+  if (typeof value === "string") return textLength(value);
+  if (value instanceof SafeText) return textLength(value.text);
+  if (Array.isArray(value)) return value.length;
+  return value instanceof PythonObject && !(value instanceof Float) ? value.length() : undefined;
+}
