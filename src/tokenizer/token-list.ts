@@ -1,0 +1,32 @@
+// A list of token ids that grows as encoding goes on.
+
+export class TokenList {
+  private ids = new Int32Array(256);
+  private count = 0;
+
+  get length(): number {
+    return this.count;
+  }
+
+  push(tokenId: number): void {
+    if (this.count === this.ids.length) {
+      const larger = new Int32Array(this.ids.length * 2);
+      larger.set(this.ids);
+      this.ids = larger;
+    }
+    this.ids[this.count++] = tokenId;
+  }
+
+  at(index: number): number {
+    return this.ids[index]!;
+  }
+
+  /** Forgets everything after the first `length` ids. */
+  truncate(length: number): void {
+    this.count = length;
+  }
+
+  toInt32Array(): Int32Array {
+    return this.ids.slice(0, this.count);
+  }
+}
