@@ -102,7 +102,8 @@ export function prepareQkv(state: ReferenceState, op: OpOf<"qkvPrep">): void {
 
 export function attend(state: ReferenceState, op: OpOf<"attentionPaged">): void {
   forEachRow(state.step, (row, sequence, cacheIndex) => {
-    for (let head = 0; head < op.numHeads; head++) attendHead(state, op, row, sequence, cacheIndex, head);
+    for (let head = 0; head < op.numHeads; head++)
+      attendHead(state, op, row, sequence, cacheIndex, head);
   });
 }
 

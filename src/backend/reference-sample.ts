@@ -1,5 +1,13 @@
-// Sampling of the reference backend: hands each row to the reference sampler.
+// Sampling of the reference backend: hands each output row to the reference sampler.
 import type { OpOf } from "../plan/ops.ts";
-import type { ReferenceState } from "./reference.ts";
+import { sampleReference } from "../sampling/reference.ts";
+import { type ReferenceState, rowOf } from "./reference.ts";
 
-export function sampleRows(_state: ReferenceState, _op: OpOf<"sample">): void {}
+export function sampleRows(state: ReferenceState, op: OpOf<"sample">): void {
+  const { step } = state;
+  for (let row = 0; row < step.numOutputs; row++) {
+    const logits = Float32Array.from(rowOf(state, op.logits, row));
+    const sample = sampleReference(logits, step.samplingOf(row));
+    step.setSampled(row, sample, sample.top);
+  }
+}

@@ -94,7 +94,10 @@ export interface EngineClient extends AsyncDisposable {
    * Runs one request. Raising `signal` or leaving the loop stops the work within one step.
    * Throws TinferError: contextOverflow (prompt too long), overloaded, outOfMemory.
    */
-  generate(request: GenerationRequest, signal?: AbortSignal): AsyncIterableIterator<GenerationEvent>;
+  generate(
+    request: GenerationRequest,
+    signal?: AbortSignal,
+  ): AsyncIterableIterator<GenerationEvent>;
   /** Pooled final hidden state `[hiddenSize]`, not normalised. */
   embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array>;
   status(): Promise<EngineStatus>;

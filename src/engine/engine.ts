@@ -18,7 +18,7 @@ import { ModelRunner } from "./model-runner.ts";
 import type { ModelOptions } from "./options.ts";
 import { RequestState } from "./request-state.ts";
 import { Scheduler } from "./scheduler.ts";
-import { Sequence } from "./sequence.ts";
+import type { Sequence } from "./sequence.ts";
 
 /** Requests that may wait; more are refused as overloaded. */
 const maxWaiting = 512;
@@ -72,7 +72,7 @@ export class Engine implements EngineClient {
   #admit(request: GenerationRequest): RequestState {
     const { promptTokenIds, sampling } = request;
     checkPrompt(promptTokenIds, this.facts);
-    checkSampling(sampling);
+    checkSampling(sampling, this.facts.vocabSize);
     if (this.#scheduler.waiting.length >= maxWaiting) {
       throw new TinferError("overloaded", `${maxWaiting} requests are waiting already`, {
         hint: "try again later, or raise --parallel",

@@ -1,8 +1,9 @@
 // Raw logits of every token of one sequence, for comparing tinfer with other implementations.
-import { blockSize } from "../plan/arena.ts";
+
 import { assert } from "../core/errors.ts";
-import { LoadedModel } from "./loaded-model.ts";
+import { blockSize } from "../plan/arena.ts";
 import { checkPrompt } from "./engine.ts";
+import { LoadedModel } from "./loaded-model.ts";
 import type { ModelOptions } from "./options.ts";
 
 /**

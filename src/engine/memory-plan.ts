@@ -3,7 +3,13 @@
 import type { Backend, PlanMemory } from "../backend/backend.ts";
 import { TinferError } from "../core/errors.ts";
 import type { ModelConfig } from "../models/model-config.ts";
-import { blockBytes, blockSize, layoutMemory, type MemoryLayout, type PlanLimits } from "../plan/arena.ts";
+import {
+  blockBytes,
+  blockSize,
+  layoutMemory,
+  type MemoryLayout,
+  type PlanLimits,
+} from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import { defaultContextLen, type ModelOptions } from "./options.ts";
 
@@ -78,9 +84,13 @@ function checkKvTypes(plan: Plan, options: ModelOptions): void {
       [options.kvTypeV, valueDim],
     ] as const) {
       if ((type !== "q8_0" && type !== "q4_0") || dim % 32 === 0) continue;
-      throw new TinferError("unsupported", `KV type ${type} needs head sizes that are multiples of 32`, {
-        hint: `this model's is ${dim}; use --kv-type f16`,
-      });
+      throw new TinferError(
+        "unsupported",
+        `KV type ${type} needs head sizes that are multiples of 32`,
+        {
+          hint: `this model's is ${dim}; use --kv-type f16`,
+        },
+      );
     }
   }
 }

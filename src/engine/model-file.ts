@@ -1,10 +1,10 @@
 // A model file that is open: its header, its mapped bytes, and where each tensor lies in memory.
 import type { WeightMemory } from "../backend/backend.ts";
+import { assert, TinferError } from "../core/errors.ts";
 import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
 import { familyOf } from "../models/registry.ts";
 import { MappedFile, viewMemory } from "../native/memory.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
-import { assert, TinferError } from "../core/errors.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 

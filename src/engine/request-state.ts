@@ -1,6 +1,7 @@
 // One request as the engine sees it: its sequence, its clock and the events nobody has read yet.
-import type { SamplingParameters } from "../sampling/parameters.ts";
+import { TinferError } from "../core/errors.ts";
 import type { SamplingRow, StepData } from "../plan/step-data.ts";
+import type { SamplingParameters } from "../sampling/parameters.ts";
 import type { EndReason, GenerationEvent, GenerationRequest, TokenLogprob } from "./client.ts";
 import { Sequence } from "./sequence.ts";
 
@@ -48,6 +49,11 @@ export class RequestState {
     this.#firstTokenAt ??= performance.now();
     const { sequence } = this;
     const tokenId = step.sampledId(row);
+    if (tokenId < 0) {
+      throw new TinferError("native", "the model's logits are all NaN or -infinity", {
+        hint: "the file is damaged, or a --logit-bias bans every token",
+      });
+    }
     sequence.append(tokenId);
     const top: TokenLogprob[] = [];
     for (let rank = 0; rank < sequence.sampling.numLogprobs; rank++) {

@@ -88,7 +88,12 @@ export class Sequence {
     for (; this.numSealed < full; this.numSealed++) {
       const index = this.numSealed;
       const parent = index === 0 ? -1 : this.blocks[index - 1]!;
-      this.blocks[index] = allocator.seal(this.blocks[index]!, parent, this.tokens, index * blockSize);
+      this.blocks[index] = allocator.seal(
+        this.blocks[index]!,
+        parent,
+        this.tokens,
+        index * blockSize,
+      );
     }
   }
 

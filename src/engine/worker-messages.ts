@@ -25,7 +25,11 @@ export type ToEngine =
 export type FromEngine =
   | { readonly kind: "loaded"; readonly facts: LoadedModelFacts }
   | { readonly kind: "event"; readonly id: number; readonly event: GenerationEvent }
-  | { readonly kind: "result"; readonly id: number; readonly value: Float32Array | EngineStatus | null }
+  | {
+      readonly kind: "result";
+      readonly id: number;
+      readonly value: Float32Array | EngineStatus | null;
+    }
   /** `id` 0: the load failed. */
   | { readonly kind: "failed"; readonly id: number; readonly error: ErrorMessage };
 

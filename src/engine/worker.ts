@@ -140,6 +140,8 @@ class WorkerClient implements EngineClient {
   }
 }
 
+declare const self: Worker;
+
 /** The Worker's side: one engine, one AbortController per request. */
 function serveEngine(): void {
   const requests = new Map<number, AbortController>();

@@ -42,7 +42,7 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
       projection("attn_q", numHeads * headDim),
       projection("attn_k", numKvHeads * headDim),
       projection("attn_v", numKvHeads * valueDim),
-    ]) as [(typeof hidden), (typeof hidden), (typeof hidden)];
+    ]) as [typeof hidden, typeof hidden, typeof hidden];
     const cache = b.cache(numKvHeads, headDim, valueDim);
     b.qkvPrep({ q, k, v }, { cache, numHeads, pairing: "interleaved", rotations });
     let attention = b.attentionPaged(q, {

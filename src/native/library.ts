@@ -9,6 +9,7 @@ import { libraryPath } from "./library-path.ts";
 import { abiVersion, symbols } from "./symbols.ts";
 
 type Native = ReturnType<typeof dlopen<typeof symbols>>["symbols"];
+
 export type { CString, Pointer };
 
 let loaded: Native | undefined;

@@ -128,14 +128,23 @@ export class PlanBuilder {
     return output;
   }
 
-  norm(input: Tensor, norm: NormKind, weight: Weight | undefined, epsilon: number, bias?: Weight): Tensor {
+  norm(
+    input: Tensor,
+    norm: NormKind,
+    weight: Weight | undefined,
+    epsilon: number,
+    bias?: Weight,
+  ): Tensor {
     const output = this.#tensor(input.rows, input.width);
     this.#ops.push({ kind: "norm", input, weight, bias, output, norm, epsilon });
     return output;
   }
 
   /** New tensors `[rows, weight.rows]` from one input, in the order of `matrices`. */
-  linears(input: Tensor, matrices: readonly { weight: Weight; bias?: Weight | undefined }[]): Tensor[] {
+  linears(
+    input: Tensor,
+    matrices: readonly { weight: Weight; bias?: Weight | undefined }[],
+  ): Tensor[] {
     const outputs = matrices.map(({ weight, bias }): LinearOutput => {
       return { weight, bias, output: this.#tensor(input.rows, weight.rows) };
     });

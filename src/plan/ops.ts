@@ -140,7 +140,10 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
     }
     case "qkvPrep": {
       const inPlace = [op.q, op.k];
-      return { reads: [...inPlace, op.v, ...(op.rotations ? [op.rotations] : [])], writes: inPlace };
+      return {
+        reads: [...inPlace, op.v, ...(op.rotations ? [op.rotations] : [])],
+        writes: inPlace,
+      };
     }
     case "attentionPaged":
       return { reads: [op.q], writes: [op.output] };

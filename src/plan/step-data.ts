@@ -25,6 +25,11 @@ export interface SamplingRow {
   readonly numLogprobs: number;
 }
 
+interface Scored {
+  readonly tokenId: number;
+  readonly logprob: number;
+}
+
 const headerField = {
   numTokens: 0,
   numOutputs: 1,
@@ -91,8 +96,10 @@ export class StepData {
       words += Math.ceil(lengths[name] / 16) * 16;
     }
     const buffer = new ArrayBuffer(words * 4);
-    const view = <T>(make: new (b: ArrayBuffer, o: number, n: number) => T, name: (typeof arrayNames)[number]): T =>
-      new make(buffer, starts.get(name)! * 4, lengths[name]);
+    const view = <T>(
+      make: new (b: ArrayBuffer, o: number, n: number) => T,
+      name: (typeof arrayNames)[number],
+    ): T => new make(buffer, starts.get(name)! * 4, lengths[name]);
     this.bytes = new Uint8Array(buffer);
     this.#header = new Uint32Array(buffer, 0, headerWords);
     this.tokenIds = view(Int32Array, "tokenIds");
@@ -181,6 +188,47 @@ export class StepData {
       this.#biasValues[this.#numBiases * 2 + 1] = value;
       this.#numBiases++;
     }
+  }
+
+  /** What `setSampling` wrote for `row`; for executors in TypeScript. */
+  samplingOf(row: number): SamplingRow & {
+    drawIndex: number;
+    penaltyIds: Int32Array;
+    logitBias: ReadonlyMap<number, number>;
+  } {
+    const at = row * samplingWords;
+    const float = (index: number) => this.#samplingFloats[at + index]!;
+    const word = (index: number) => this.#samplingWords[at + index]!;
+    const logitBias = new Map<number, number>();
+    for (let i = word(12); i < word(12) + word(13); i++) {
+      logitBias.set(this.#biasIds[i * 2]!, this.#biasValues[i * 2 + 1]!);
+    }
+    return {
+      temperature: float(0),
+      topP: float(1),
+      minP: float(2),
+      repeatPenalty: float(3),
+      presencePenalty: float(4),
+      frequencyPenalty: float(5),
+      topK: word(6),
+      seedLow: word(7),
+      seedHigh: word(8),
+      drawIndex: word(9),
+      penaltyIds: this.penaltyIds.subarray(word(10), word(10) + word(11)),
+      logitBias,
+      numLogprobs: word(14),
+    };
+  }
+
+  /** Writes a sampling result; for executors in TypeScript. */
+  setSampled(row: number, best: Scored, top: readonly Scored[]): void {
+    const at = row * sampledWords;
+    this.#sampledIds[at] = best.tokenId;
+    this.#sampledFloats[at + 1] = best.logprob;
+    top.forEach(({ tokenId, logprob }, rank) => {
+      this.#sampledIds[at + 2 + rank] = tokenId;
+      this.#sampledFloats[at + 2 + maxLogprobs + rank] = logprob;
+    });
   }
 
   sampledId(row: number): number {

@@ -1,0 +1,80 @@
+// `tinfer logits`: raw logits of every token, for comparison with other implementations.
+import { closeSync, openSync, writeSync } from "node:fs";
+import { TinferError } from "../core/errors.ts";
+import { computeLogits } from "../engine/logits.ts";
+import { openModelText } from "../engine/model-text.ts";
+import type { Command } from "./command.ts";
+import type { FlagValues } from "./flags.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { outJson } from "./terminal.ts";
+import { parseTokenIds } from "./token-ids.ts";
+
+/** Rows of logits that are in memory at a time, unless --chunk says otherwise. */
+const defaultChunkLen = 64;
+
+export const logits: Command = {
+  name: "logits",
+  summary: "Raw f32 logits of every prompt token, row-major [tokens, vocab].",
+  positionals: [modelPositional],
+  flags: {
+    ...modelFlags,
+    "token-ids": {
+      kind: "text",
+      placeholder: "1,2,3",
+      description: "the tokens, exactly as given",
+    },
+    prompt: { kind: "text", placeholder: "TEXT", description: "text to tokenize instead" },
+    output: {
+      kind: "text",
+      placeholder: "FILE",
+      short: "o",
+      description: "where to write the floats",
+    },
+    chunk: {
+      kind: "number",
+      placeholder: "N",
+      description: "tokens per step; 1 = token by token",
+      default: defaultChunkLen,
+    },
+  },
+  examples: [
+    ["tinfer logits model.gguf --token-ids 1,403,407 --output out.f32", "three rows of logits"],
+    ["tinfer logits model.gguf --prompt Hello --chunk 1 -o out.f32", "one token per step"],
+  ],
+  run: logitsCommand,
+};
+
+function readTokenIds(values: FlagValues, path: string): Int32Array {
+  const ids = values.text("token-ids");
+  const prompt = values.text("prompt");
+  if ((ids === undefined) === (prompt === undefined)) {
+    throw new TinferError("usage", "give either --token-ids or --prompt");
+  }
+  return ids !== undefined ? parseTokenIds(ids) : openModelText(path).tokenizer.encode(prompt!);
+}
+
+async function logitsCommand(values: FlagValues): Promise<void> {
+  const output = values.text("output");
+  if (output === undefined) {
+    throw new TinferError("usage", "--output is missing", { hint: "give a file, e.g. -o out.f32" });
+  }
+  const chunkLen = values.number("chunk")!;
+  if (!Number.isInteger(chunkLen) || chunkLen < 1 || chunkLen > 4096) {
+    throw new TinferError("usage", `--chunk is ${chunkLen}, wanted a whole number from 1 to 4096`);
+  }
+  const path = modelPath(values.positionals[0]);
+  const tokenIds = readTokenIds(values, path);
+  const file = openSync(output, "w");
+  let width = 0;
+  try {
+    for (const chunk of computeLogits(path, modelOptions(values), tokenIds, chunkLen)) {
+      width = chunk.vocabSize;
+      const { buffer, byteOffset, byteLength } = chunk.logits;
+      const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+      for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+    }
+  } finally {
+    closeSync(file);
+  }
+  outJson({ output, tokens: tokenIds.length, vocabSize: width });
+}

@@ -1,0 +1,86 @@
+// The flags that say which model to load and how; shared by every command that loads one.
+import { existsSync } from "node:fs";
+import { TinferError } from "../core/errors.ts";
+import { defaultModelOptions, type ModelOptions } from "../engine/options.ts";
+import { type KvType, kvTypes } from "../plan/ops.ts";
+import { locateModel } from "../store/locate.ts";
+import { ModelStore } from "../store/store.ts";
+import { builtInModel } from "./built-in-model.ts";
+import type { Flags, FlagValues, Positional } from "./flags.ts";
+
+export const modelPositional: Positional = {
+  name: "MODEL",
+  description: "a .gguf file, a stored name, or hf:user/repo[:QUANT]; default: the built-in model",
+  required: false,
+};
+
+export const modelFlags: Flags = {
+  backend: {
+    kind: "text",
+    placeholder: "NAME",
+    description: "where to compute: auto, cpu or reference",
+    default: "auto",
+  },
+  threads: {
+    kind: "number",
+    placeholder: "N",
+    short: "t",
+    description: "CPU threads; default: one per core",
+  },
+  ctx: {
+    kind: "number",
+    placeholder: "N",
+    short: "c",
+    description: "context length in tokens; default: the model's, at most 8192, as memory allows",
+  },
+  "kv-type": {
+    kind: "text",
+    choices: kvTypes,
+    description: "storage type of the KV cache",
+    default: "f16",
+  },
+  "kv-type-k": { kind: "text", choices: kvTypes, description: "the same for keys alone" },
+  "kv-type-v": { kind: "text", choices: kvTypes, description: "the same for values alone" },
+  "sliding-window": {
+    kind: "text",
+    placeholder: "auto|N|off",
+    description: "attention window in tokens; auto: as the architecture's reference applies it",
+    default: "auto",
+  },
+  cpu: {
+    kind: "text",
+    placeholder: "VARIANT",
+    description: "force a CPU variant, e.g. v3; see `tinfer doctor`",
+  },
+};
+
+/** The file that a MODEL argument means; without one, the built-in model. */
+export function modelPath(argument: string | undefined): string {
+  if (argument === undefined || argument === "") return builtInModel();
+  if (existsSync(argument)) return argument;
+  return locateModel(argument, new ModelStore());
+}
+
+export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions {
+  const kvType = values.text("kv-type") as KvType;
+  return {
+    ...defaultModelOptions,
+    backend: values.text("backend") ?? "auto",
+    numThreads: values.number("threads"),
+    contextLen: values.number("ctx"),
+    maxSequences,
+    kvTypeK: (values.text("kv-type-k") as KvType | undefined) ?? kvType,
+    kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
+    slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
+    cpuVariant: values.text("cpu"),
+  };
+}
+
+function slidingWindow(text: string): "auto" | "off" | number {
+  if (text === "auto" || text === "off") return text;
+  const length = Number(text);
+  if (Number.isInteger(length) && length > 0) return length;
+  throw new TinferError("usage", `--sliding-window is '${text}'`, {
+    hint: "give auto, off or a number of tokens",
+  });
+}

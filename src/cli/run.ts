@@ -1,0 +1,165 @@
+// `tinfer run`: one prompt, one answer, to stdout.
+import { TinferError } from "../core/errors.ts";
+import type { EngineClient } from "../engine/client.ts";
+import { Engine } from "../engine/engine.ts";
+import { type ModelText, openModelText } from "../engine/model-text.ts";
+import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
+import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
+import { answerWriter, summaryLine } from "./answer.ts";
+import type { Command } from "./command.ts";
+import type { FlagValues } from "./flags.ts";
+import { interruptSignal } from "./interrupt.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
+import { templateFlags, templateFor } from "./template-flags.ts";
+import { dim, isTerminal, outJson, say } from "./terminal.ts";
+import { parseTokenIds } from "./token-ids.ts";
+
+/** What the built-in model is asked when nobody says anything. */
+const defaultStory = "Once upon a time";
+
+export const run: Command = {
+  name: "run",
+  summary: "One answer to stdout; piped input is appended to the prompt.",
+  positionals: [
+    modelPositional,
+    {
+      name: "PROMPT",
+      description: "the question, or with --raw the text to continue",
+      required: false,
+    },
+  ],
+  flags: {
+    ...modelFlags,
+    ...samplingFlags,
+    ...templateFlags,
+    system: { kind: "text", placeholder: "TEXT", description: "system message" },
+    raw: {
+      kind: "boolean",
+      description: "send the prompt as it is, with no chat template",
+      default: false,
+    },
+    "prompt-token-ids": {
+      kind: "text",
+      placeholder: "1,2,3",
+      description: "token ids instead of PROMPT; implies --raw",
+    },
+    json: { kind: "boolean", description: "one JSON document instead of text", default: false },
+  },
+  examples: [
+    ["tinfer run", "a story by the built-in model"],
+    ["tinfer run model.gguf 'Why is the sky blue?'", "an answer through the model's chat template"],
+    ["git diff | tinfer run model.gguf 'Summarise:'", "the prompt, then what is piped in"],
+    ["tinfer run model.gguf 'Once' --raw --temperature 0 --json", "fixed form for scripts"],
+  ],
+  run: runCommand,
+};
+
+/** The prompt's tokens, and how to read the answer. */
+interface Prompt {
+  readonly tokenIds: Int32Array;
+  readonly rendered: RenderedPrompt | undefined;
+}
+
+async function pipedText(): Promise<string> {
+  if (process.stdin.isTTY) return "";
+  try {
+    return await Bun.stdin.text();
+  } catch {
+    return ""; // No stdin at all.
+  }
+}
+
+async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> {
+  const ids = values.text("prompt-token-ids");
+  if (ids !== undefined) return { tokenIds: parseTokenIds(ids), rendered: undefined };
+  const [model, words] = values.positionals;
+  const piped = words === undefined || !process.stdin.isTTY ? await pipedText() : "";
+  const joined = [words, piped.replace(/\n$/, "")].filter((part) => part).join("\n");
+  const builtIn = model === undefined || model === "";
+  const prompt = joined === "" && builtIn ? defaultStory : joined;
+  if (prompt === "" && words === undefined) {
+    throw new TinferError("usage", "there is no prompt", {
+      hint: `tinfer run ${model} 'your question', or pipe a text into it`,
+    });
+  }
+  if (values.boolean("raw") || (builtIn && !values.isGiven("template"))) {
+    return { tokenIds: text.tokenizer.encode(prompt), rendered: undefined };
+  }
+  const chat = new ChatPrompt(text.tokenizer, templateFor(values, text));
+  const system = values.text("system");
+  const messages = [
+    ...(system === undefined ? [] : [{ role: "system", content: system }]),
+    { role: "user", content: prompt },
+  ];
+  const rendered = chat.render({ messages });
+  return { tokenIds: rendered.tokenIds, rendered };
+}
+
+async function runCommand(values: FlagValues): Promise<void> {
+  const sampling = samplingParameters(values);
+  const tokens = maxTokens(values);
+  const path = modelPath(values.positionals[0]);
+  const text = openModelText(path);
+  const prompt = await readPrompt(values, text);
+  await using engine = new Engine(path, modelOptions(values));
+  const endIds = text.tokenizer.specialTokens.endOfGenerationIds;
+  const request: TextRequest = {
+    promptTokenIds: prompt.tokenIds,
+    maxTokens: tokens,
+    sampling,
+    stopTokenIds: values.boolean("ignore-eos") ? [] : [...endIds],
+    stopStrings: values.list("stop"),
+  };
+  if (values.boolean("json")) await printJson(engine, text, request);
+  else await printText(engine, text, request, prompt.rendered);
+}
+
+async function printJson(
+  engine: EngineClient,
+  text: ModelText,
+  request: TextRequest,
+): Promise<void> {
+  const completionTokenIds: number[] = [];
+  let answer = "";
+  let end: GenerationEnd | undefined;
+  using interrupt = interruptSignal();
+  for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {
+    if (event.kind === "token") completionTokenIds.push(event.tokenId);
+    if (event.kind === "token" || event.kind === "rest") answer += event.text;
+    if (event.kind === "end") end = event;
+  }
+  const { promptTokens, completionTokens, cachedTokens, finishReason, timings } = end!;
+  outJson({
+    text: answer,
+    promptTokenIds: [...request.promptTokenIds],
+    completionTokenIds,
+    finishReason,
+    usage: {
+      promptTokens,
+      completionTokens,
+      totalTokens: promptTokens + completionTokens,
+      cachedTokens,
+    },
+    timings: { ...timings, loadMs: engine.facts.loadMs },
+  });
+  interrupt.throwIfRaised();
+}
+
+async function printText(
+  engine: EngineClient,
+  text: ModelText,
+  request: TextRequest,
+  rendered: RenderedPrompt | undefined,
+): Promise<void> {
+  const writer = answerWriter(rendered?.createSplitter(), "dim");
+  using interrupt = interruptSignal();
+  let end: GenerationEnd | undefined;
+  for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {
+    if (event.kind === "token" || event.kind === "rest") writer.push(event.text);
+    if (event.kind === "end") end = event;
+  }
+  writer.end();
+  if (isTerminal()) say(dim(summaryLine(end!, engine.facts), process.stderr));
+  interrupt.throwIfRaised();
+}

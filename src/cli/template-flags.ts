@@ -1,0 +1,35 @@
+// The chat template of a command: the model file's own, or the one that --template names.
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { TinferError } from "../core/errors.ts";
+import type { ModelText } from "../engine/model-text.ts";
+import { builtinTemplate, builtinTemplateNames } from "../template/builtin.ts";
+import type { ChatTemplate } from "../template/chat-template.ts";
+import { resolveChatTemplate } from "../template/resolve.ts";
+import type { Flags, FlagValues } from "./flags.ts";
+
+export const templateFlags: Flags = {
+  template: {
+    kind: "text",
+    placeholder: "NAME|FILE",
+    description: "chat template instead of the model's own",
+  },
+};
+
+/** A name of a built-in template, or a file with Jinja text. */
+export function readTemplate(nameOrFile: string): string {
+  if (builtinTemplate(nameOrFile) !== undefined) return nameOrFile;
+  if (existsSync(nameOrFile) && statSync(nameOrFile).isFile())
+    return readFileSync(nameOrFile, "utf8");
+  throw new TinferError("notFound", `--template: no file and no template '${nameOrFile}'`, {
+    hint: `built in are ${builtinTemplateNames().join(", ")}`,
+  });
+}
+
+export function templateFor(
+  values: FlagValues,
+  text: Pick<ModelText, "chatTemplate">,
+): ChatTemplate {
+  const given = values.text("template");
+  const override = given === undefined ? {} : { override: readTemplate(given) };
+  return resolveChatTemplate({ fromFile: text.chatTemplate, ...override });
+}

@@ -1,0 +1,22 @@
+// The text side of a model file: tokenizer, chat template, names of special tokens. Read on the
+// main thread, apart from the engine, which knows token ids only.
+import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { type GgufFile, readGguf } from "../weights/gguf.ts";
+import { getString } from "../weights/metadata.ts";
+
+export interface ModelText {
+  readonly header: GgufFile;
+  readonly tokenizer: Tokenizer;
+  /** Jinja source of the file's chat template, if it has one. */
+  readonly chatTemplate: string | undefined;
+}
+
+export function openModelText(path: string): ModelText {
+  const header = readGguf(path);
+  return {
+    header,
+    tokenizer: createTokenizer(header.metadata),
+    chatTemplate: getString(header.metadata, "tokenizer.chat_template"),
+  };
+}

@@ -1,0 +1,55 @@
+// Assembles the command tree and runs it; the only place that ends the process.
+import { defineCommand, runCommand } from "citty";
+import manifest from "../package.json" with { type: "json" };
+import { type Command, isHelp, toCitty } from "./cli/command.ts";
+import { logits } from "./cli/logits.ts";
+import { run } from "./cli/run.ts";
+import { OutputClosed, out, sayError } from "./cli/terminal.ts";
+import { tokenize } from "./cli/tokenize.ts";
+import { exitCodeOf, nearestMatch, TinferError } from "./core/errors.ts";
+
+const commands: readonly Command[] = [run, tokenize, logits];
+
+const names = commands.flatMap((command) => [command.name, ...(command.aliases ?? [])]);
+
+function overview(): string {
+  const lines = [
+    `tinfer ${manifest.version}: ${manifest.description}`,
+    "",
+    "Usage: tinfer COMMAND [arguments] [flags]",
+    "",
+    ...commands.map(({ name, summary }) => `  ${name.padEnd(10)} ${summary}`),
+    "",
+    "tinfer COMMAND --help shows flags and examples.",
+  ];
+  return lines.join("\n");
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const [first, ...rest] = args;
+  if (first === undefined || isHelp(first) || first === "help") return out(overview());
+  if (first === "--version" || first === "-v") return out(manifest.version);
+  const command = commands.find((c) => c.name === first || c.aliases?.includes(first));
+  if (command === undefined) {
+    const nearest = nearestMatch(first, names);
+    throw new TinferError("usage", `unknown command '${first}'`, {
+      hint: nearest ? `did you mean '${nearest}'?` : "tinfer --help lists the commands",
+    });
+  }
+  const root = defineCommand({ subCommands: { [first]: toCitty(command) } });
+  await runCommand(root, { rawArgs: [first, ...rest] });
+}
+
+// The engine's Worker is this same file in a compiled binary; there only the engine runs.
+if (Bun.isMainThread) {
+  let exitCode = 0;
+  try {
+    await main(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof OutputClosed)) {
+      sayError(error);
+      exitCode = exitCodeOf(error);
+    }
+  }
+  process.exit(exitCode);
+}
