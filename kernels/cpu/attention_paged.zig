@@ -1,16 +1,482 @@
-//! attention_paged: softmax(scale · q·k) · v over each sequence's KV cache.
+//! attention_paged: softmax(scale * q·k) · v of every query row over its sequence's KV blocks,
+//! in f32. This file shares the work out; attention_paged_panel.zig computes.
+//!
+//! A unit of work is (sequence, tile of query rows, kv head): all query heads of the group go
+//! together, so that each key and value is read once. When a step has too few such units for its
+//! threads (decode), a unit is also one span of chunks of 512 positions; each chunk's partial
+//! result goes to shared scratch and a second phase merges them. Either way the same partials are
+//! merged in the same order, so the bits depend neither on threads, nor tiles, nor batch mates.
+const std = @import("std");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
+const kv_cache = @import("kv_cache.zig");
+const panel_file = @import("attention_paged_panel.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
+const Merged = panel_file.Merged;
+const RowState = panel_file.RowState;
+
+const chunk_len = panel_file.chunk_len;
+const block_size = kv_cache.block_size;
+/// (query, head) rows in the largest tile: enough to make widening the blocks cheap.
+const max_tile_rows = 96;
+/// Blocks that a unit takes at a time; widened, they stay in the L2 cache.
+const blocks_at_once = 4;
+/// Fewer rows than this read f16 and bf16 in place, more widen each block to f32 once.
+const min_widened_rows = 2 * panel_file.max_rows + 1;
+/// Units that each thread should find, so that none waits long for the last one.
+const units_per_thread = 16;
+/// Floats before the accumulator in the partial result of one row and chunk: maximum and sum.
+const partial_head = 16;
+
+/// What stays the same over one run of the op.
+const Run = struct {
+    step: *const Step,
+    op: *const plan.AttentionPaged,
+    cache: *const plan.Cache,
+    layout: kv_cache.Layout,
+    /// Query heads per kv head.
+    group: u32,
+    /// Query rows in a tile.
+    tile_len: u32,
+    /// Chunks in one unit; 0: a unit takes all of them and needs no second phase.
+    span: u32,
+    /// Partials kept for one row and head (the most chunks of any sequence).
+    chunks_per_row: u32,
+    query_starts: [*]const u32,
+    kv_lens: [*]const u32,
+
+    fn init(step: *const Step, op: *const plan.AttentionPaged, num_threads: u32) Run {
+        const cache = &step.caches[op.cache];
+        var self: Run = .{
+            .step = step,
+            .op = op,
+            .cache = cache,
+            .layout = .of(cache, step.header.num_blocks),
+            .group = op.num_heads / cache.num_kv_heads,
+            .tile_len = 0,
+            .span = 0,
+            .chunks_per_row = 0,
+            .query_starts = step.array(u32, step.data.query_starts),
+            .kv_lens = step.array(u32, step.data.kv_lens),
+        };
+        self.chooseUnits(num_threads);
+        return self;
+    }
+
+    fn chooseUnits(self: *Run, num_threads: u32) void {
+        const wanted = units_per_thread * num_threads;
+        // Tiles as large as the threads allow, but not so small that widening dominates.
+        const largest = maxTileLen(self.group);
+        const fair = self.step.data.num_tokens * self.cache.num_kv_heads / wanted;
+        self.tile_len = std.math.clamp(fair, @min(largest, 2 * panel_file.max_rows), largest);
+        var num_units: u32 = 0;
+        var num_chunk_units: u32 = 0;
+        for (0..self.step.data.num_sequences) |s| {
+            const tiles = self.numTiles(s) * self.cache.num_kv_heads;
+            const chunks = self.chunksOf(s);
+            num_units += tiles;
+            num_chunk_units += tiles * chunks.count();
+            self.chunks_per_row = @max(self.chunks_per_row, chunks.count());
+        }
+        const partials: u64 = @as(u64, self.step.data.num_tokens) * self.op.num_heads * self.chunks_per_row;
+        if (num_units >= wanted or num_chunk_units == num_units) return;
+        if (partials > maxPartials(self.step, self.op, num_threads)) return;
+        self.span = @max(1, num_chunk_units / wanted);
+    }
+
+    fn numRows(self: *const Run, sequence: usize) u32 {
+        return self.query_starts[sequence + 1] - self.query_starts[sequence];
+    }
+
+    fn numTiles(self: *const Run, sequence: usize) u32 {
+        return (self.numRows(sequence) + self.tile_len - 1) / self.tile_len;
+    }
+
+    /// Cache index of a sequence's query row, counted within the step.
+    fn queryIndex(self: *const Run, sequence: usize, row: u32) u32 {
+        return self.kv_lens[sequence] - self.numRows(sequence) + row;
+    }
+
+    /// First position that the query at cache index `query` sees.
+    fn firstVisible(self: *const Run, query: u32) u32 {
+        return if (self.op.window == 0) 0 else (query + 1) -| self.op.window;
+    }
+
+    /// Chunks that any row of the sequence sees.
+    fn chunksOf(self: *const Run, sequence: usize) Range {
+        const first = self.firstVisible(self.queryIndex(sequence, 0));
+        return .{
+            .first = first / chunk_len,
+            .end = (self.kv_lens[sequence] + chunk_len - 1) / chunk_len,
+        };
+    }
+
+    fn spansOf(self: *const Run, sequence: usize) u32 {
+        if (self.span == 0) return 1;
+        return (self.chunksOf(sequence).count() + self.span - 1) / self.span;
+    }
+
+    fn numUnits(self: *const Run) u32 {
+        var sum: u32 = 0;
+        for (0..self.step.data.num_sequences) |s| sum += self.unitsOf(s);
+        return sum;
+    }
+
+    fn unitsOf(self: *const Run, sequence: usize) u32 {
+        return self.numTiles(sequence) * self.cache.num_kv_heads * self.spansOf(sequence);
+    }
+
+    /// Partial of (token row, head, chunk counted from the sequence's first).
+    fn partial(self: *const Run, token: usize, head: usize, chunk: usize) []align(64) f32 {
+        const length = partial_head + self.layout.width;
+        const index = (token * self.op.num_heads + head) * self.chunks_per_row + chunk;
+        const all: [*]align(64) f32 = @ptrCast(self.step.scratch.ptr);
+        return @alignCast(all[index * length ..][0..length]);
+    }
+
+    fn sink(self: *const Run, head: usize) ?f32 {
+        const sinks = self.step.vector(self.op.sinks) orelse return null;
+        return sinks[head];
+    }
+
+    fn outputRow(self: *const Run, token: usize, head: usize) []f32 {
+        const dims = self.layout.value_dim;
+        return (self.step.tensor(self.op.output) + (token * self.op.num_heads + head) * dims)[0..dims];
+    }
+};
+
+const Range = struct {
+    first: u32,
+    end: u32,
+
+    fn count(range: Range) u32 {
+        return range.end - range.first;
+    }
+};
+
+fn maxTileLen(group: u32) u32 {
+    return @max(1, max_tile_rows / group);
+}
+
+/// Partials that the shared scratch has room for: one decode row of every unit that the threads
+/// could want, over the longest context.
+fn maxPartials(step: *const Step, op: *const plan.AttentionPaged, num_threads: u32) u64 {
+    const header = step.header;
+    const num_kv_heads = step.caches[op.cache].num_kv_heads;
+    const blocks_per_chunk = chunk_len / block_size;
+    const max_chunks = (header.max_blocks_per_sequence + blocks_per_chunk - 1) / blocks_per_chunk;
+    const rows = (units_per_thread * num_threads + num_kv_heads - 1) / num_kv_heads;
+    return @as(u64, @min(rows, header.max_tokens)) * op.num_heads * max_chunks;
+}
+
+pub fn scratchNeed(
+    step: *const Step,
+    op: *const plan.AttentionPaged,
+    num_threads: u32,
+) ScratchNeed {
+    const cache = &step.caches[op.cache];
+    const layout = kv_cache.Layout.of(cache, step.header.num_blocks);
+    const max_rows = maxTileLen(op.num_heads / cache.num_kv_heads) * (op.num_heads / cache.num_kv_heads);
+    const partial_bytes = (partial_head + layout.width) * @sizeOf(f32);
+    return .{
+        .shared_bytes = maxPartials(step, op, num_threads) * partial_bytes,
+        .thread_bytes = Tile.bytes(max_rows, &layout),
+    };
+}
 
 pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) void {
-    _ = .{ step, op };
+    const self: Run = .init(step, op, worker.count);
+    var tile: Tile = .init(&self, worker.scratch);
+    var phase = worker.phase(self.numUnits());
+    // Units come in rising order. The last sequences, usually prompts, go first: they are long.
+    var sequence: usize = step.data.num_sequences - 1;
+    var first_unit: u32 = 0;
+    while (phase.next()) |unit| {
+        while (unit - first_unit >= self.unitsOf(sequence)) {
+            first_unit += self.unitsOf(sequence);
+            sequence -= 1;
+        }
+        tile.runUnit(sequence, unit - first_unit);
+    }
+    worker.sync();
+    if (self.span == 0) return;
+    mergePartials(&self, &tile, worker);
     worker.sync();
 }
 
-pub fn scratchNeed(step: *const Step, op: *const plan.AttentionPaged, num_threads: u32) ScratchNeed {
-    _ = .{ step, op, num_threads };
-    return .{};
+/// Second phase: merges each row's partials in the order of their chunks.
+fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
+    const num_kv_heads = self.cache.num_kv_heads;
+    var phase = worker.phase(self.step.data.num_tokens * num_kv_heads);
+    var sequence: usize = 0;
+    while (phase.next()) |unit| {
+        const token = unit / num_kv_heads;
+        while (self.query_starts[sequence + 1] <= token) sequence += 1;
+        const num_chunks = self.chunksOf(sequence).count();
+        const output = tile.outputs[0..self.layout.width];
+        for (0..self.group) |g| {
+            const head = unit % num_kv_heads * self.group + g;
+            var merged: Merged = .start(self.sink(head));
+            @memset(output, 0);
+            for (0..num_chunks) |chunk| {
+                const part = self.partial(token, head, chunk);
+                merged.add(part[0], part[1], @alignCast(part[partial_head..]), output);
+            }
+            merged.finish(output, self.outputRow(token, head));
+        }
+    }
+}
+
+/// A thread's working memory for one tile of (query, head) rows of one kv head.
+const Tile = struct {
+    run: *const Run,
+    kernels: panel_file.Kernels,
+    stored_kernels: panel_file.Kernels,
+    rows: [*]RowState,
+    merged: [*]Merged,
+    /// Scaled queries, panel by panel: [head_dim][rows of the panel].
+    queries: [*]align(64) f32,
+    /// [rows][width]
+    accumulators: [*]align(64) f32,
+    /// [rows][width], merged over chunks.
+    outputs: [*]align(64) f32,
+    /// Blocks widened to f32: K parts, then V parts.
+    widened: [*]align(64) f32,
+
+    // Of the unit in hand:
+    sequence: usize = 0,
+    kv_head: usize = 0,
+    /// First query row, counted within the sequence's rows of this step.
+    first_query: u32 = 0,
+    num_rows: u32 = 0,
+    num_panels: u32 = 0,
+
+    fn bytes(max_rows: usize, layout: *const kv_cache.Layout) usize {
+        var sum: usize = 0;
+        inline for (.{
+            max_rows * @sizeOf(RowState),
+            max_rows * @sizeOf(Merged),
+            max_rows * layout.head_dim * @sizeOf(f32),
+            max_rows * layout.width * @sizeOf(f32),
+            max_rows * layout.width * @sizeOf(f32),
+            blocks_at_once * block_size * (layout.head_dim + layout.width) * @sizeOf(f32),
+        }) |part| sum += std.mem.alignForward(usize, part, 64);
+        return sum;
+    }
+
+    fn init(self: *const Run, memory: []align(64) u8) Tile {
+        const layout = &self.layout;
+        const max_rows = maxTileLen(self.group) * self.group;
+        var offset: usize = 0;
+        var tile: Tile = .{
+            .run = self,
+            .kernels = undefined,
+            .stored_kernels = undefined,
+            .rows = carve(RowState, memory, &offset, max_rows),
+            .merged = carve(Merged, memory, &offset, max_rows),
+            .queries = carve(f32, memory, &offset, max_rows * layout.head_dim),
+            .accumulators = carve(f32, memory, &offset, max_rows * layout.width),
+            .outputs = carve(f32, memory, &offset, max_rows * layout.width),
+            .widened = carve(f32, memory, &offset, blocks_at_once * block_size * (layout.head_dim + layout.width)),
+        };
+        const type_k = if (isQuantised(layout.type_k)) .f32 else layout.type_k;
+        const type_v = if (isQuantised(layout.type_v)) .f32 else layout.type_v;
+        tile.stored_kernels = .of(type_k, type_v);
+        tile.kernels = .of(.f32, .f32);
+        return tile;
+    }
+
+    /// Rows of panel `index`: as even as possible, so that no panel is left with few rows.
+    fn panelRows(tile: *const Tile, index: u32) Range {
+        return .{
+            .first = tile.num_rows * index / tile.num_panels,
+            .end = tile.num_rows * (index + 1) / tile.num_panels,
+        };
+    }
+
+    /// Runs one unit of a sequence: tiles from the last (longest) to the first, in each the kv
+    /// heads, in each the spans of chunks.
+    fn runUnit(tile: *Tile, sequence: usize, unit: u32) void {
+        const self = tile.run;
+        const num_spans = self.spansOf(sequence);
+        const num_kv_heads = self.cache.num_kv_heads;
+        const index = self.numTiles(sequence) - 1 - unit / (num_spans * num_kv_heads);
+        tile.sequence = sequence;
+        tile.kv_head = unit / num_spans % num_kv_heads;
+        tile.first_query = index * self.tile_len;
+        const num_queries = @min(self.tile_len, self.numRows(sequence) - tile.first_query);
+        tile.num_rows = num_queries * self.group;
+        tile.num_panels = (tile.num_rows + panel_file.max_rows - 1) / panel_file.max_rows;
+        tile.loadQueries();
+
+        const chunks = self.chunksOf(sequence);
+        const span = if (self.span == 0) chunks.count() else self.span;
+        const first = chunks.first + unit % num_spans * span;
+        const end = @min(first + span, chunks.end);
+        if (self.span == 0) for (0..tile.num_rows) |r| {
+            tile.merged[r] = .start(self.sink(tile.kv_head * self.group + r % self.group));
+            @memset(tile.outputOf(r), 0);
+        };
+        for (first..end) |chunk| {
+            tile.attendChunk(@intCast(chunk));
+            if (self.span == 0) tile.mergeChunk() else tile.keepPartials(chunk - chunks.first);
+        }
+        if (self.span == 0) for (0..tile.num_rows) |r| {
+            const head = tile.kv_head * self.group + r % self.group;
+            tile.merged[r].finish(tile.outputOf(r), self.outputRow(tile.token(r), head));
+        };
+    }
+
+    /// Token row of the step that row `r` of the tile belongs to.
+    fn token(tile: *const Tile, r: usize) usize {
+        return tile.run.query_starts[tile.sequence] + tile.first_query + r / tile.run.group;
+    }
+
+    fn outputOf(tile: *const Tile, r: usize) []align(64) f32 {
+        const width = tile.run.layout.width;
+        return @alignCast(tile.outputs[r * width ..][0..width]);
+    }
+
+    fn accumulatorOf(tile: *const Tile, r: usize) []align(64) f32 {
+        const width = tile.run.layout.width;
+        return @alignCast(tile.accumulators[r * width ..][0..width]);
+    }
+
+    /// Scales the tile's queries and lays them out by panel; sets what each row may see.
+    fn loadQueries(tile: *Tile) void {
+        const self = tile.run;
+        const dims = self.layout.head_dim;
+        const softcap = self.op.softcap;
+        const factor: f64 = if (softcap == 0) std.math.log2e else 1 / @as(f64, softcap);
+        const scale: f32 = @floatCast(self.op.scale * factor);
+        for (0..tile.num_panels) |p| {
+            const range = tile.panelRows(@intCast(p));
+            const panel_queries = tile.queries + range.first * dims;
+            for (range.first..range.end) |r| {
+                const query = tile.first_query + @as(u32, @intCast(r)) / self.group;
+                const index = self.queryIndex(tile.sequence, query);
+                tile.rows[r].first = self.firstVisible(index);
+                tile.rows[r].end = index + 1;
+                const head = tile.kv_head * self.group + r % self.group;
+                const q = self.step.tensor(self.op.q) + (tile.token(r) * self.op.num_heads + head) * dims;
+                for (0..dims) |d| panel_queries[d * range.count() + r - range.first] = q[d] * scale;
+            }
+        }
+    }
+
+    /// Attends to the tile's visible blocks of one chunk, from fresh accumulators.
+    fn attendChunk(tile: *Tile, chunk: u32) void {
+        const self = tile.run;
+        for (tile.rows[0..tile.num_rows]) |*row| row.reset();
+        @memset(tile.accumulators[0 .. tile.num_rows * self.layout.width], 0);
+        const seen = clipBlocks(tile.rows[0..tile.num_rows], .{
+            .first = chunk * (chunk_len / block_size),
+            .end = (chunk + 1) * (chunk_len / block_size),
+        });
+        var block = seen.first;
+        while (block < seen.end) : (block += blocks_at_once) {
+            tile.attendBlocks(.{ .first = block, .end = @min(block + blocks_at_once, seen.end) });
+        }
+    }
+
+    fn attendBlocks(tile: *Tile, blocks: Range) void {
+        const self = tile.run;
+        const layout = &self.layout;
+        const table = self.step.array(u32, self.step.data.block_tables) +
+            tile.sequence * self.step.data.block_table_stride;
+        const base = self.step.kv + self.cache.offset;
+        const widen = tile.num_rows >= min_widened_rows;
+        const widen_keys = isQuantised(layout.type_k) or (widen and layout.type_k != .f32);
+        const widen_values = isQuantised(layout.type_v) or (widen and layout.type_v != .f32);
+        var keys: [blocks_at_once][*]const u8 = undefined;
+        var values: [blocks_at_once][*]const u8 = undefined;
+        for (blocks.first..blocks.end, 0..) |block, i| {
+            keys[i] = base + layout.blockOffset(tile.kv_head, table[block]);
+            values[i] = keys[i] + layout.key_bytes;
+            if (widen_keys) keys[i] = tile.widenKeys(i, keys[i]);
+            if (widen_values) values[i] = tile.widenValues(i, values[i]);
+        }
+        var kernels = tile.stored_kernels;
+        if (widen_keys) kernels.scores = tile.kernels.scores;
+        if (widen_values) {
+            kernels.values = tile.kernels.values;
+            kernels.edge_values = tile.kernels.edge_values;
+        }
+        for (0..tile.num_panels) |p| {
+            const range = tile.panelRows(@intCast(p));
+            const rows = tile.rows[range.first..range.end];
+            const seen = clipBlocks(rows, blocks);
+            if (seen.first >= seen.end) continue;
+            const panel: panel_file.Panel = .{
+                .kernels = &kernels,
+                .num_rows = range.count(),
+                .head_dim = layout.head_dim,
+                .width = layout.width,
+                .softcap = .{ .limit = self.op.softcap * @as(f32, std.math.log2e) },
+                .queries = tile.queries + range.first * layout.head_dim,
+                .rows = rows,
+                .accumulators = @alignCast(tile.accumulators + range.first * layout.width),
+            };
+            const from = seen.first - blocks.first;
+            const to = seen.end - blocks.first;
+            panel.attend(keys[from..to], values[from..to], seen.first * block_size);
+        }
+    }
+
+    fn widenKeys(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {
+        const layout = &tile.run.layout;
+        const output = tile.widened + index * block_size * layout.head_dim;
+        kv_cache.widenKeys(layout, part, @alignCast(output));
+        return @ptrCast(output);
+    }
+
+    fn widenValues(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {
+        const layout = &tile.run.layout;
+        const first = tile.widened + blocks_at_once * block_size * layout.head_dim;
+        const output = first + index * block_size * layout.width;
+        kv_cache.widenValues(layout, part, @alignCast(output));
+        return @ptrCast(output);
+    }
+
+    fn mergeChunk(tile: *Tile) void {
+        for (0..tile.num_rows) |r| {
+            const row = &tile.rows[r];
+            const sum = panel_file.total(row.strands);
+            tile.merged[r].add(row.maximum, sum, tile.accumulatorOf(r), tile.outputOf(r));
+        }
+    }
+
+    fn keepPartials(tile: *Tile, chunk: usize) void {
+        const self = tile.run;
+        for (0..tile.num_rows) |r| {
+            const head = tile.kv_head * self.group + r % self.group;
+            const part = self.partial(tile.token(r), head, chunk);
+            part[0] = tile.rows[r].maximum;
+            part[1] = panel_file.total(tile.rows[r].strands);
+            @memcpy(part[partial_head..], tile.accumulatorOf(r));
+        }
+    }
+};
+
+/// The part of `blocks` that any of the rows sees; rows are in the order of their queries.
+fn clipBlocks(rows: []const RowState, blocks: Range) Range {
+    const end = (rows[rows.len - 1].end + block_size - 1) / block_size;
+    return .{
+        .first = @max(blocks.first, rows[0].first / block_size),
+        .end = @min(blocks.end, end),
+    };
+}
+
+fn isQuantised(kv_type: plan.KvType) bool {
+    return kv_type == .q8_0 or kv_type == .q4_0;
+}
+
+/// Takes `count` elements from scratch.
+fn carve(comptime T: type, memory: []align(64) u8, offset: *usize, count: usize) [*]align(64) T {
+    const start: [*]align(64) u8 = @alignCast(memory.ptr + offset.*);
+    offset.* += std.mem.alignForward(usize, count * @sizeOf(T), 64);
+    std.debug.assert(offset.* <= memory.len);
+    return @ptrCast(start);
 }

@@ -1,21 +1,100 @@
 //! norm: RMS or layer normalisation of each row, with optional weight and bias.
+//!
+//! Sums run in 64 strands (element i in strand i mod 64) that are halved at the end, with no
+//! fused operations: the same bits on every CPU.
+const std = @import("std");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
+const strands = 64;
+/// Elements in one unit of work; narrow rows are grouped.
+const elements_per_unit = 8192;
+const Lane = @Vector(16, f32);
+
 pub fn run(step: *const Step, op: *const plan.Norm, worker: *Worker) void {
     const width: usize = step.tensors[op.input].width;
-    var phase = worker.phase(step.rows(op.input));
-    while (phase.next()) |t| {
-        const x = step.tensor(op.input)[t * width ..][0..width];
-        const y = step.tensor(op.output)[t * width ..][0..width];
-        var sum: f64 = 0;
-        for (x) |v| sum += @as(f64, v) * v;
-        const scale: f32 = @floatCast(1 / @sqrt(sum / @as(f64, @floatFromInt(width)) + op.epsilon));
-        for (x, y, 0..) |v, *out, i| {
-            out.* = v * scale * (if (step.vector(op.weight)) |w| w[i] else 1);
+    const num_rows = step.rows(op.input);
+    const rows_per_unit: u32 = @intCast(@max(1, elements_per_unit / width));
+    var phase = worker.phase((num_rows + rows_per_unit - 1) / rows_per_unit);
+    while (phase.next()) |unit| {
+        const first = unit * rows_per_unit;
+        for (first..@min(first + rows_per_unit, num_rows)) |t| {
+            const x = step.tensor(op.input)[t * width ..][0..width];
+            const y = step.tensor(op.output)[t * width ..][0..width];
+            normalize(op, x, y, step.vector(op.weight), step.vector(op.bias));
         }
     }
     worker.sync();
+}
+
+/// `y` may be `x`.
+fn normalize(
+    op: *const plan.Norm,
+    x: []const f32,
+    y: []f32,
+    weight: ?[*]align(4) const f32,
+    bias: ?[*]align(4) const f32,
+) void {
+    const count: f64 = @floatFromInt(x.len);
+    const mean: f32 = switch (op.kind) {
+        .rms => 0,
+        .layer => @floatCast(sumOf(.values, x, 0) / count),
+    };
+    const variance = sumOf(.squares, x, mean) / count;
+    const scale: f32 = @floatCast(1 / @sqrt(variance + op.epsilon));
+    var i: usize = 0;
+    while (i + 16 <= x.len) : (i += 16) write(16, i, x, y, mean, scale, weight, bias);
+    while (i < x.len) : (i += 1) write(1, i, x, y, mean, scale, weight, bias);
+}
+
+inline fn write(
+    comptime n: comptime_int,
+    i: usize,
+    x: []const f32,
+    y: []f32,
+    mean: f32,
+    scale: f32,
+    weight: ?[*]align(4) const f32,
+    bias: ?[*]align(4) const f32,
+) void {
+    const Vec = @Vector(n, f32);
+    var value = (@as(Vec, x[i..][0..n].*) - @as(Vec, @splat(mean))) * @as(Vec, @splat(scale));
+    if (weight) |w| value *= w[i..][0..n].*;
+    if (bias) |b| value += b[i..][0..n].*;
+    y[i..][0..n].* = value;
+}
+
+const Sum = enum { values, squares };
+
+/// Sum of the values, or of the squares of their distances from `mean`.
+fn sumOf(comptime what: Sum, x: []const f32, mean: f32) f64 {
+    var sums: [strands / 16]Lane = @splat(@splat(0));
+    var i: usize = 0;
+    while (i + strands <= x.len) : (i += strands) {
+        inline for (&sums, 0..) |*sum, s| sum.* += term(what, x[i + s * 16 ..][0..16].*, mean);
+    }
+    if (i < x.len) {
+        // The rest of the row fills the strands from the first one; missing terms add nothing.
+        var rest: [strands]f32 = @splat(mean);
+        if (what == .values) rest = @splat(0);
+        @memcpy(rest[0 .. x.len - i], x[i..]);
+        inline for (&sums, 0..) |*sum, s| sum.* += term(what, rest[s * 16 ..][0..16].*, mean);
+    }
+    const both = (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    return halve(16, both);
+}
+
+inline fn term(comptime what: Sum, x: Lane, mean: f32) Lane {
+    if (what == .values) return x;
+    const distance = x - @as(Lane, @splat(mean));
+    return distance * distance;
+}
+
+fn halve(comptime n: comptime_int, v: @Vector(n, f32)) f32 {
+    if (n == 1) return v[0];
+    const low = std.simd.extract(v, 0, n / 2);
+    const high = std.simd.extract(v, n / 2, n / 2);
+    return halve(n / 2, low + high);
 }

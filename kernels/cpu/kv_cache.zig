@@ -1,0 +1,308 @@
+//! How keys and values lie in the KV cache: one block holds 32 positions of one kv head, its K
+//! part before its V part. Also stores single positions and widens whole blocks to f32.
+//!
+//! "Lanes are what is not summed": K is transposed, so that scores come out 32 positions to a
+//! row; V is not, so that the output comes out in dims. With D = head_dim, W = value_dim rounded
+//! up to 16 and G(n) = ceil(n / 32), the parts hold
+//!
+//!     type       K part                            V part
+//!     f32        [D][32]                           [32][W]
+//!     f16 bf16   [D][32]                           [32][W]
+//!     q8_0       i8 [D][32], f16 [G(D)][32]        i8 [32][W], f16 [32][G(W)]
+//!     q4_0       u8 [D/2][32], f16 [G(D)][32]      u8 [32][W/2], f16 [32][G(W)]
+//!
+//! where byte i of q4_0 holds dims 2i (low nibble) and 2i + 1, each as q + 8. In bytes, n being
+//! D for the K part and W for the V part, each part rounded up to 64:
+//!
+//!     f32 128 n    f16, bf16 64 n    q8_0 32 n + 64 G(n)    q4_0 16 n + 64 G(n)
+//!
+//! src/plan/ computes the same sizes.
+const std = @import("std");
+const plan = @import("../plan.zig");
+const exp = @import("exp.zig");
+
+pub const block_size = plan.block_size;
+/// Dims that share a scale in q8_0 and q4_0.
+const quant_group = 32;
+/// V rows are padded to whole vectors of this many dims; the padding is never part of a result.
+const value_alignment = 16;
+
+/// Bytes of the K part (n = head_dim) or V part (n = value width) of one block.
+pub fn partBytes(kv_type: plan.KvType, n: usize) usize {
+    const groups = std.math.divCeil(usize, n, quant_group) catch unreachable;
+    const bytes = switch (kv_type) {
+        .f32 => block_size * 4 * n,
+        .f16, .bf16 => block_size * 2 * n,
+        .q8_0 => block_size * n + block_size * 2 * groups,
+        .q4_0 => block_size / 2 * n + block_size * 2 * groups,
+    };
+    return std.mem.alignForward(usize, bytes, 64);
+}
+
+pub const Layout = struct {
+    head_dim: usize,
+    value_dim: usize,
+    /// value_dim rounded up to whole vectors: the length of a V row and of an accumulator.
+    width: usize,
+    type_k: plan.KvType,
+    type_v: plan.KvType,
+    key_bytes: usize,
+    block_bytes: usize,
+    /// Bytes of one kv head's plane: all blocks of the pool.
+    plane_bytes: usize,
+
+    pub fn of(cache: *const plan.Cache, num_blocks: u32) Layout {
+        const width = std.mem.alignForward(usize, cache.value_dim, value_alignment);
+        const key_bytes = partBytes(cache.type_k, cache.head_dim);
+        const block_bytes = key_bytes + partBytes(cache.type_v, width);
+        return .{
+            .head_dim = cache.head_dim,
+            .value_dim = cache.value_dim,
+            .width = width,
+            .type_k = cache.type_k,
+            .type_v = cache.type_v,
+            .key_bytes = key_bytes,
+            .block_bytes = block_bytes,
+            .plane_bytes = block_bytes * num_blocks,
+        };
+    }
+
+    /// Byte offset of a block's K part inside the cache; its V part is `key_bytes` further.
+    pub inline fn blockOffset(layout: *const Layout, kv_head: usize, block: u32) usize {
+        return kv_head * layout.plane_bytes + block * layout.block_bytes;
+    }
+};
+
+inline fn at(comptime T: type, part: [*]const u8) [*]align(1) const T {
+    return @ptrCast(part);
+}
+
+inline fn target(comptime T: type, part: [*]u8) [*]align(1) T {
+    return @ptrCast(part);
+}
+
+/// Rounds to the nearest bf16, ties to even; NaN stays NaN.
+fn bf16Bits(value: f32) u16 {
+    const bits: u32 = @bitCast(value);
+    if (std.math.isNan(value)) return @truncate((bits >> 16) | 0x40);
+    return @truncate((bits +% 0x7fff +% ((bits >> 16) & 1)) >> 16);
+}
+
+/// Rounds `n` values to f16 bits.
+inline fn halfBits(comptime n: comptime_int, values: @Vector(n, f32)) @Vector(n, u16) {
+    return @bitCast(@as(@Vector(n, f16), @floatCast(values)));
+}
+
+/// Scale and 32 (or fewer) integers of one quantised group.
+const Group = struct { scale: u16, q: [quant_group]i8 };
+
+fn quantizeGroup(comptime kv_type: plan.KvType, values: []const f32) Group {
+    var group: Group = .{ .scale = 0, .q = @splat(0) };
+    var peak: f32 = 0; // the value of the largest magnitude, with its sign
+    for (values) |value| if (@abs(value) > @abs(peak)) {
+        peak = value;
+    };
+    const ideal: f32 = if (kv_type == .q8_0) @abs(peak) / 127 else peak / -8;
+    const stored: f16 = @floatCast(ideal);
+    group.scale = @bitCast(stored);
+    const scale: f32 = stored;
+    if (scale == 0 or !std.math.isFinite(scale)) return group;
+    const lowest: f32 = if (kv_type == .q8_0) -127 else -8;
+    const highest: f32 = if (kv_type == .q8_0) 127 else 7;
+    for (values, group.q[0..values.len]) |value, *q| {
+        const x = std.math.clamp(value / scale, lowest, highest);
+        q.* = if (std.math.isNan(x)) 0 else @intFromFloat(@floor(x + 0.5));
+    }
+    return group;
+}
+
+/// Stores one position's key `[head_dim]` in a block's K part.
+pub fn storeKey(layout: *const Layout, part: [*]u8, slot: usize, row: []const f32) void {
+    const dims = layout.head_dim;
+    switch (layout.type_k) {
+        .f32 => for (row, 0..) |value, d| {
+            target(f32, part)[d * block_size + slot] = value;
+        },
+        .f16 => {
+            var d: usize = 0;
+            while (d + 8 <= dims) : (d += 8) {
+                const bits: [8]u16 = halfBits(8, row[d..][0..8].*);
+                inline for (bits, 0..) |half, i| {
+                    target(u16, part)[(d + i) * block_size + slot] = half;
+                }
+            }
+            while (d < dims) : (d += 1) {
+                target(u16, part)[d * block_size + slot] = halfBits(1, .{row[d]})[0];
+            }
+        },
+        .bf16 => for (row, 0..) |value, d| {
+            target(u16, part)[d * block_size + slot] = bf16Bits(value);
+        },
+        inline .q8_0, .q4_0 => |kv_type| {
+            const bytes_per_group = if (kv_type == .q8_0) quant_group else quant_group / 2;
+            const scales = part + (if (kv_type == .q8_0) dims else dims / 2) * block_size;
+            var d: usize = 0;
+            while (d < dims) : (d += quant_group) {
+                const count = @min(quant_group, dims - d);
+                const group = quantizeGroup(kv_type, row[d..][0..count]);
+                const index = d / quant_group;
+                target(u16, scales)[index * block_size + slot] = group.scale;
+                const column = part + index * bytes_per_group * block_size + slot;
+                if (kv_type == .q8_0) {
+                    for (group.q[0..count], 0..) |q, i| column[i * block_size] = @bitCast(q);
+                } else for (0..count / 2) |i| {
+                    column[i * block_size] = nibbles(group.q[2 * i], group.q[2 * i + 1]);
+                }
+            }
+        },
+    }
+}
+
+fn nibbles(low: i8, high: i8) u8 {
+    return @as(u8, @intCast(low + 8)) | @as(u8, @intCast(high + 8)) << 4;
+}
+
+/// Stores one position's value `[value_dim]` in a block's V part.
+pub fn storeValue(layout: *const Layout, part: [*]u8, slot: usize, row: []const f32) void {
+    const width = layout.width;
+    switch (layout.type_v) {
+        .f32 => for (row, 0..) |value, d| {
+            target(f32, part)[slot * width + d] = value;
+        },
+        .f16 => {
+            const out = target(u16, part) + slot * width;
+            var d: usize = 0;
+            while (d + 8 <= row.len) : (d += 8) out[d..][0..8].* = halfBits(8, row[d..][0..8].*);
+            while (d < row.len) : (d += 1) out[d] = halfBits(1, .{row[d]})[0];
+        },
+        .bf16 => for (row, 0..) |value, d| {
+            target(u16, part)[slot * width + d] = bf16Bits(value);
+        },
+        inline .q8_0, .q4_0 => |kv_type| {
+            const row_bytes = if (kv_type == .q8_0) width else width / 2;
+            const groups = (width + quant_group - 1) / quant_group;
+            const scales = target(u16, part + row_bytes * block_size) + slot * groups;
+            const bytes = part + slot * row_bytes;
+            var d: usize = 0;
+            while (d < row.len) : (d += quant_group) {
+                const count = @min(quant_group, row.len - d);
+                const group = quantizeGroup(kv_type, row[d..][0..count]);
+                scales[d / quant_group] = group.scale;
+                if (kv_type == .q8_0) {
+                    for (group.q[0..count], bytes[d..][0..count]) |q, *byte| byte.* = @bitCast(q);
+                } else for (0..(count + 1) / 2) |i| {
+                    bytes[d / 2 + i] = nibbles(group.q[2 * i], group.q[2 * i + 1]);
+                }
+            }
+        },
+    }
+}
+
+/// `n` stored values from `index` on, as f32; every conversion is exact.
+pub inline fn load(
+    comptime kv_type: plan.KvType,
+    comptime n: comptime_int,
+    part: [*]const u8,
+    index: usize,
+) @Vector(n, f32) {
+    return switch (kv_type) {
+        .f32 => at(f32, part)[index..][0..n].*,
+        .f16 => fromHalf(n, at(u16, part)[index..][0..n].*),
+        .bf16 => blk: {
+            const bits: @Vector(n, u16) = at(u16, part)[index..][0..n].*;
+            break :blk @bitCast(@as(@Vector(n, u32), bits) << @splat(16));
+        },
+        .q8_0, .q4_0 => @compileError("quantised blocks are widened as a whole"),
+    };
+}
+
+inline fn fromHalf(comptime n: comptime_int, half: @Vector(n, u16)) @Vector(n, f32) {
+    // Every CPU with FMA converts f16 in one instruction; without, moving the bits is quicker
+    // than the compiler's library call for each element.
+    if (exp.has_fma) return @floatCast(@as(@Vector(n, f16), @bitCast(half)));
+    const Bits = @Vector(n, u32);
+    const wide: Bits = half;
+    const magnitude: Bits = wide & @as(Bits, @splat(0x7fff));
+    const scaled = @as(@Vector(n, f32), @bitCast(magnitude << @splat(13))) *
+        @as(@Vector(n, f32), @splat(0x1p112));
+    const special = magnitude >= @as(Bits, @splat(0x7c00));
+    const infinite = (magnitude << @splat(13)) | @as(Bits, @splat(0x7f800000));
+    const bits = @select(u32, special, infinite, @as(Bits, @bitCast(scaled)));
+    return @bitCast(bits | (wide & @as(Bits, @splat(0x8000))) << @splat(16));
+}
+
+/// Widens a K part to f32 `[head_dim][32]`.
+pub fn widenKeys(layout: *const Layout, part: [*]const u8, output: [*]align(64) f32) void {
+    const dims = layout.head_dim;
+    switch (layout.type_k) {
+        inline .f32, .f16, .bf16 => |kv_type| widenPlain(kv_type, part, output, dims * block_size),
+        .q8_0 => for (0..dims) |d| {
+            const scales = part + dims * block_size + d / quant_group * block_size * 2;
+            const q: @Vector(block_size, i8) = at(i8, part)[d * block_size ..][0..block_size].*;
+            output[d * block_size ..][0..block_size].* = toFloat(block_size, q) * load(.f16, block_size, scales, 0);
+        },
+        .q4_0 => for (0..dims / 2) |pair| {
+            const scales = part + dims / 2 * block_size + pair / (quant_group / 2) * block_size * 2;
+            const scale = load(.f16, block_size, scales, 0);
+            const bytes: @Vector(block_size, u8) = part[pair * block_size ..][0..block_size].*;
+            const rows = output + pair * 2 * block_size;
+            rows[0..block_size].* = toFloat(block_size, offset8(block_size, bytes & @as(@TypeOf(bytes), @splat(15)))) * scale;
+            rows[block_size..][0..block_size].* = toFloat(block_size, offset8(block_size, bytes >> @splat(4))) * scale;
+        },
+    }
+}
+
+/// Widens a V part to f32 `[32][width]`.
+pub fn widenValues(layout: *const Layout, part: [*]const u8, output: [*]align(64) f32) void {
+    const width = layout.width;
+    const groups = (width + quant_group - 1) / quant_group;
+    switch (layout.type_v) {
+        inline .f32, .f16, .bf16 => |kv_type| widenPlain(kv_type, part, output, width * block_size),
+        inline .q8_0, .q4_0 => |kv_type| {
+            const row_bytes = if (kv_type == .q8_0) width else width / 2;
+            const scales = at(f16, part + row_bytes * block_size);
+            for (0..block_size) |slot| {
+                var d: usize = 0;
+                while (d < width) : (d += 16) {
+                    const scale: @Vector(16, f32) = @splat(scales[slot * groups + d / quant_group]);
+                    const q = loadValueIntegers(kv_type, part + slot * row_bytes, d);
+                    output[slot * width + d ..][0..16].* = toFloat(16, q) * scale;
+                }
+            }
+        },
+    }
+}
+
+inline fn loadValueIntegers(comptime kv_type: plan.KvType, row: [*]const u8, d: usize) @Vector(16, i8) {
+    if (kv_type == .q8_0) return at(i8, row)[d..][0..16].*;
+    const pairs: @Vector(8, u8) = row[d / 2 ..][0..8].*;
+    const low = pairs & @as(@Vector(8, u8), @splat(15));
+    const high = pairs >> @splat(4);
+    return offset8(16, std.simd.interlace(.{ low, high }));
+}
+
+inline fn offset8(comptime n: comptime_int, nibble: @Vector(n, u8)) @Vector(n, i8) {
+    return @as(@Vector(n, i8), @bitCast(nibble)) - @as(@Vector(n, i8), @splat(8));
+}
+
+inline fn toFloat(comptime n: comptime_int, q: @Vector(n, i8)) @Vector(n, f32) {
+    return @floatFromInt(@as(@Vector(n, i32), q));
+}
+
+fn widenPlain(
+    comptime kv_type: plan.KvType,
+    part: [*]const u8,
+    output: [*]align(64) f32,
+    count: usize,
+) void {
+    var i: usize = 0;
+    while (i < count) : (i += 32) {
+        output[i..][0..16].* = load(kv_type, 16, part, i);
+        output[i + 16 ..][0..16].* = load(kv_type, 16, part, i + 16);
+    }
+}
+
+comptime {
+    if (quant_group != block_size) @compileError("the byte formulas in the heading assume both 32");
+    if (partBytes(.q8_0, 64) != 32 * 64 + 64 * 2) @compileError("q8_0 part size");
+}
