@@ -130,7 +130,7 @@ fn bothSequences(comptime n: usize) [2 * n]i32 {
     return mask;
 }
 /// The four 128-bit lanes of a vector.
-inline fn joinFour(comptime T: type, comptime n: usize, v: [4]@Vector(n, T)) @Vector(4 * n, T) {
+pub inline fn joinFour(comptime T: type, comptime n: usize, v: [4]@Vector(n, T)) @Vector(4 * n, T) {
     return join(T, 2 * n, join(T, n, v[0], v[1]), join(T, n, v[2], v[3]));
 }
 /// The same 4-element shuffle in each of the four 128-bit lanes; 16 and up mean the second vector.

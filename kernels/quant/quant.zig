@@ -1,22 +1,73 @@
-//! The weight types by GGUF number: bytes per row and dequantisation. One file per block format
-//! beside this one; this table is the only place that lists them.
+//! The weight types by GGUF number: bytes per row, activation group and dequantisation. One file
+//! per block format beside this one; this table is the only place that lists them.
 const std = @import("std");
+const float = @import("float.zig");
 
-pub const Type = enum(u32) { f32 = 0, f16 = 1, bf16 = 30, _ };
+pub const Type = enum(u32) {
+    f32 = 0,
+    f16 = 1,
+    q4_0 = 2,
+    q4_1 = 3,
+    q5_0 = 6,
+    q5_1 = 7,
+    q8_0 = 8,
+    q2_k = 10,
+    q3_k = 11,
+    q4_k = 12,
+    q5_k = 13,
+    q6_k = 14,
+    bf16 = 30,
+};
 
+/// The file of a type: `Block`, `block_len`, `dequantize` and what the dot kernels need.
+pub fn Format(comptime t: Type) type {
+    return switch (t) {
+        .f32 => float.F32,
+        .f16 => float.F16,
+        .bf16 => float.BF16,
+        .q4_0 => @import("q4_0.zig"),
+        .q4_1 => @import("q4_1.zig"),
+        .q5_0 => @import("q5_0.zig"),
+        .q5_1 => @import("q5_1.zig"),
+        .q8_0 => @import("q8_0.zig"),
+        .q2_k => @import("q2_k.zig"),
+        .q3_k => @import("q3_k.zig"),
+        .q4_k => @import("q4_k.zig"),
+        .q5_k => @import("q5_k.zig"),
+        .q6_k => @import("q6_k.zig"),
+    };
+}
+
+/// The type of a GGUF number, or null when there are no kernels for it.
+pub fn fromId(type_id: u32) ?Type {
+    return std.enums.fromInt(Type, type_id);
+}
+
+/// Activations that share a scale: 32, 256, or 0 where activations stay f32.
+pub fn group(t: Type) u32 {
+    return switch (t) {
+        inline else => |known| if (Format(known).block_len == 1) 0 else Format(known).block_len,
+    };
+}
+
+/// Bytes of one row of `cols` weights; `cols` is a multiple of the block length.
 pub fn rowBytes(type_id: u32, cols: u64) u64 {
-    return switch (@as(Type, @enumFromInt(type_id))) {
-        .f32 => cols * 4,
-        .f16, .bf16 => cols * 2,
-        else => unreachable,
+    return switch (fromId(type_id).?) {
+        inline else => |t| cols / Format(t).block_len * @sizeOf(Format(t).Block),
     };
 }
 
 /// Expands `output.len` weights; false for a type that is not in the table.
 pub fn dequantize(type_id: u32, source: [*]const u8, output: []f32) bool {
-    switch (@as(Type, @enumFromInt(type_id))) {
-        .f32 => @memcpy(std.mem.sliceAsBytes(output), source[0 .. output.len * 4]),
-        else => return false,
+    switch (fromId(type_id) orelse return false) {
+        inline else => |t| {
+            const format = Format(t);
+            const blocks: [*]align(1) const format.Block = @ptrCast(source);
+            for (0..output.len / format.block_len) |b| {
+                const start = b * format.block_len;
+                format.dequantize(&blocks[b], output[start..][0..format.block_len]);
+            }
+        },
     }
     return true;
 }

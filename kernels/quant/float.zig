@@ -1,0 +1,36 @@
+//! F32, F16 and BF16 weights: one element a "block", widened exactly to f32.
+const simd = @import("../simd.zig");
+
+pub const F32 = Format(f32);
+pub const F16 = Format(f16);
+/// BF16 is the upper half of an f32.
+pub const BF16 = Format(u16);
+
+fn Format(comptime T: type) type {
+    return struct {
+        pub const Block = T;
+        pub const block_len = 1;
+
+        pub fn dequantize(block: *align(1) const T, output: *[1]f32) void {
+            output[0] = widen(1, .{block.*})[0];
+        }
+        pub inline fn load(comptime n: usize, p: [*]const u8) @Vector(n, f32) {
+            return widen(n, simd.load(@Vector(n, T), p));
+        }
+        /// 16 elements of which only the first `count` exist; the others are 0 and not read.
+        pub inline fn loadFirst(p: [*]const u8, count: usize) simd.Floats {
+            var elements: [16]T = @splat(0);
+            const source: [*]align(1) const T = @ptrCast(p);
+            for (0..count) |i| elements[i] = source[i];
+            return widen(16, elements);
+        }
+        inline fn widen(comptime n: usize, v: @Vector(n, T)) @Vector(n, f32) {
+            return switch (T) {
+                f32 => v,
+                f16 => simd.widenHalves(n, v),
+                u16 => simd.widenBrain(n, v),
+                else => unreachable,
+            };
+        }
+    };
+}

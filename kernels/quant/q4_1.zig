@@ -1,0 +1,25 @@
+//! Q4_1: 32 weights, w = q * d + m with 4-bit q. Byte i holds elements i (low) and i + 16.
+const simd = @import("../simd.zig");
+const block32 = @import("block32.zig");
+
+pub const Block = extern struct { d: f16 align(1), m: f16 align(1), quants: [16]u8 };
+pub const block_len = 32;
+comptime {
+    if (@sizeOf(Block) != 20) @compileError("Q4_1 has 20 bytes a block");
+}
+
+pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
+    const d = simd.widenHalf(block.d);
+    const m = simd.widenHalf(block.m);
+    for (block.quants, 0..) |byte, i| {
+        output[i] = @as(f32, @floatFromInt(byte & 15)) * d + m;
+        output[i + 16] = @as(f32, @floatFromInt(byte >> 4)) * d + m;
+    }
+}
+
+pub const is_signed = false;
+pub const offset = 0;
+pub const has_min = true;
+pub inline fn quants(p: [*]const u8) block32.Quants {
+    return block32.nibbles(block32.lanes(p, @sizeOf(Block), @offsetOf(Block, "quants")));
+}

@@ -1,0 +1,70 @@
+//! What the K-quants (256 weights a quant block, sub-blocks of 16 or 32 with integer scales) share
+//! for the dot kernels, which take four rows at once.
+const simd = @import("../simd.zig");
+const Bytes = simd.Bytes;
+
+pub const Mins = enum {
+    none,
+    /// Bytes 8..15 of `Header.units`: one per sub-block of 32.
+    beside_scales,
+    /// `Header.mins`: one per sub-block of 16.
+    apart,
+};
+
+/// The scales of one quant block in each of four rows; 128-bit lane i is row i.
+pub const Header = struct {
+    /// 16 scale bytes, or 8 scales and 8 mins, by sub-block.
+    units: Bytes,
+    mins: Bytes = @splat(0),
+    d: simd.Floats4,
+    dmin: simd.Floats4 = @splat(0),
+};
+
+/// The 16 bytes at `offset` of each row.
+pub inline fn lanes(p: [4][*]const u8, comptime offset: usize) Bytes {
+    var each: [4]@Vector(16, u8) = undefined;
+    inline for (0..4) |i| each[i] = simd.load(@Vector(16, u8), p[i] + offset);
+    return simd.joinFour(u8, 16, each);
+}
+
+/// The F16 at `offset` of each row.
+pub inline fn halves(p: [4][*]const u8, comptime offset: usize) simd.Floats4 {
+    var each: [4]f16 = undefined;
+    inline for (0..4) |i| each[i] = simd.load(f16, p[i] + offset);
+    return simd.widenHalves(4, each);
+}
+
+/// Q4_K and Q5_K begin alike: d, dmin, 8 scales and 8 mins of 6 bits in 12 bytes.
+pub inline fn sixBitHeader(p: [4][*]const u8) Header {
+    const U = @Vector(16, u32);
+    const rows: U = @bitCast(lanes(p, 0));
+    const low_or_top = simd.shuffleLanes(u32, rows, rows, .{ 1, 1, 2, 2 }) >>
+        repeat(u5, .{ 0, 2, 0, 2 });
+    const nibble = simd.shuffleLanes(u32, rows, rows, .{ 3, 3, 3, 3 }) >>
+        repeat(u5, .{ 0, 0, 0, 4 });
+    const six = low_or_top & repeat(u32, .{ 0x3f3f3f3f, 0x30303030, 0x3f3f3f3f, 0x30303030 });
+    const four = nibble & repeat(u32, .{ 0, 0x0f0f0f0f, 0, 0x0f0f0f0f });
+    const both: @Vector(8, f16) = @shuffle(
+        f16,
+        @as(@Vector(32, f16), @bitCast(rows)),
+        undefined,
+        [8]i32{ 0, 8, 16, 24, 1, 9, 17, 25 },
+    );
+    const wide = simd.widenHalves(8, both);
+    return .{
+        .units = @bitCast(six | four),
+        .d = simd.part(f32, 4, wide, 0),
+        .dmin = simd.part(f32, 4, wide, 4),
+    };
+}
+inline fn repeat(comptime T: type, comptime v: [4]T) @Vector(16, T) {
+    return comptime v ++ v ++ v ++ v;
+}
+
+/// Scale and min of sub-block `j` of 32, from the 12 bytes of Q4_K and Q5_K.
+pub fn scaleAndMin(bytes: *const [12]u8, j: usize) [2]u8 {
+    if (j < 4) return .{ bytes[j] & 63, bytes[j + 4] & 63 };
+    const scale = (bytes[j + 4] & 15) | (bytes[j - 4] >> 6 << 4);
+    const min = (bytes[j + 4] >> 4) | (bytes[j] >> 6 << 4);
+    return .{ scale, min };
+}
