@@ -30,8 +30,9 @@ export class SpecialMatcher {
   /** Matches tokens with any of `flags` and none of `exceptFlags`. */
   constructor(vocabulary: Vocabulary, flags: number, exceptFlags: number) {
     this.vocabulary = vocabulary;
-    for (let id = 0; id < vocabulary.size; id++) {
-      if (vocabulary.has(id, flags) && !vocabulary.has(id, exceptFlags)) this.tokenIds.push(id);
+    const own = vocabulary.flags;
+    for (let id = 0; id < own.length; id++) {
+      if ((own[id]! & flags) !== 0 && (own[id]! & exceptFlags) === 0) this.tokenIds.push(id);
     }
     const sizes = new Map(this.tokenIds.map((id) => [id, vocabulary.bytesOf(id).length]));
     this.tokenIds.sort((a, b) => sizes.get(b)! - sizes.get(a)! || a - b);

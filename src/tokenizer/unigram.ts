@@ -70,9 +70,8 @@ export class Unigram implements TextAlgorithm {
     const mapped = this.characterMap.apply(text);
     let normal = mapped;
     if (this.mergesSpaces) {
-      normal = mapped.replace(/^ +| +$/g, "").replace(/ {2,}/g, " ");
-      // With merged spaces every word has one in front, the first one too.
-      if (normal.length > 0) normal = ` ${normal}`;
+      // Each word has one space in front, the first one too.
+      normal = ` ${mapped}`.replace(/ {2,}/g, " ").replace(/ $/, "");
     } else if (this.addsSpacePrefix && /[^ ]/.test(mapped)) {
       const first = mapped.search(/[^ ]/);
       normal = `${mapped.slice(0, first)} ${mapped.slice(first)}`;

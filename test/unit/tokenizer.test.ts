@@ -2,6 +2,7 @@
 // around special tokens and detokenizing.
 import { describe, expect, test } from "bun:test";
 import { TinferError } from "../../src/core/errors.ts";
+import { CharacterMap } from "../../src/tokenizer/character-map.ts";
 import { createTokenizer } from "../../src/tokenizer/create-tokenizer.ts";
 import { findPretokenizer, pretokenizerNames } from "../../src/tokenizer/pretokenizer-table.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
@@ -288,6 +289,43 @@ describe("unigram", () => {
     expect(pieces("ab")).toEqual(["▁a", "b", "</s>"]);
     expect(pieces("axxb")).toEqual(["▁a", "<unk>", "b", "</s>"]);
     expect(pieces("x y")).toEqual(["▁", "<unk>", "▁", "<unk>", "</s>"]);
+  });
+});
+
+describe("character map", () => {
+  /** One node that maps "A" to "a": base 256 at the root, label, leaf bit and base at the child. */
+  function compile(): Uint8Array {
+    const nodes = new Uint32Array(512);
+    nodes[0] = 256 << 10;
+    nodes[256 ^ 65] = 65 | 0x100 | (1 << 10);
+    nodes[256 ^ 65 ^ 1] = 0x80000000 + 2;
+    const replacements = Buffer.from("z\0a\0");
+    return Buffer.concat([Uint32Array.of(nodes.byteLength), nodes, replacements].map(toBytes));
+  }
+  function toBytes(array: Uint8Array | Uint32Array): Uint8Array {
+    return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  }
+
+  test("replaces what the table knows and keeps the rest", () => {
+    expect(new CharacterMap(Uint8Array.from(compile())).apply("éAbA🚀")).toBe("éaba🚀");
+    expect(new CharacterMap(undefined).apply("Ab")).toBe("Ab");
+  });
+
+  test("a damaged table is refused, not followed", () => {
+    expect(() => new CharacterMap(compile().slice(0, 100))).toThrow(TinferError);
+    const damaged = compile();
+    damaged.set([0xff, 0xff, 0x7f], 4 + (256 ^ 65) * 4 + 1);
+    expect(() => new CharacterMap(Uint8Array.from(damaged)).apply("A")).toThrow(TinferError);
+  });
+
+  test("merged spaces leave one in front of each word", () => {
+    const texts = ["<pad>", "</s>", "<unk>", "▁a", "▁", "a"];
+    const entries = texts.map((text, id) => ({ text, type: id < 3 ? 3 : 1, score: -id }));
+    const t5 = createTokenizer(createMetadata("t5", entries, { remove_extra_whitespaces: true }));
+    const pieces = (text: string) => [...t5.encode(text, plain)].map((id) => texts[id]);
+    expect(pieces("  a   a ")).toEqual(["▁a", "▁a"]);
+    expect(pieces("   ")).toEqual([]);
+    expect(t5.decode(t5.encode("a a"))).toBe("a a");
   });
 });
 
