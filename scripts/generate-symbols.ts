@@ -18,9 +18,7 @@ export function generateSymbols(abi: string): string {
   const version = /const abi_version: u32 = (\d+);/.exec(abi)?.[1];
   if (version === undefined) throw new Error("abi.zig: no abi_version");
   const symbols: string[] = [];
-  for (const [, name, parameters, result] of abi.matchAll(
-    /^export fn (\w+)\((.*)\) (\w+) \{$/gm,
-  )) {
+  for (const [, name, parameters, result] of abi.matchAll(/^export fn (\w+)\((.*)\) (\w+) \{$/gm)) {
     const types = parameters === "" ? [] : parameters!.split(", ").map((p) => p.split(": ")[1]!);
     if (types.length > 9) throw new Error(`abi.zig: ${name} has more than 9 parameters`);
     const args = types.map((type) => `"${ffiType(type)}"`).join(", ");

@@ -58,7 +58,8 @@ function newest(paths) {
   let time = 0;
   for (const path of paths) {
     const stat = statSync(path);
-    if (stat.isDirectory()) time = Math.max(time, newest(readdirSync(path).map((e) => join(path, e))));
+    if (stat.isDirectory())
+      time = Math.max(time, newest(readdirSync(path).map((e) => join(path, e))));
     else time = Math.max(time, stat.mtimeMs);
   }
   return time;

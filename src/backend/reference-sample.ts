@@ -1,7 +1,7 @@
 // Sampling of the reference backend: hands each output row to the reference sampler.
 import type { OpOf } from "../plan/ops.ts";
 import { sampleReference } from "../sampling/reference.ts";
-import { type ReferenceState, rowOf } from "./reference.ts";
+import { type ReferenceState, rowOf } from "./reference-state.ts";
 
 export function sampleRows(state: ReferenceState, op: OpOf<"sample">): void {
   const { step } = state;

@@ -10,16 +10,10 @@ import { dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
 import { activate } from "./reference-activations.ts";
-import { attend, prepareQkv, ReferenceCache } from "./reference-attention.ts";
+import { attend, prepareQkv } from "./reference-attention.ts";
+import { ReferenceCache } from "./reference-cache.ts";
 import { sampleRows } from "./reference-sample.ts";
-
-/** What the ops of one session share. Activations are `[rows, width]` in float64. */
-export interface ReferenceState {
-  readonly step: StepData;
-  readonly tensors: Float64Array[];
-  readonly caches: readonly ReferenceCache[];
-  weightRow(weight: Weight, row: number): Float32Array;
-}
+import { type ReferenceState, rowOf } from "./reference-state.ts";
 
 class ReferenceSession implements Session, ReferenceState {
   readonly memory: PlanMemory;
@@ -114,11 +108,6 @@ class ReferenceSession implements Session, ReferenceState {
 
 function rowsOf(step: StepData, tensor: Tensor): number {
   return tensor.rows === "tokens" ? step.numTokens : step.numOutputs;
-}
-
-/** Row `row` of an activation, `[width]`. */
-export function rowOf(state: ReferenceState, tensor: Tensor, row: number): Float64Array {
-  return state.tensors[tensor.id]!.subarray(row * tensor.width, (row + 1) * tensor.width);
 }
 
 function embed(state: ReferenceState, op: OpOf<"embed">): void {

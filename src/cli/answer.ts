@@ -53,7 +53,7 @@ export function summaryLine(end: GenerationEnd, facts: LoadedModelFacts): string
   const computed = promptTokens - cachedTokens;
   const parts = [
     `prompt ${computed} tokens, ${rate(computed, timings.promptMs)} tok/s`,
-    `generation ${completionTokens} tokens, ${rate(completionTokens - 1, timings.generateMs)} tok/s`,
+    `answer ${completionTokens} tokens, ${rate(completionTokens - 1, timings.generateMs)} tok/s`,
     `first token ${timings.ttftMs.toFixed(0)} ms`,
     `context ${promptTokens + completionTokens}/${facts.maxContextLen}`,
   ];

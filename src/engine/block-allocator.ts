@@ -41,7 +41,7 @@ export class BlockAllocator {
     return this.#numFree + this.#unreferenced.size;
   }
 
-  /** A block for a sequence whose last block is `previous` (-1 for its first); -1 when none is left. */
+  /** A block to follow `previous` (-1: a sequence's first block); -1 when none is left. */
   allocate(previous: number): number {
     const block = this.#pick(previous);
     if (block === noBlock) return noBlock;

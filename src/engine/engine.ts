@@ -197,7 +197,7 @@ export function checkPrompt(tokenIds: Int32Array, facts: LoadedModelFacts): void
   if (tokenIds.length >= maxContextLen) {
     const message = `the prompt has ${tokenIds.length} tokens, the context ${maxContextLen}`;
     throw new TinferError("contextOverflow", `${message}; one must stay free for the answer`, {
-      hint: `shorten the prompt, or raise --ctx (the model was trained for ${facts.trainedContextLen})`,
+      hint: `shorten it, or raise --ctx (the model was trained for ${facts.trainedContextLen})`,
     });
   }
   const wrong = tokenIds.find((id) => id < 0 || id >= vocabSize);

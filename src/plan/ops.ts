@@ -102,7 +102,7 @@ export type Op =
       windowLen: number;
       /** c in c * tanh(score / c); 0 = none. */
       softcap: number;
-      /** One extra logit per head `[1, numHeads]` that takes part in the softmax, without a value. */
+      /** One more logit per head `[1, numHeads]` in the softmax, without a value. */
       sinks: Weight | undefined;
     }
   /** chooses one token per output row */

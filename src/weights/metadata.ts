@@ -2,7 +2,7 @@
 // Who parses the file is `gguf.ts`; who understands the keys is `models/model-config.ts`.
 import { TinferError } from "../core/errors.ts";
 
-/** An array of strings that decodes an element only when it is asked for (vocabularies are large). */
+/** Strings that are decoded one by one when asked for: vocabularies are large. */
 export interface StringArray {
   readonly length: number;
   /** Bytes that are not UTF-8 appear as lone surrogates U+DC80 to U+DCFF: none is lost. */
