@@ -1,6 +1,7 @@
 // Assembles the command tree and runs it; the only place that ends the process.
 import { defineCommand, runCommand } from "citty";
 import manifest from "../package.json" with { type: "json" };
+import { bench } from "./cli/bench.ts";
 import { type Command, isHelp, toCitty } from "./cli/command.ts";
 import { logits } from "./cli/logits.ts";
 import { run } from "./cli/run.ts";
@@ -8,7 +9,7 @@ import { OutputClosed, out, sayError } from "./cli/terminal.ts";
 import { tokenize } from "./cli/tokenize.ts";
 import { exitCodeOf, nearestMatch, TinferError } from "./core/errors.ts";
 
-const commands: readonly Command[] = [run, tokenize, logits];
+const commands: readonly Command[] = [run, bench, tokenize, logits];
 
 const names = commands.flatMap((command) => [command.name, ...(command.aliases ?? [])]);
 

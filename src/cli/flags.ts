@@ -61,6 +61,10 @@ export class FlagValues {
     return this.#values.get(name) ?? this.#flags[name].default;
   }
 
+  /** False for a flag that the command does not have. */
+  declares(name: string): boolean {
+    return this.#flags[name] !== undefined;
+  }
   source(name: string): FlagSource {
     return this.#sources.get(name) ?? "default";
   }
@@ -76,7 +80,7 @@ export class FlagValues {
   list(name: string): readonly string[] {
     return (this.#get(name) as readonly string[] | undefined) ?? [];
   }
-  /** A boolean written out, `--flag true|false`, or undefined when not given. */
+  /** True when line, environment or config set it. */
   isGiven(name: string): boolean {
     return this.#values.has(name);
   }

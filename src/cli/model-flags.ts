@@ -67,7 +67,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     ...defaultModelOptions,
     backend: values.text("backend") ?? "auto",
     numThreads: values.number("threads"),
-    contextLen: values.number("ctx"),
+    contextLen: values.declares("ctx") ? values.number("ctx") : undefined,
     maxSequences,
     kvTypeK: (values.text("kv-type-k") as KvType | undefined) ?? kvType,
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,

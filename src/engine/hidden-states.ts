@@ -1,10 +1,10 @@
 // Embeddings of a decoder model: the final hidden states of all tokens, pooled. Keeps its own
 // session, made at the first request, because its plan ends before the output matrix.
 import type { Session } from "../backend/backend.ts";
-import { blockSize } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Pooling } from "./client.ts";
 import type { LoadedModel } from "./loaded-model.ts";
+import { StepDriver } from "./step-driver.ts";
 
 export class HiddenStates implements Disposable {
   readonly #model: LoadedModel;
@@ -20,36 +20,18 @@ export class HiddenStates implements Disposable {
     this.#loaded ??= this.#model.loadHiddenSession(maxContextLen);
     const result = new Float32Array(hiddenSize);
     const sum = new Float64Array(hiddenSize);
-    const { maxTokens } = this.#loaded;
+    const { plan, session, maxTokens } = this.#loaded;
+    const driver = new StepDriver(session, maxContextLen);
     for (let start = 0; start < tokenIds.length; start += maxTokens) {
       const count = Math.min(maxTokens, tokenIds.length - start);
-      const states = this.#run(tokenIds, start, count);
+      driver.run(tokenIds, start, count, "all");
+      const states = session.readTensor(plan.hidden);
       if (pooling === "first" && start === 0) result.set(states.subarray(0, hiddenSize));
       if (pooling === "last") result.set(states.subarray((count - 1) * hiddenSize));
       for (let i = 0; i < states.length; i++) sum[i % hiddenSize]! += states[i]!;
     }
     if (pooling === "mean") result.set(sum.map((value) => value / tokenIds.length));
     return result;
-  }
-
-  /** Hidden states `[count, hiddenSize]` of the tokens from `start` on. */
-  #run(tokenIds: Int32Array, start: number, count: number): Float32Array {
-    const { session, plan } = this.#loaded!;
-    const step = session.stepData;
-    step.reset();
-    for (let i = 0; i < count; i++) {
-      step.tokenIds[i] = tokenIds[start + i]!;
-      step.positions[i] = start + i;
-      step.outputRows[i] = i;
-    }
-    step.queryStarts[0] = 0;
-    step.queryStarts[1] = count;
-    step.kvLens[0] = start + count;
-    const numBlocks = Math.ceil((start + count) / blockSize);
-    for (let block = 0; block < numBlocks; block++) step.blockTables[block] = block;
-    step.setCounts(count, count, 1);
-    session.run();
-    return session.readTensor(plan.hidden);
   }
 
   [Symbol.dispose](): void {

@@ -39,3 +39,9 @@ export function availableMemoryBytes(): number {
   const used = Number(readText("/sys/fs/cgroup/memory.current")?.trim() ?? 0);
   return Math.min(machine, Math.max(0, limit - used));
 }
+
+/** The most memory that this process has had resident so far. */
+export function processPeakRssBytes(): number {
+  const peak = /^VmHWM:\s+(\d+) kB/m.exec(readText("/proc/self/status") ?? "")?.[1];
+  return peak === undefined ? process.memoryUsage.rss() : Number(peak) * 1024;
+}

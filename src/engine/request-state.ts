@@ -2,6 +2,7 @@
 import { TinferError } from "../core/errors.ts";
 import type { SamplingRow, StepData } from "../plan/step-data.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
+import { randomSeed, sequenceSeed } from "../sampling/philox.ts";
 import type { EndReason, GenerationEvent, GenerationRequest, TokenLogprob } from "./client.ts";
 import { Sequence } from "./sequence.ts";
 
@@ -111,7 +112,6 @@ function usesPenalties(sampling: SamplingParameters): boolean {
 
 /** The row's form of the parameters; without a seed, a random one. */
 function samplingRow(sampling: SamplingParameters): SamplingRow {
-  const seed = sampling.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
   return {
     temperature: sampling.temperature,
     topK: sampling.topK,
@@ -120,8 +120,7 @@ function samplingRow(sampling: SamplingParameters): SamplingRow {
     repeatPenalty: sampling.repeatPenalty,
     presencePenalty: sampling.presencePenalty,
     frequencyPenalty: sampling.frequencyPenalty,
-    seedLow: seed >>> 0,
-    seedHigh: Math.floor(seed / 2 ** 32) >>> 0,
+    ...sequenceSeed(sampling.seed ?? randomSeed(), 0),
     numLogprobs: sampling.logprobs,
   };
 }

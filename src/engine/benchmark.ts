@@ -1,0 +1,182 @@
+// Measures a loaded model: prompt processing and generation at given lengths, depths and batch
+// sizes. Steps are driven directly, so the figures are those of the executor alone.
+import { LoadedModel } from "./loaded-model.ts";
+import { processPeakRssBytes } from "./machine.ts";
+import type { ModelOptions } from "./options.ts";
+import { StepDriver } from "./step-driver.ts";
+
+export interface BenchmarkTest {
+  readonly kind: "prompt" | "generate";
+  /** Tokens to process or to generate. */
+  readonly numTokens: number;
+  /** Tokens in the cache before. */
+  readonly depth: number;
+  /** Sequences side by side. */
+  readonly batch: number;
+}
+
+/** One line of `tinfer bench`; the field names are fixed in the documentation of its output. */
+export interface BenchmarkRecord {
+  readonly model: string;
+  readonly type: string;
+  readonly bytes: number;
+  readonly backend: string;
+  readonly cpuVariant: string;
+  readonly threads: number;
+  readonly test: string;
+  readonly depth: number;
+  readonly batch: number;
+  readonly repetitions: number;
+  /** Median over the repetitions. */
+  readonly tokensPerSecond: number;
+  readonly tokensPerSecondSd: number;
+  /** Median time of one whole prompt with its first token; null for generation. */
+  readonly ttftMs: number | null;
+  readonly peakRssBytes: number;
+  /** Weight bytes read per second (each step reads all of them once). */
+  readonly gigabytesPerSecond: number;
+  /** Multiply-adds of the matrices, counted twice. */
+  readonly gigaopsPerSecond: number;
+}
+
+export interface BenchmarkOptions {
+  readonly model: ModelOptions;
+  readonly repetitions: number;
+  readonly onProgress?: (done: number, total: number, name: string) => void;
+}
+
+export function benchmark(
+  path: string,
+  name: string,
+  tests: readonly BenchmarkTest[],
+  options: BenchmarkOptions,
+): BenchmarkRecord[] {
+  const contextLen = Math.max(...tests.map((test) => test.depth + test.numTokens)) + 1;
+  const maxSequences = Math.max(...tests.map((test) => test.batch));
+  using model = new LoadedModel(path, { ...options.model, contextLen, maxSequences });
+  const driver = new StepDriver(model.session, contextLen);
+  const total = tests.length * (options.repetitions + 1);
+  let done = 0;
+  return tests.map((test) => {
+    const times: number[] = [];
+    fillCache(model, driver, test);
+    // The first run warms pages, clocks and predictors up; it does not count.
+    for (let i = 0; i <= options.repetitions; i++) {
+      const ms = runTest(model, driver, test);
+      if (i > 0) times.push(ms);
+      options.onProgress?.(++done, total, testName(test));
+    }
+    return makeRecord(name, model, test, times);
+  });
+}
+
+export function testName({ kind, numTokens }: BenchmarkTest): string {
+  return kind === "prompt" ? `pp${numTokens}` : `tg${numTokens}`;
+}
+
+/** Any tokens do: the cost does not depend on them. */
+function makeTokens(count: number, vocabSize: number): Int32Array {
+  return Int32Array.from({ length: count }, (_, index) => (index * 7919 + 13) % vocabSize);
+}
+
+/** Runs `tokens[start..end)` of all sequences in chunks as large as a step takes. */
+function runPrompt(
+  model: LoadedModel,
+  driver: StepDriver,
+  tokens: Int32Array,
+  range: { start: number; end: number },
+  batch: number,
+  outputs: "last" | "none",
+): void {
+  const chunkLen = Math.max(1, Math.floor(model.memoryPlan.limits.maxTokens / batch));
+  for (let start = range.start; start < range.end; start += chunkLen) {
+    const count = Math.min(chunkLen, range.end - start);
+    const last = start + count === range.end;
+    driver.run(tokens, start, count, last ? outputs : "none", batch);
+  }
+}
+
+function fillCache(model: LoadedModel, driver: StepDriver, test: BenchmarkTest): void {
+  if (test.depth === 0) return;
+  const tokens = makeTokens(test.depth, model.facts.vocabSize);
+  runPrompt(model, driver, tokens, { start: 0, end: test.depth }, test.batch, "none");
+}
+
+/** Milliseconds of one repetition. */
+function runTest(model: LoadedModel, driver: StepDriver, test: BenchmarkTest): number {
+  const { depth, numTokens, batch } = test;
+  const end = depth + numTokens;
+  const tokens = makeTokens(end, model.facts.vocabSize);
+  const start = performance.now();
+  if (test.kind === "prompt")
+    runPrompt(model, driver, tokens, { start: depth, end }, batch, "last");
+  else for (let at = depth; at < end; at++) driver.run(tokens, at, 1, "last", batch);
+  return performance.now() - start;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  return Math.sqrt(squares / (values.length - 1));
+}
+
+function makeRecord(
+  name: string,
+  model: LoadedModel,
+  test: BenchmarkTest,
+  times: readonly number[],
+): BenchmarkRecord {
+  const { facts } = model;
+  const work = matrixWork(model);
+  const rates = times.map((ms) => (test.numTokens * test.batch * 1000) / ms);
+  const tokensPerSecond = median(rates);
+  const { maxTokens } = model.memoryPlan.limits;
+  const generates = test.kind === "generate";
+  const tokensPerStep = generates ? test.batch : Math.min(maxTokens, test.numTokens * test.batch);
+  const outputsPerToken = generates ? 1 : 1 / test.numTokens;
+  const perToken = work.layerWeights + work.outputWeights * outputsPerToken;
+  return {
+    model: name,
+    type: facts.mainType,
+    bytes: facts.weightBytes,
+    backend: facts.backend,
+    cpuVariant: facts.cpuVariant,
+    threads: facts.numThreads,
+    test: testName(test),
+    depth: test.depth,
+    batch: test.batch,
+    repetitions: times.length,
+    tokensPerSecond,
+    tokensPerSecondSd: deviation(rates),
+    ttftMs: generates ? null : median(times),
+    peakRssBytes: processPeakRssBytes(),
+    gigabytesPerSecond: ((tokensPerSecond / tokensPerStep) * work.bytes) / 1e9,
+    gigaopsPerSecond: (tokensPerSecond * perToken * 2) / 1e9,
+  };
+}
+
+/** Weights multiplied per token in the layers and per output row, and bytes read per step. */
+function matrixWork({ plan, file }: LoadedModel) {
+  let layerWeights = 0;
+  let outputWeights = 0;
+  const names = new Set<string>();
+  for (const op of plan.ops) {
+    if (op.kind !== "linear" && op.kind !== "linearGlu") continue;
+    const weights = op.kind === "linear" ? op.outputs.map((o) => o.weight) : [op.gate, op.up];
+    for (const weight of weights) {
+      names.add(weight.name);
+      const count = weight.rows * weight.cols;
+      if (op.input.rows === "tokens") layerWeights += count;
+      else outputWeights += count;
+    }
+  }
+  const bytes = [...names].reduce((sum, weightName) => sum + file.bytes(weightName), 0);
+  return { layerWeights, outputWeights, bytes };
+}
