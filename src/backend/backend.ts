@@ -38,6 +38,8 @@ export interface Session extends Disposable {
 
 export interface Backend {
   readonly name: string;
+  /** Whether it computes with weights of this GGUF type. */
+  supportsType(typeId: number): boolean;
   /** Bytes that `load` will take, exactly. */
   measure(plan: Plan, layout: MemoryLayout, options: Omit<LoadOptions, "weights">): PlanMemory;
   load(plan: Plan, layout: MemoryLayout, options: LoadOptions): Session;

@@ -103,8 +103,16 @@ class CpuSession implements Session {
   }
 }
 
+/** Asks the library to expand nothing: it answers ok for a type that has kernels. */
+function supportsType(typeId: number): boolean {
+  const unused = BigInt(ptr(new Float32Array(16)));
+  const args = new BigUint64Array([unused, unused, 0n, BigInt(typeId)]);
+  return native().tinfer_dequantize(ptr(args)) === 0;
+}
+
 export const cpuBackend: Backend = {
   name: "cpu",
+  supportsType,
   measure,
   load: (plan, layout, options) => new CpuSession(plan, layout, options),
 };

@@ -6,7 +6,7 @@ import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { OpOf, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
-import { dequantizeRow } from "../weights/dequantize.ts";
+import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
 import { activate } from "./reference-activations.ts";
@@ -188,6 +188,10 @@ function rotations(state: ReferenceState, op: OpOf<"rotations">): void {
 
 export const referenceBackend: Backend = {
   name: "reference",
+  supportsType: (typeId) => {
+    const type = quantTypeOf(typeId);
+    return type !== undefined && canDequantize(type.name);
+  },
   measure: (_plan, layout) => {
     return { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes: 0 };
   },

@@ -1,0 +1,60 @@
+// From an open model file to its plan and the memory it will take, before anything is taken:
+// `tinfer plan` prints this, the loader allocates exactly this.
+import type { Backend } from "../backend/backend.ts";
+import { selectBackend } from "../backend/select.ts";
+import { TinferError } from "../core/errors.ts";
+import type { Plan, PlanOutputs } from "../plan/builder.ts";
+import { quantTypeOf } from "../weights/quant-types.ts";
+import { availableMemoryBytes, defaultNumThreads } from "./machine.ts";
+import { type MemoryPlan, planMemory } from "./memory-plan.ts";
+import type { ModelFile } from "./model-file.ts";
+import type { ModelOptions } from "./options.ts";
+
+export interface PlannedModel {
+  readonly backend: Backend;
+  readonly plan: Plan;
+  readonly memoryPlan: MemoryPlan;
+}
+
+/** Throws for options out of range, weights without kernels, and contexts that do not fit. */
+export function planModel(
+  file: ModelFile,
+  outputs: PlanOutputs,
+  options: ModelOptions,
+): PlannedModel {
+  checkOptions(options);
+  const backend = selectBackend(options.backend);
+  const plan = file.buildPlan(outputs, options.slidingWindow);
+  checkWeightTypes(plan, backend);
+  const withThreads = { ...options, numThreads: options.numThreads ?? defaultNumThreads() };
+  const available = availableMemoryBytes();
+  return {
+    backend,
+    plan,
+    memoryPlan: planMemory(plan, file.config, backend, withThreads, available),
+  };
+}
+
+function checkOptions(options: ModelOptions): void {
+  const counts = {
+    "--threads": options.numThreads ?? 1,
+    "--ctx": options.contextLen ?? 1,
+    "--parallel": options.maxSequences,
+  };
+  for (const [flag, value] of Object.entries(counts)) {
+    if (Number.isInteger(value) && value > 0 && value <= 1 << 28) continue;
+    throw new TinferError("usage", `${flag} is ${value}, wanted a whole number above 0`);
+  }
+}
+
+/** Files may hold types that are known but have no kernels; the first step is too late to say. */
+function checkWeightTypes(plan: Plan, backend: Backend): void {
+  for (const { name, typeId } of plan.weights) {
+    if (backend.supportsType(typeId)) continue;
+    const type = quantTypeOf(typeId)?.name ?? `type ${typeId}`;
+    const message = `tensor '${name}' is ${type}, which the ${backend.name} backend cannot compute`;
+    throw new TinferError("unsupported", message, {
+      hint: "take another quantisation of the model, such as Q4_K_M or Q8_0",
+    });
+  }
+}
