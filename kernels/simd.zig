@@ -41,6 +41,12 @@ pub inline fn load(comptime T: type, p: anytype) T {
 pub inline fn store(p: anytype, value: anytype) void {
     @as(*align(1) @TypeOf(value), @ptrCast(p)).* = value;
 }
+/// 16 elements of which only the first `count` exist; the others are 0 and not read.
+pub inline fn loadFirst(p: [*]const f32, count: usize) Floats {
+    var elements: [16]f32 = @splat(0);
+    for (0..count) |i| elements[i] = p[i];
+    return elements;
+}
 /// Two 32-byte halves; one load when they are neighbours, one broadcast when they are the same.
 pub inline fn loadHalves(p: [*]const u8, comptime low: usize, comptime high: usize) Bytes {
     if (high == low + 32) return load(Bytes, p + low);
@@ -160,6 +166,19 @@ pub inline fn sumQuads(v: [4]Ints) Ints {
     const b = shuffleLanes(i32, v[2], v[3], .{ 0, 16, 1, 17 }) +%
         shuffleLanes(i32, v[2], v[3], .{ 2, 18, 3, 19 });
     return shuffleLanes(i32, a, b, .{ 0, 1, 16, 17 }) +% shuffleLanes(i32, a, b, .{ 2, 3, 18, 19 });
+}
+/// Lanes `of` of `a`, then the same lanes of `b`.
+pub inline fn joinLanes(a: Ints, b: Ints, comptime of: [2]usize) Ints {
+    return @shuffle(i32, a, b, lanePairs(of));
+}
+fn lanePairs(comptime of: [2]usize) [16]i32 {
+    var mask: [16]i32 = undefined;
+    for (0..8) |i| {
+        const from: i32 = @intCast(of[i / 4] * 4 + i % 4);
+        mask[i] = from;
+        mask[8 + i] = ~from;
+    }
+    return mask;
 }
 /// The sum of the four 128-bit lanes.
 pub inline fn sumLanes(v: Ints) Ints4 {
@@ -317,4 +336,13 @@ pub inline fn dotScaled(acc: Ints, u: Bytes, s: Bytes, scales: LaneScales) Ints 
         return @"llvm.x86.avx512.vpdpwssd.512"(acc, @bitCast(pairs), @bitCast(scales));
     }
     return acc +% multiplyPairs(pairs, scales);
+}
+
+/// Stops LLVM from cutting a whole-register computation into the four lanes that are used later.
+pub inline fn keepWhole(v: Floats) Floats {
+    if (!has_avx512) return v;
+    return asm (""
+        : [out] "=v" (-> Floats),
+        : [in] "0" (v),
+    );
 }

@@ -1,0 +1,101 @@
+//! The rows regime: up to about ten activation rows against native quant blocks, the weights read
+//! once from memory. Lays out the activations and picks the kernel of a weight type.
+const std = @import("std");
+const quant = @import("../quant/quant.zig");
+const activation = @import("activation.zig");
+const blocks = @import("matvec_blocks.zig");
+const super = @import("matvec_super.zig");
+const float = @import("matvec_float.zig");
+
+/// From here on up the tile kernels are faster.
+pub const max_rows = 10;
+
+/// Bytes of one activation row laid out for `group`; 0 for group 0, which reads f32.
+pub fn inputBytes(group: u32, k: usize) usize {
+    return switch (group) {
+        32 => activation.BlockRow.bytes(k),
+        256 => activation.SuperRow.bytes(k),
+        else => 0,
+    };
+}
+
+/// Quantises x `[k]` into `memory`, `inputBytes(group, k)` long.
+pub fn layInput(group: u32, x: []const f32, memory: [*]align(64) u8) void {
+    switch (group) {
+        32 => activation.BlockRow.at(memory, x.len).fill(x),
+        256 => activation.SuperRow.at(memory, x.len).fill(x),
+        else => {},
+    }
+}
+
+/// The activation rows of one op.
+pub const Input = struct {
+    /// `[num_rows, k]`
+    x: [*]const f32,
+    num_rows: usize,
+    k: usize,
+    /// Rows laid out by `layInput`, one after another, for the weight's group.
+    laid: [*]align(64) u8,
+};
+
+/// out[m * out_stride + r] = weight row r · input row m, for the n weight rows at `weight`.
+pub fn multiply(
+    weight_type: quant.Type,
+    weight: [*]const u8,
+    n: usize,
+    input: Input,
+    out: [*]f32,
+    out_stride: usize,
+) void {
+    switch (weight_type) {
+        inline else => |t| {
+            const most = comptime rowsAtOnce(t);
+            var first: usize = 0;
+            while (first < input.num_rows) {
+                // Even parts: 5 rows are 3 and 2, not 4 and 1.
+                const left = input.num_rows - first;
+                const parts = (left + most - 1) / most;
+                const count = (left + parts - 1) / parts;
+                switch (count) {
+                    inline 1...most => |M| {
+                        const target = out + first * out_stride;
+                        multiplyRows(t, M, weight, n, input, first, target, out_stride);
+                    },
+                    else => unreachable,
+                }
+                first += count;
+            }
+        },
+    }
+}
+
+fn rowsAtOnce(comptime t: quant.Type) usize {
+    return if (quant.group(t) == 0) float.max_rows_at_once else 4;
+}
+
+fn multiplyRows(
+    comptime t: quant.Type,
+    comptime M: usize,
+    weight: [*]const u8,
+    n: usize,
+    input: Input,
+    first: usize,
+    out: [*]f32,
+    out_stride: usize,
+) void {
+    const Q = quant.Format(t);
+    const k = input.k;
+    const group = comptime quant.group(t);
+    if (group == 0) {
+        var x: [M][*]const f32 = undefined;
+        inline for (0..M) |m| x[m] = input.x + (first + m) * k;
+        return float.multiply(Q, M, weight, n, k, &x, out, out_stride);
+    }
+    const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
+    var rows: [M]Row = undefined;
+    inline for (0..M) |m| {
+        rows[m] = Row.at(@alignCast(input.laid + (first + m) * Row.bytes(k)), k);
+    }
+    const kernel = if (group == 32) blocks else super;
+    kernel.multiply(Q, M, weight, n, k, &rows, out, out_stride);
+}

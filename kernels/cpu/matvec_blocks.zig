@@ -1,0 +1,121 @@
+//! Few activation rows against weights in blocks of 32: four weight rows at once, four blocks a
+//! step. Integer sums are exact, floats are added block by block (notes/canonical-order.md).
+const std = @import("std");
+const simd = @import("../simd.zig");
+const block32 = @import("../quant/block32.zig");
+const activation = @import("activation.zig");
+const BlockRow = activation.BlockRow;
+const Floats = simd.Floats;
+const Floats4 = simd.Floats4;
+const Ints = simd.Ints;
+
+/// Bytes ahead of the weights in use: the next page's stream and page walk start early.
+const prefetch_bytes = 4096;
+
+/// out[m * out_stride + r] = weight row r · activation row m, for all r < n and m < M.
+/// The four rows in work are n / 4 apart: streams that far apart are all followed by the
+/// hardware prefetcher, neighbouring rows are not.
+pub fn multiply(
+    comptime Q: type,
+    comptime M: usize,
+    weight: [*]const u8,
+    n: usize,
+    k: usize,
+    input: *const [M]BlockRow,
+    out: [*]f32,
+    out_stride: usize,
+) void {
+    const row_bytes = k / 32 * @sizeOf(Q.Block);
+    const apart = (n + 3) / 4;
+    for (0..apart) |first| {
+        var index: [4]usize = undefined;
+        var p: [4][*]const u8 = undefined;
+        inline for (0..4) |i| {
+            index[i] = @min(first + i * apart, n - 1);
+            p[i] = weight + index[i] * row_bytes;
+        }
+        const sums = fourRows(Q, M, p, k, input);
+        inline for (0..M) |m| inline for (0..4) |i| {
+            out[m * out_stride + index[i]] = sums[m][i];
+        };
+    }
+}
+
+inline fn fourRows(
+    comptime Q: type,
+    comptime M: usize,
+    start: [4][*]const u8,
+    k: usize,
+    input: *const [M]BlockRow,
+) [M]Floats4 {
+    const step_bytes = 4 * @sizeOf(Q.Block);
+    var p = start;
+    var acc: [M]Floats4 = @splat(@splat(0));
+    var padded: [4][step_bytes]u8 = undefined;
+    var step: usize = 0;
+    var end = k / 128;
+    // Twice at most: the whole steps, then one over a zero-padded copy of the last 1 to 3 blocks,
+    // so that nothing past the row is read and the loop's code exists once.
+    while (true) {
+        while (step < end) : (step += 1) {
+            addStep(Q, M, p, step, input, &acc);
+            inline for (0..4) |i| {
+                inline for (0..(step_bytes + 63) / 64) |line| {
+                    simd.prefetch(p[i] + prefetch_bytes + line * 64);
+                }
+                p[i] += step_bytes;
+            }
+        }
+        if (step * 128 >= k) return acc;
+        end = step + 1;
+        const left = k % 128 / 32 * @sizeOf(Q.Block);
+        for (0..4) |i| {
+            padded[i] = @splat(0);
+            @memcpy(padded[i][0..left], p[i]);
+            p[i] = &padded[i];
+        }
+    }
+}
+
+inline fn addStep(
+    comptime Q: type,
+    comptime M: usize,
+    p: [4][*]const u8,
+    step: usize,
+    input: *const [M]BlockRow,
+    acc: *[M]Floats4,
+) void {
+    var quants: [4]block32.Quants = undefined;
+    inline for (0..4) |i| quants[i] = Q.quants(p[i]);
+    const size = @sizeOf(Q.Block);
+    const d = block32.scales(p, size, @offsetOf(Q.Block, "d"));
+    const min = if (Q.has_min) block32.scales(p, size, @offsetOf(Q.Block, "m")) else undefined;
+    inline for (0..M) |m| {
+        const q = input[m].q + step * 128;
+        const low = simd.load(simd.Bytes, q);
+        const high = simd.load(simd.Bytes, q + 64);
+        const negative_sums = simd.load(Ints, input[m].negative_sums + step * 16);
+        // offset * Σa is subtracted by where the sum starts; the offsets are powers of two.
+        const shift = if (Q.offset == 0) 0 else std.math.log2_int(u32, Q.offset);
+        const bias: Ints = if (Q.offset == 0) @splat(0) else negative_sums << @splat(shift);
+        const dot = if (Q.is_signed) simd.dot4Signed else simd.dot4;
+        var partial: [4]Ints = undefined;
+        inline for (0..4) |i| partial[i] = dot(dot(bias, quants[i][0], low), quants[i][1], high);
+        // Element 4j + i: block j of weight row i.
+        var t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
+        if (Q.has_min) t = simd.fma(Floats, blockSums(negative_sums), min, t);
+        t = simd.keepWhole(t);
+        inline for (0..4) |j| {
+            const d_a: Floats4 = @splat(input[m].d[step * 4 + j]);
+            acc[m] = simd.fma(Floats4, simd.part(f32, 4, t, j * 4), d_a, acc[m]);
+        }
+    }
+}
+
+/// The block's whole activation sum in all four elements of its lane.
+inline fn blockSums(negative_sums: Ints) Floats {
+    const swapped = simd.shuffleLanes(i32, negative_sums, negative_sums, .{ 1, 0, 3, 2 });
+    const pairs = negative_sums +% swapped;
+    const total = pairs +% simd.shuffleLanes(i32, pairs, pairs, .{ 2, 3, 0, 1 });
+    return @floatFromInt(@as(Ints, @splat(0)) -% total);
+}
