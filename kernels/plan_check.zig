@@ -2,6 +2,7 @@
 //! can trust them; checks a step's counts before each run.
 const std = @import("std");
 const plan = @import("plan.zig");
+const kv_cache = @import("cpu/kv_cache.zig");
 const worker = @import("worker.zig");
 
 /// Fills in the tables of `step`; returns what is wrong, or null.
@@ -24,6 +25,10 @@ pub fn open(bytes: []align(8) const u8, step: *worker.Step) ?[]const u8 {
         };
         if (tensor.offset % 64 != 0) return "tensor not aligned";
         if (tensor.offset + rows * tensor.width * 4 > header.arena_bytes) return "tensor outside the arena";
+    }
+    for (step.caches) |*cache| {
+        const planes = kv_cache.Layout.of(cache, header.num_blocks).plane_bytes;
+        if (cache.offset + planes * cache.num_kv_heads > header.kv_bytes) return "cache outside the KV pool";
     }
     for (step.ops) |*op| if (checkOp(step, op)) |problem| return problem;
     return null;

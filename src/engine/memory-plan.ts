@@ -47,7 +47,6 @@ export function planMemory(
   options: ModelOptions & { numThreads: number },
   availableBytes: number,
 ): MemoryPlan {
-  checkKvTypes(plan, options);
   const { numThreads } = options;
   const measure = (contextLen: number): MemoryPlan => {
     const limits = limitsFor(options, contextLen);
@@ -75,22 +74,4 @@ export function planMemory(
         ? `the largest context that fits is --ctx ${fitting}; --kv-type q8_0 about doubles it`
         : "no context fits: close other programs or use a smaller model",
   });
-}
-
-function checkKvTypes(plan: Plan, options: ModelOptions): void {
-  for (const { headDim, valueDim } of plan.caches) {
-    for (const [type, dim] of [
-      [options.kvTypeK, headDim],
-      [options.kvTypeV, valueDim],
-    ] as const) {
-      if ((type !== "q8_0" && type !== "q4_0") || dim % 32 === 0) continue;
-      throw new TinferError(
-        "unsupported",
-        `KV type ${type} needs head sizes that are multiples of 32`,
-        {
-          hint: `this model's is ${dim}; use --kv-type f16`,
-        },
-      );
-    }
-  }
 }

@@ -96,28 +96,33 @@ function layoutArena(plan: Plan, limits: PlanLimits) {
   return { tensorOffsets, arenaBytes };
 }
 
-/** Bytes of `count` cached values (a multiple of 32 for quantised types). */
-function kvValueBytes(type: KvType, count: number): number {
+/** V rows are padded to whole vectors of this many dims (kernels/cpu/kv_cache.zig). */
+const valueAlignment = 16;
+
+/** Bytes of one head's K or V part of a block, `dims` wide; its layout: kernels/cpu/kv_cache.zig. */
+function kvPartBytes(type: KvType, dims: number): number {
+  const scales = blockSize * 2 * Math.ceil(dims / 32);
   switch (type) {
     case "f32":
-      return count * 4;
+      return blockSize * 4 * dims;
     case "f16":
     case "bf16":
-      return count * 2;
+      return blockSize * 2 * dims;
     case "q8_0":
-      return (count / 32) * 34;
+      return blockSize * dims + scales;
     case "q4_0":
-      return (count / 32) * 18;
+      return (blockSize / 2) * dims + scales;
   }
 }
 
 /** One block of one cache in bytes, all KV heads: per head the K part, then the V part. */
 export function cacheBlockBytes(
   cache: Cache,
-  limits: Pick<PlanLimits, "kvTypeK" | "kvTypeV">,
+  { kvTypeK, kvTypeV }: Pick<PlanLimits, "kvTypeK" | "kvTypeV">,
 ): number {
-  const k = alignUp(kvValueBytes(limits.kvTypeK, blockSize * cache.headDim));
-  const v = alignUp(kvValueBytes(limits.kvTypeV, blockSize * cache.valueDim));
+  const valueWidth = Math.ceil(cache.valueDim / valueAlignment) * valueAlignment;
+  const k = alignUp(kvPartBytes(kvTypeK, cache.headDim));
+  const v = alignUp(kvPartBytes(kvTypeV, valueWidth));
   return (k + v) * cache.numKvHeads;
 }
 
