@@ -1,5 +1,5 @@
-// Builds libtinfer for this machine or for `--target=<zig target>`; the CPU variants inside are
-// always all of the architecture's, so only the baseline differs.
+// Builds libtinfer for this machine's platform; the CPU variants inside are always all of the
+// architecture's, so the result runs on any machine of it. Arguments go to `zig build`.
 import { join } from "node:path";
 
 const root = join(import.meta.dir, "..");
@@ -14,15 +14,18 @@ const hostTargets: Record<string, readonly string[]> = {
 };
 
 /** Runs `zig build`; throws with Zig's own words when it fails. */
-export function zigBuild(args: readonly string[]): void {
+function zigBuild(args: readonly string[]): void {
   const zig = join(root, "node_modules", `@zigc/${process.platform}-${process.arch}`, "bin", "zig");
   const result = Bun.spawnSync([zig, "build", ...args], { cwd: root, stderr: "pipe", stdout: 2 });
   if (result.exitCode !== 0) throw new Error(`zig build failed:\n${result.stderr.toString()}`);
 }
 
-if (import.meta.main) {
+/** Builds the library for this machine, optimised; `args` are further ones of `zig build`. */
+export function buildNative(args: readonly string[]): void {
   const host = `${process.platform}-${process.arch}`;
   const target = hostTargets[host];
   if (target === undefined) throw new Error(`no native build for ${host}`);
-  zigBuild(["-Doptimize=ReleaseFast", ...target, ...process.argv.slice(2)]);
+  zigBuild(["-Doptimize=ReleaseFast", ...target, ...args]);
 }
+
+if (import.meta.main) buildNative(process.argv.slice(2));
