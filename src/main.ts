@@ -2,14 +2,38 @@
 import { defineCommand, runCommand } from "citty";
 import manifest from "../package.json" with { type: "json" };
 import { bench } from "./cli/bench.ts";
+import { chat } from "./cli/chat.ts";
 import { type Command, isHelp, toCitty } from "./cli/command.ts";
+import { makeDoctor } from "./cli/doctor.ts";
+import { embed } from "./cli/embed.ts";
 import { logits } from "./cli/logits.ts";
+import { plan } from "./cli/plan.ts";
+import { pull } from "./cli/pull.ts";
+import { render } from "./cli/render.ts";
 import { run } from "./cli/run.ts";
+import { serve } from "./cli/serve.ts";
+import { show } from "./cli/show.ts";
+import { cp, ls, rm } from "./cli/store-commands.ts";
 import { OutputClosed, out, sayError } from "./cli/terminal.ts";
 import { tokenize } from "./cli/tokenize.ts";
 import { exitCodeOf, nearestMatch, TinferError } from "./core/errors.ts";
 
-const commands: readonly Command[] = [run, bench, tokenize, logits];
+/** In the order of the overview. */
+const commands: readonly Command[] = [
+  run,
+  pull,
+  ls,
+  show,
+  cp,
+  rm,
+  bench,
+  embed,
+  tokenize,
+  render,
+  logits,
+  plan,
+  makeDoctor(() => commands),
+];
 
 const names = commands.flatMap((command) => [command.name, ...(command.aliases ?? [])]);
 
@@ -28,6 +52,7 @@ function overview(): string {
 
 async function main(args: readonly string[]): Promise<void> {
   const [first, ...rest] = args;
+  if (first === "help" && rest[0] !== undefined) return main([rest[0], "--help"]);
   if (first === undefined || isHelp(first) || first === "help") return out(overview());
   if (first === "--version" || first === "-v") return out(manifest.version);
   const command = commands.find((c) => c.name === first || c.aliases?.includes(first));

@@ -68,6 +68,10 @@ export class FlagValues {
   source(name: string): FlagSource {
     return this.#sources.get(name) ?? "default";
   }
+  /** The value whatever its kind. */
+  value(name: string): unknown {
+    return this.#get(name);
+  }
   text(name: string): string | undefined {
     return this.#get(name) as string | undefined;
   }

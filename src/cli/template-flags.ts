@@ -3,7 +3,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import type { ModelText } from "../engine/model-text.ts";
 import { builtinTemplate, builtinTemplateNames } from "../template/builtin.ts";
-import type { ChatTemplate } from "../template/chat-template.ts";
+import { type ChatTemplate, compileChatTemplate } from "../template/chat-template.ts";
 import { resolveChatTemplate } from "../template/resolve.ts";
 import type { Flags, FlagValues } from "./flags.ts";
 
@@ -15,11 +15,12 @@ export const templateFlags: Flags = {
   },
 };
 
-/** A name of a built-in template, or a file with Jinja text. */
+/** A name of a built-in template, or the text of a file. */
 export function readTemplate(nameOrFile: string): string {
   if (builtinTemplate(nameOrFile) !== undefined) return nameOrFile;
-  if (existsSync(nameOrFile) && statSync(nameOrFile).isFile())
+  if (existsSync(nameOrFile) && statSync(nameOrFile).isFile()) {
     return readFileSync(nameOrFile, "utf8");
+  }
   throw new TinferError("notFound", `--template: no file and no template '${nameOrFile}'`, {
     hint: `built in are ${builtinTemplateNames().join(", ")}`,
   });
@@ -30,6 +31,9 @@ export function templateFor(
   text: Pick<ModelText, "chatTemplate">,
 ): ChatTemplate {
   const given = values.text("template");
-  const override = given === undefined ? {} : { override: readTemplate(given) };
-  return resolveChatTemplate({ fromFile: text.chatTemplate, ...override });
+  if (given === undefined) return resolveChatTemplate({ fromFile: text.chatTemplate });
+  const source = readTemplate(given);
+  // A file's text is a template, whatever it looks like; only a name is looked up.
+  if (source !== given) return compileChatTemplate(source);
+  return resolveChatTemplate({ fromFile: undefined, override: source });
 }

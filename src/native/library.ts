@@ -12,20 +12,32 @@ type Native = ReturnType<typeof dlopen<typeof symbols>>["symbols"];
 
 export type { CString, Pointer };
 
-let loaded: Native | undefined;
+interface LoadedLibrary {
+  readonly functions: Native;
+  /** Path of the file, or how it was loaded without one. */
+  readonly origin: string;
+}
+
+let loaded: LoadedLibrary | undefined;
 
 /** The library's functions; loaded at the first call. */
 export function native(): Native {
   loaded ??= load();
-  return loaded;
+  return loaded.functions;
 }
 
-function load(): Native {
+/** Where the library came from, and the version of its interface. */
+export function libraryOrigin(): { readonly origin: string; readonly abiVersion: number } {
+  loaded ??= load();
+  return { origin: loaded.origin, abiVersion };
+}
+
+function load(): LoadedLibrary {
   const failures: string[] = [];
   for (const attempt of [openInPlace, openFromMemory, openFromCacheFolder]) {
     try {
       const library = attempt();
-      if (library.tinfer_abi_version() === abiVersion) return library;
+      if (library.functions.tinfer_abi_version() === abiVersion) return library;
       failures.push("the library has another ABI version; run `npm run setup`");
     } catch (error) {
       failures.push(`${attempt.name}: ${error instanceof Error ? error.message : String(error)}`);
@@ -37,12 +49,12 @@ function load(): Native {
 }
 
 /** From where Bun put it: the build folder, or a temporary file of the compiled binary. */
-function openInPlace(): Native {
-  return dlopen(libraryPath, symbols).symbols;
+function openInPlace(): LoadedLibrary {
+  return { functions: dlopen(libraryPath, symbols).symbols, origin: libraryPath };
 }
 
 /** Linux: an anonymous file in memory needs no folder at all. */
-function openFromMemory(): Native {
+function openFromMemory(): LoadedLibrary {
   if (process.platform !== "linux") throw new Error("only on Linux");
   const memfdType = { memfd_create: { args: ["ptr", "u32"], returns: "i32" } } as const;
   const libc = ["libc.so.6", "libc.so"].map((name) => () => dlopen(name, memfdType).symbols);
@@ -52,16 +64,17 @@ function openFromMemory(): Native {
   if (fd < 0) throw new Error("memfd_create failed");
   const bytes = readFileSync(libraryPath);
   for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
-  return dlopen(`/proc/self/fd/${fd}`, symbols).symbols;
+  const functions = dlopen(`/proc/self/fd/${fd}`, symbols).symbols;
+  return { functions, origin: "memory (the temporary folder cannot hold or run it)" };
 }
 
-function openFromCacheFolder(): Native {
+function openFromCacheFolder(): LoadedLibrary {
   const folder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tinfer");
   mkdirSync(folder, { recursive: true });
   const bytes = readFileSync(libraryPath);
   const path = join(folder, `libtinfer-${Bun.hash(bytes).toString(16)}.so`);
   if (!existsSync(path)) writeFileSync(path, bytes);
-  return dlopen(path, symbols).symbols;
+  return { functions: dlopen(path, symbols).symbols, origin: path };
 }
 
 function firstThatWorks<T>(attempts: readonly (() => T)[]): T {

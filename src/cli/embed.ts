@@ -1,0 +1,90 @@
+// `tinfer embed`: texts to vectors, pooled from the final hidden states.
+import { TinferError } from "../core/errors.ts";
+import type { Pooling } from "../engine/client.ts";
+import { Engine } from "../engine/engine.ts";
+import { openModelText } from "../engine/model-text.ts";
+import { readModelConfig } from "../models/model-config.ts";
+import type { Command } from "./command.ts";
+import type { FlagValues } from "./flags.ts";
+import { interruptSignal } from "./interrupt.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { outJson } from "./terminal.ts";
+
+export const embed: Command = {
+  name: "embed",
+  summary: "Embedding vectors of texts; one text per line of stdin when none is given.",
+  positionals: [
+    { ...modelPositional, required: true },
+    { name: "TEXT", description: "each one becomes a vector", required: false, rest: true },
+  ],
+  flags: {
+    ...modelFlags,
+    pooling: {
+      kind: "text",
+      choices: ["mean", "last", "first"],
+      description: "which tokens' states make the vector",
+      default: "mean",
+    },
+    normalize: {
+      kind: "boolean",
+      description: "scale vectors to length 1; --no-normalize leaves them as they are",
+      default: true,
+    },
+    json: {
+      kind: "boolean",
+      description: "one JSON document {embeddings, promptTokens} instead of one array per line",
+      default: false,
+    },
+  },
+  examples: [
+    ["tinfer embed model.gguf 'a text' 'another text' --json", "two vectors, fixed form"],
+    ["tinfer embed model.gguf --pooling last < lines.txt", "one JSON array per line"],
+  ],
+  run: embedCommand,
+};
+
+async function readTexts(values: FlagValues): Promise<readonly string[]> {
+  const texts = values.positionals.slice(1);
+  if (texts.length > 0) return texts;
+  if (!process.stdin.isTTY) {
+    const lines = (await Bun.stdin.text()).split(/\r?\n/);
+    const filled = lines.filter((line) => line.trim() !== "");
+    if (filled.length > 0) return filled;
+  }
+  throw new TinferError("usage", "there is no text", {
+    hint: "tinfer embed MODEL 'a text', or pipe lines into it",
+  });
+}
+
+/** Length 1; a vector of zeroes has no direction and stays. */
+function normalized(vector: Float32Array): number[] {
+  let squares = 0;
+  for (const value of vector) squares += value * value;
+  const scale = squares === 0 ? 1 : 1 / Math.sqrt(squares);
+  return Array.from(vector, (value) => value * scale);
+}
+
+async function embedCommand(values: FlagValues): Promise<void> {
+  const path = modelPath(values.positionals[0]);
+  const { tokenizer, header } = openModelText(path);
+  const texts = await readTexts(values);
+  const prompts = texts.map((text) => tokenizer.encode(text));
+  const options = modelOptions(values);
+  // No longer context than these texts need, unless one is asked for.
+  const trained = readModelConfig(header.metadata).contextLen;
+  const longest = prompts.reduce((length, ids) => Math.max(length, ids.length), 0);
+  const contextLen = options.contextLen ?? Math.min(longest + 1, trained);
+  using interrupt = interruptSignal();
+  await using engine = new Engine(path, { ...options, contextLen });
+  const embeddings: number[][] = [];
+  for (const tokenIds of prompts) {
+    const vector = await engine.embed(tokenIds, values.text("pooling") as Pooling);
+    embeddings.push(values.boolean("normalize") ? normalized(vector) : [...vector]);
+    // Between texts a signal gets its turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    interrupt.throwIfRaised();
+  }
+  const promptTokens = prompts.reduce((sum, ids) => sum + ids.length, 0);
+  if (values.boolean("json")) outJson({ embeddings, promptTokens });
+  else for (const embedding of embeddings) outJson(embedding);
+}

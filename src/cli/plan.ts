@@ -1,0 +1,91 @@
+// `tinfer plan`: the memory a model will take, to the byte, before any of it is taken.
+import { ModelFile } from "../engine/model-file.ts";
+import { planModel } from "../engine/model-plan.ts";
+import type { ModelOptions } from "../engine/options.ts";
+import type { Command } from "./command.ts";
+import type { FlagValues } from "./flags.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { formatTable } from "./table.ts";
+import { bold, dim, formatBytes, out, outJson } from "./terminal.ts";
+
+/** Bytes of one device by class; `total` is their sum. */
+interface DevicePlan {
+  readonly name: string;
+  readonly weights: number;
+  readonly kv: number;
+  readonly arena: number;
+  readonly scratch: number;
+  readonly total: number;
+}
+
+export interface ModelMemory {
+  readonly devices: readonly DevicePlan[];
+  /** Tokens that one sequence may have. */
+  readonly maxContextLen: number;
+  readonly kvBlocks: number;
+}
+
+export const plan: Command = {
+  name: "plan",
+  summary: "The memory that a model will take, to the byte, per device and class.",
+  positionals: [modelPositional],
+  flags: {
+    ...modelFlags,
+    parallel: {
+      kind: "number",
+      placeholder: "N",
+      description: "sequences that run at the same time",
+      default: 1,
+    },
+    json: { kind: "boolean", description: "one JSON document, in bytes", default: false },
+  },
+  examples: [
+    ["tinfer plan model.gguf", "weights, KV cache, activations and scratch"],
+    ["tinfer plan model.gguf --ctx 32768 --kv-type q8_0", "with a long context, KV in 8 bits"],
+    ["tinfer plan model.gguf --parallel 16 --json", "for a server, for scripts"],
+  ],
+  run: planCommand,
+};
+
+/** What loading the model with these options takes; the loader takes exactly this. */
+export function measureModel(path: string, options: ModelOptions): ModelMemory {
+  using file = new ModelFile(path);
+  const { memoryPlan } = planModel(file, "tokens", options);
+  const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
+  const weights = file.weightBytes;
+  const total = weights + kv + arena + scratch;
+  return {
+    devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
+    maxContextLen: memoryPlan.maxContextLen,
+    kvBlocks: memoryPlan.limits.numBlocks,
+  };
+}
+
+async function planCommand(values: FlagValues): Promise<void> {
+  const options = modelOptions(values, values.number("parallel")!);
+  const memory = measureModel(modelPath(values.positionals[0]), options);
+  if (values.boolean("json")) outJson(memory);
+  else printPlan(memory);
+}
+
+const classes = [
+  ["weights", "mapped from the file, shared with the page cache"],
+  ["kv", "keys and values of the context"],
+  ["arena", "activations of one step"],
+  ["scratch", "working memory of the threads"],
+  ["total", ""],
+] as const;
+
+function printPlan({ devices, maxContextLen, kvBlocks }: ModelMemory): void {
+  for (const device of devices) {
+    out(bold(device.name));
+    const texts = classes.map(([name]) => device[name].toLocaleString("en-US"));
+    const width = Math.max(...texts.map((text) => text.length));
+    const rows = classes.map(([name, meaning], index) => {
+      const size = formatBytes(device[name]);
+      return [name, `${texts[index]!.padStart(width)} B`, size, dim(meaning)];
+    });
+    for (const line of formatTable(rows)) out(line);
+  }
+  out(`context ${maxContextLen} tokens per sequence, ${kvBlocks} KV blocks in all`);
+}
