@@ -21,6 +21,8 @@ import { exitCodeOf, nearestMatch, TinferError } from "./core/errors.ts";
 /** In the order of the overview. */
 const commands: readonly Command[] = [
   run,
+  chat,
+  serve,
   pull,
   ls,
   show,

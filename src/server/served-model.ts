@@ -1,0 +1,139 @@
+// The model that a server serves: its names, its text side and its engine, from "loading" on.
+import { createHash } from "node:crypto";
+import { statSync } from "node:fs";
+import { basename } from "node:path";
+import { TinferError } from "../core/errors.ts";
+import type { EngineClient } from "../engine/client.ts";
+import { type ModelText, openModelText } from "../engine/model-text.ts";
+import type { ModelOptions } from "../engine/options.ts";
+import { startEngineWorker } from "../engine/worker.ts";
+import { ChatPrompt } from "../template/chat-prompt.ts";
+import { resolveChatTemplate } from "../template/resolve.ts";
+import { RequestError } from "./request-error.ts";
+
+export interface ModelSource {
+  readonly path: string;
+  /** What answers call the model. */
+  readonly id: string;
+  /** Further names that requests may use. */
+  readonly aliases: readonly string[];
+  readonly options: ModelOptions;
+  /** Name or text of a chat template instead of the file's own. */
+  readonly template: string | undefined;
+}
+
+/** A model that is ready to answer. */
+export interface ServedModel {
+  readonly id: string;
+  readonly client: EngineClient;
+  readonly text: ModelText;
+  /** The chat template, or the error that says why there is none. */
+  readonly chat: ChatPrompt | TinferError;
+  /** Of the model file. */
+  readonly bytes: number;
+  readonly modifiedAt: Date;
+  /** Names this state of the file: a hash of path, size and time, not of the content. */
+  readonly digest: string;
+}
+
+export class ModelHost {
+  readonly id: string;
+  readonly #names: ReadonlySet<string>;
+  #ready: ServedModel | undefined;
+  #failure: unknown;
+
+  constructor({ id, aliases, path }: ModelSource) {
+    this.id = id;
+    const file = basename(path);
+    this.#names = new Set([id, ...aliases, file, file.replace(/\.gguf$/i, "")]);
+  }
+
+  async load(source: ModelSource): Promise<ServedModel> {
+    try {
+      // The Worker loads weights while this thread reads the vocabulary.
+      const starting = startEngineWorker(source.path, source.options);
+      const [client, text] = await Promise.all([starting, readText(source.path)]);
+      const { size, mtime } = statSync(source.path);
+      this.#ready = {
+        id: this.id,
+        client,
+        text,
+        chat: chatPrompt(text, source.template),
+        bytes: size,
+        modifiedAt: mtime,
+        digest: createHash("sha256")
+          .update(`${source.path}\0${size}\0${mtime.getTime()}`)
+          .digest("hex"),
+      };
+      return this.#ready;
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
+  }
+
+  get state(): "loading" | "ready" | "failed" {
+    if (this.#ready !== undefined) return "ready";
+    return this.#failure === undefined ? "loading" : "failed";
+  }
+
+  /** The model when it is ready. */
+  peek(): ServedModel | undefined {
+    return this.#ready;
+  }
+
+  /** The model, or a 503 while it is not ready. */
+  get(): ServedModel {
+    if (this.#ready !== undefined) return this.#ready;
+    throw new RequestError(503, `the model ${this.id} is ${this.state}`, {
+      code: "model_not_ready",
+      hint: "GET /health answers 200 once it is ready",
+      retryAfterSeconds: 1,
+    });
+  }
+
+  /** The model under the name that a request gives; no name means the one model there is. */
+  named(name: string | null | undefined): ServedModel {
+    if (name !== undefined && name !== null && !this.#knows(name)) {
+      throw new RequestError(404, `the model '${name}' does not exist`, {
+        field: "model",
+        code: "model_not_found",
+        hint: `this server has ${[...this.#names].join(", ")}`,
+      });
+    }
+    return this.get();
+  }
+
+  /** Ollama's clients may add the tag that stands for "no tag". */
+  #knows(name: string): boolean {
+    return this.#names.has(name) || this.#names.has(name.replace(/:latest$/, ""));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#ready?.client[Symbol.asyncDispose]();
+  }
+}
+
+async function readText(path: string): Promise<ModelText> {
+  return openModelText(path);
+}
+
+function chatPrompt(text: ModelText, override: string | undefined): ChatPrompt | TinferError {
+  try {
+    const choice = { fromFile: text.chatTemplate, ...(override === undefined ? {} : { override }) };
+    return new ChatPrompt(text.tokenizer, resolveChatTemplate(choice));
+  } catch (error) {
+    // A template that the operator names must be right; a file without one can still complete.
+    if (override === undefined && error instanceof TinferError) return error;
+    throw error;
+  }
+}
+
+/** The chat template of the model; throws the 400 that names the way out. */
+export function chatOf({ chat }: ServedModel): ChatPrompt {
+  if (!(chat instanceof TinferError)) return chat;
+  throw new RequestError(400, chat.message, {
+    code: "no_chat_template",
+    hint: "start `tinfer serve` with --template NAME, or send the bare text to /v1/completions",
+  });
+}
