@@ -16,6 +16,7 @@ export interface AnswerWriter {
 export function answerWriter(
   splitter = new ReasoningSplitter(undefined, false),
   reasoningStyle: "dim" | "hide",
+  wrap: (text: string) => string = (text) => text,
 ): AnswerWriter {
   let content = "";
   let reasoning = "";
@@ -23,16 +24,16 @@ export function answerWriter(
   const show = (part: { reasoning: string; content: string }) => {
     if (part.reasoning !== "") {
       reasoning += part.reasoning;
-      if (reasoningStyle === "dim") write(dim(part.reasoning));
+      if (reasoningStyle === "dim") write(dim(wrap(part.reasoning)));
       wroteReasoning = reasoningStyle === "dim";
     }
     if (part.content !== "") {
       const first = content === "";
       const text = first && reasoning !== "" ? part.content.trimStart() : part.content;
       if (text === "") return;
-      if (first && wroteReasoning) write("\n\n");
+      if (first && wroteReasoning) write(wrap("\n\n"));
       content += text;
-      write(text);
+      write(wrap(text));
     }
   };
   return {
@@ -46,14 +47,17 @@ export function answerWriter(
   };
 }
 
-/** Prompt and generation speed, time to first token, context used. */
+/** Tokens and speed of prompt and answer, time to first token, context used. Fits 80 columns. */
 export function summaryLine(end: GenerationEnd, facts: LoadedModelFacts): string {
   const { promptTokens, cachedTokens, completionTokens, timings } = end;
-  const rate = (tokens: number, ms: number) => (ms > 0 ? (tokens / ms) * 1000 : 0).toFixed(1);
+  const rate = (tokens: number, ms: number) => {
+    const perSecond = ms > 0 ? (Math.max(0, tokens) / ms) * 1000 : 0;
+    return perSecond.toFixed(perSecond < 100 ? 1 : 0);
+  };
   const computed = promptTokens - cachedTokens;
   const parts = [
-    `prompt ${computed} tokens, ${rate(computed, timings.promptMs)} tok/s`,
-    `answer ${completionTokens} tokens, ${rate(completionTokens - 1, timings.generateMs)} tok/s`,
+    `prompt ${computed}, ${rate(computed, timings.promptMs)} tok/s`,
+    `answer ${completionTokens}, ${rate(completionTokens - 1, timings.generateMs)} tok/s`,
     `first token ${timings.ttftMs.toFixed(0)} ms`,
     `context ${promptTokens + completionTokens}/${facts.maxContextLen}`,
   ];

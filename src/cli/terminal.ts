@@ -24,6 +24,16 @@ export function bold(text: string, stream: NodeJS.WriteStream = process.stdout):
   return useColor(stream) ? `\x1b[1m${text}\x1b[22m` : text;
 }
 
+/** What the eye should find: prompts, the program's name. */
+export function accent(text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return useColor(stream) ? `\x1b[36m${text}\x1b[39m` : text;
+}
+
+/** The mark of an error. */
+export function failure(text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return useColor(stream) ? `\x1b[31m${text}\x1b[39m` : text;
+}
+
 /** Writes text to stdout now, all of it. Throws `OutputClosed` when the reader has gone. */
 export function write(text: string): void {
   const bytes = Buffer.from(text);
@@ -32,7 +42,8 @@ export function write(text: string): void {
       offset += writeSync(1, bytes, offset);
     } catch (error) {
       const code = (error as { code?: string }).code;
-      if (code === "EPIPE") throw new OutputClosed();
+      // EIO: the terminal was closed.
+      if (code === "EPIPE" || code === "EIO") throw new OutputClosed();
       if (code !== "EAGAIN") throw error;
       Bun.sleepSync(1);
     }

@@ -1,0 +1,66 @@
+// Commands on the loaded model: /model and /stats.
+import type { Chat, ChatTotals } from "./chat.ts";
+import type { ChatCommand } from "./command.ts";
+import { sayCost } from "./setting-commands.ts";
+
+export const modelCommands: readonly ChatCommand[] = [
+  {
+    name: "model",
+    argument: "PATH|NAME",
+    summary: "go on with another model; the conversation stays",
+    completes: "path",
+    run: modelCommand,
+  },
+  { name: "stats", summary: "speed, memory and cache of this chat", run: statsCommand },
+];
+
+async function modelCommand(chat: Chat, argument: string): Promise<void> {
+  const { terminal } = chat;
+  if (argument === "") {
+    terminal.note(`model is ${chat.model.label} (${chat.model.engine.facts.path})`);
+    return;
+  }
+  const model = await chat.host.loadModel(argument);
+  try {
+    // Throws, with the old model still in place, where the new one has no chat template.
+    chat.sessionModel(model, chat.session.settings.template);
+  } catch (error) {
+    await model.engine[Symbol.asyncDispose]();
+    throw error;
+  }
+  await chat.useModel(model);
+  terminal.note(`model is ${model.label}`);
+  sayCost(chat);
+}
+
+async function statsCommand(chat: Chat): Promise<void> {
+  const { facts } = chat.model.engine;
+  const status = await chat.model.engine.status();
+  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+  const rows: readonly (readonly [string, string])[] = [
+    ["model", `${chat.model.label}, ${facts.architecture}, ${facts.mainType}`],
+    ["computes on", `${facts.backend} (${facts.cpuVariant}), ${facts.numThreads} threads`],
+    ...answerRows(chat.totals),
+    ["weights", megabytes(facts.weightBytes)],
+    ["KV cache", megabytes(facts.kvBytes)],
+    ["work memory", megabytes(facts.arenaBytes + facts.scratchBytes)],
+    ["KV blocks", `${status.cachedKvBlocks} cached of ${status.kvBlocks}`],
+    ["loaded in", `${facts.loadMs.toFixed(0)} ms`],
+  ];
+  chat.terminal.print(rows.map(([name, value]) => `  ${name.padEnd(14)} ${value}`).join("\n"));
+}
+
+function answerRows(totals: ChatTotals): (readonly [string, string])[] {
+  const { numAnswers, promptTokens, cachedTokens, promptMs, completionTokens } = totals;
+  if (numAnswers === 0) return [["answers", "none yet"]];
+  const rate = (tokens: number, ms: number) =>
+    ms > 0 && tokens > 0 ? `, ${((1000 * tokens) / ms).toFixed(1)} tok/s` : "";
+  const computed = promptTokens - cachedTokens;
+  // The first token of each answer belongs to the prompt's time.
+  const speed = rate(completionTokens - numAnswers, totals.generateMs);
+  return [
+    ["answers", `${numAnswers}, ${completionTokens} tokens${speed}`],
+    ["prompts", `${computed} tokens computed${rate(computed, promptMs)}`],
+    ["reused", `${cachedTokens} tokens from the prefix cache`],
+  ];
+}

@@ -1,0 +1,177 @@
+// `tinfer chat`: the interactive session, or with piped input one answer per line.
+import { existsSync, statSync } from "node:fs";
+import { basename, resolve } from "node:path";
+import { Autosave, type FoundChat, stateFolder } from "../chat/autosave.ts";
+import { Chat } from "../chat/chat.ts";
+import { takeUp } from "../chat/file-commands.ts";
+import { InputHistory } from "../chat/input-history.ts";
+import { type ChatHost, type ChatModel, chatPromptOf } from "../chat/model.ts";
+import { type ChatSettings, defaultChatSettings } from "../chat/settings.ts";
+import { TinferError } from "../core/errors.ts";
+import { openModelText } from "../engine/model-text.ts";
+import type { ModelOptions } from "../engine/options.ts";
+import { startEngineWorker } from "../engine/worker.ts";
+import { greet, LoadingNote } from "./chat-greeting.ts";
+import { type LeavingSignal, PipedChat } from "./chat-pipe.ts";
+import { TerminalChat } from "./chat-terminal.ts";
+import type { Command } from "./command.ts";
+import type { FlagValues } from "./flags.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
+import { readTemplate, templateFlags } from "./template-flags.ts";
+import { OutputClosed } from "./terminal.ts";
+
+/** The built-in story teller rarely ends by itself, and its context has room for few stories. */
+const builtInMaxTokens = 200;
+
+export const chat: Command = {
+  name: "chat",
+  summary: "Interactive session; with piped input one answer per line.",
+  positionals: [modelPositional],
+  flags: {
+    ...modelFlags,
+    ...samplingFlags,
+    ...templateFlags,
+    system: { kind: "text", placeholder: "TEXT", description: "system message" },
+    resume: { kind: "boolean", description: "take the last chat up again", default: false },
+    history: {
+      kind: "boolean",
+      description: "--no-history: keep neither the chat nor what is typed on disk",
+      default: true,
+    },
+  },
+  examples: [
+    ["tinfer chat", "make up stories with the built-in model"],
+    ["tinfer chat model.gguf", "talk to a model; /help lists the commands"],
+    ["tinfer chat model.gguf --system 'Answer in French.' --temperature 0.3", "with settings"],
+    ["tinfer chat --resume", "go on where you left the last chat"],
+    ["tinfer chat model.gguf < questions.txt", "one answer per line of a file"],
+  ],
+  run: chatCommand,
+};
+
+/** The settings of the flags; with a resumed chat, its own but for the flags on the line. */
+function chatSettings(values: FlagValues, resumed: ChatSettings | undefined): ChatSettings {
+  const limit = maxTokens(values);
+  const given: ChatSettings = {
+    ...defaultChatSettings,
+    sampling: samplingParameters(values),
+    maxTokens: limit === Number.MAX_SAFE_INTEGER ? undefined : limit,
+    stop: values.list("stop"),
+    ignoreEos: values.boolean("ignore-eos"),
+    system: values.text("system"),
+    showThinking: process.stdin.isTTY && process.stdout.isTTY,
+    template: values.text("template"),
+  };
+  if (resumed === undefined) return given;
+  const isOnLine = (field: string) => {
+    const flag = field.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    return chat.flags[flag] !== undefined && values.source(flag) === "flag";
+  };
+  const pick = <T extends object>(from: T) =>
+    Object.fromEntries(Object.entries(from).filter(([field]) => isOnLine(field))) as Partial<T>;
+  const sampling = { ...resumed.sampling, ...pick(given.sampling) };
+  return { ...resumed, ...pick(given), sampling };
+}
+
+/** Loads the text side here while the engine's thread loads the weights. */
+async function loadModel(
+  argument: string | undefined,
+  options: ModelOptions,
+  check: (model: Pick<ChatModel, "text" | "fallbackTemplate">) => void,
+): Promise<ChatModel> {
+  const isBuiltIn = argument === undefined || argument === "";
+  const path = modelPath(argument);
+  const starting = startEngineWorker(path, options);
+  try {
+    const text = openModelText(path);
+    const fallbackTemplate = isBuiltIn ? "plain" : undefined;
+    check({ text, fallbackTemplate });
+    const { bosId, endOfGenerationIds } = text.tokenizer.specialTokens;
+    // Its training put BOS between two stories.
+    const ends = isBuiltIn && bosId !== undefined ? [bosId] : [];
+    const engine = await starting;
+    const isFile = !isBuiltIn && existsSync(argument) && statSync(argument).isFile();
+    return {
+      argument: isBuiltIn ? undefined : isFile ? resolve(argument) : argument,
+      label: isBuiltIn ? "stories260K" : (engine.facts.name ?? basename(path, ".gguf")),
+      engine,
+      text,
+      fallbackTemplate,
+      endIds: [...endOfGenerationIds, ...ends],
+    };
+  } catch (error) {
+    // The engine may still be loading: it goes as soon as it is there.
+    starting.then(
+      (engine) => engine[Symbol.asyncDispose](),
+      () => {},
+    );
+    throw error;
+  }
+}
+
+async function chatCommand(values: FlagValues): Promise<void> {
+  const keeps = values.boolean("history");
+  const folder = stateFolder(process.env);
+  const autosave = keeps ? new Autosave(folder) : undefined;
+  const last = (autosave ?? new Autosave(folder)).latest();
+  if (values.boolean("resume") && last === undefined) {
+    throw new TinferError("notFound", "there is no chat to resume", { hint: "tinfer chat MODEL" });
+  }
+  const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const history = () => new InputHistory(keeps ? folder : undefined);
+  const terminal = isInteractive ? new TerminalChat(history()) : new PipedChat();
+  try {
+    await talk(values, terminal, autosave, last);
+  } catch (error) {
+    if (terminal.leftBy === undefined || !(error instanceof OutputClosed)) throw error;
+  } finally {
+    terminal[Symbol.dispose]();
+  }
+  if (terminal.leftBy !== undefined) await dieBy(terminal.leftBy);
+}
+
+/** Ends as the signal alone would have, so that the caller sees it: 130, 143 or 129. */
+async function dieBy(signal: LeavingSignal): Promise<never> {
+  process.kill(process.pid, signal);
+  for (;;) await Bun.sleep(1000);
+}
+
+/** Throws OutputClosed when the person leaves first. */
+function unlessLeaving<T>(leaving: AbortSignal, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  leaving.addEventListener("abort", () => reject(new OutputClosed()));
+  if (leaving.aborted) reject(new OutputClosed());
+  return Promise.race([work, promise]);
+}
+
+async function talk(
+  values: FlagValues,
+  terminal: TerminalChat | PipedChat,
+  autosave: Autosave | undefined,
+  last: FoundChat | undefined,
+): Promise<void> {
+  const resumed = values.boolean("resume") ? last : undefined;
+  const named = values.positionals[0] ?? resumed?.chat.model;
+  const settings = chatSettings(values, resumed?.chat.settings);
+  const options = modelOptions(values);
+  const host: ChatHost = {
+    readTemplate,
+    loadModel: (argument) => loadModel(argument, options, () => {}),
+  };
+  using note = new LoadingNote(terminal.isInteractive);
+  const check = (model: Pick<ChatModel, "text" | "fallbackTemplate">) =>
+    void chatPromptOf(model, settings.template, readTemplate);
+  const model = await unlessLeaving(terminal.leaving, loadModel(named, options, check));
+  note[Symbol.dispose]();
+  const isBuiltIn = model.argument === undefined;
+  const isLimited = isBuiltIn && settings.maxTokens === undefined && resumed === undefined;
+  const started = isLimited ? { ...settings, maxTokens: builtInMaxTokens } : settings;
+  await using running = new Chat({ terminal, host, model, settings: started, autosave });
+  if (terminal.isInteractive) greet(model, last, resumed !== undefined);
+  if (resumed !== undefined) {
+    takeUp(running, { ...resumed.chat, settings: started });
+    autosave?.continueAt(resumed.path);
+  }
+  await running.run();
+}
