@@ -1,13 +1,13 @@
 // `tinfer embed`: texts to vectors, pooled from the final hidden states.
 import { TinferError } from "../core/errors.ts";
 import type { Pooling } from "../engine/client.ts";
-import { Engine } from "../engine/engine.ts";
 import { openModelText } from "../engine/model-text.ts";
 import { readModelConfig } from "../models/model-config.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { openEngine } from "./open-engine.ts";
 import { outJson } from "./terminal.ts";
 
 export const embed: Command = {
@@ -67,15 +67,15 @@ function normalized(vector: Float32Array): number[] {
 async function embedCommand(values: FlagValues): Promise<void> {
   const path = modelPath(values.positionals[0]);
   const { tokenizer, header } = openModelText(path);
-  const texts = await readTexts(values);
+  using interrupt = interruptSignal();
+  const texts = await interrupt.race(readTexts(values));
   const prompts = texts.map((text) => tokenizer.encode(text));
   const options = modelOptions(values);
   // No longer context than these texts need, unless one is asked for.
   const trained = readModelConfig(header.metadata).contextLen;
   const longest = prompts.reduce((length, ids) => Math.max(length, ids.length), 0);
   const contextLen = options.contextLen ?? Math.min(longest + 1, trained);
-  using interrupt = interruptSignal();
-  await using engine = new Engine(path, { ...options, contextLen });
+  await using engine = await openEngine(path, { ...options, contextLen }, interrupt.signal);
   const embeddings: number[][] = [];
   for (const tokenIds of prompts) {
     const vector = await engine.embed(tokenIds, values.text("pooling") as Pooling);

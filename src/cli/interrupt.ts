@@ -6,20 +6,37 @@ export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
   /** Throws "cancelled" (exit code 130) when the signal was raised. */
   throwIfRaised(): void;
+  /** The promise, or "cancelled" as soon as the signal is raised: for waits that cannot stop. */
+  race<T>(promise: Promise<T>): Promise<T>;
 }
 
 export function interruptSignal(): Interrupt {
   const controller = new AbortController();
-  const onSignal = () => {
-    if (controller.signal.aborted) process.kill(process.pid, "SIGKILL");
+  const signals = ["SIGINT", "SIGTERM"] as const;
+  const onSignal = (name: NodeJS.Signals) => {
+    if (controller.signal.aborted) {
+      // Without a listener the signal does what it does to every program.
+      for (const signal of signals) process.removeAllListeners(signal);
+      process.kill(process.pid, name);
+    }
     controller.abort();
   };
-  const signals = ["SIGINT", "SIGTERM"] as const;
+  const cancelled = () => new TinferError("cancelled", "interrupted");
   for (const signal of signals) process.on(signal, onSignal);
   return {
     signal: controller.signal,
     throwIfRaised() {
-      if (controller.signal.aborted) throw new TinferError("cancelled", "interrupted");
+      if (controller.signal.aborted) throw cancelled();
+    },
+    race(promise) {
+      return new Promise((resolve, reject) => {
+        const stop = () => reject(cancelled());
+        if (controller.signal.aborted) stop();
+        controller.signal.addEventListener("abort", stop, { once: true });
+        promise
+          .then(resolve, reject)
+          .finally(() => controller.signal.removeEventListener("abort", stop));
+      });
     },
     [Symbol.dispose]() {
       for (const signal of signals) process.off(signal, onSignal);

@@ -1,15 +1,15 @@
 // `tinfer run`: one prompt, one answer, to stdout.
 import { TinferError } from "../core/errors.ts";
 import type { EngineClient } from "../engine/client.ts";
-import { Engine } from "../engine/engine.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
 import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
 import { answerWriter, summaryLine } from "./answer.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
-import { interruptSignal } from "./interrupt.ts";
+import { type Interrupt, interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { openEngine } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
 import { dim, isTerminal, outJson, say } from "./terminal.ts";
@@ -99,10 +99,12 @@ async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> 
 async function runCommand(values: FlagValues): Promise<void> {
   const sampling = samplingParameters(values);
   const tokens = maxTokens(values);
+  const options = modelOptions(values);
   const path = modelPath(values.positionals[0]);
   const text = openModelText(path);
-  const prompt = await readPrompt(values, text);
-  await using engine = new Engine(path, modelOptions(values));
+  using interrupt = interruptSignal();
+  const prompt = await interrupt.race(readPrompt(values, text));
+  await using engine = await openEngine(path, options, interrupt.signal);
   const endIds = text.tokenizer.specialTokens.endOfGenerationIds;
   const request: TextRequest = {
     promptTokenIds: prompt.tokenIds,
@@ -111,19 +113,19 @@ async function runCommand(values: FlagValues): Promise<void> {
     stopTokenIds: values.boolean("ignore-eos") ? [] : [...endIds],
     stopStrings: values.list("stop"),
   };
-  if (values.boolean("json")) await printJson(engine, text, request);
-  else await printText(engine, text, request, prompt.rendered);
+  if (values.boolean("json")) await printJson(engine, text, request, interrupt);
+  else await printText(engine, text, request, prompt.rendered, interrupt);
 }
 
 async function printJson(
   engine: EngineClient,
   text: ModelText,
   request: TextRequest,
+  interrupt: Interrupt,
 ): Promise<void> {
   const completionTokenIds: number[] = [];
   let answer = "";
   let end: GenerationEnd | undefined;
-  using interrupt = interruptSignal();
   for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {
     if (event.kind === "token") completionTokenIds.push(event.tokenId);
     if (event.kind === "token" || event.kind === "rest") answer += event.text;
@@ -151,9 +153,9 @@ async function printText(
   text: ModelText,
   request: TextRequest,
   rendered: RenderedPrompt | undefined,
+  interrupt: Interrupt,
 ): Promise<void> {
   const writer = answerWriter(rendered?.createSplitter(), "dim");
-  using interrupt = interruptSignal();
   let end: GenerationEnd | undefined;
   for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {
     if (event.kind === "token" || event.kind === "rest") writer.push(event.text);

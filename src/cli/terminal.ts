@@ -79,8 +79,17 @@ export function sayError(error: unknown): void {
     if (error.hint !== undefined) say(`  ${error.hint}`);
     return;
   }
+  if (isSystemError(error)) {
+    log.error(error.message);
+    return;
+  }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   log.error(`this is a bug in tinfer, please report it:\n${text}`);
+}
+
+/** The operating system refused a file or stream: full disk, no permission, a folder. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "syscall" in error && "code" in error;
 }
 
 /** Progress of long work: a bar on a terminal, a line now and then elsewhere. */

@@ -14,6 +14,7 @@ import type {
 } from "./client.ts";
 import { HiddenStates } from "./hidden-states.ts";
 import { LoadedModel } from "./loaded-model.ts";
+import type { LoadWatch } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { ModelOptions } from "./options.ts";
 import { RequestState } from "./request-state.ts";
@@ -24,7 +25,7 @@ import type { Sequence } from "./sequence.ts";
 const maxWaiting = 512;
 
 export class Engine implements EngineClient {
-  readonly facts: LoadedModelFacts;
+  #facts: LoadedModelFacts;
   readonly #model: LoadedModel;
   readonly #allocator: BlockAllocator;
   readonly #scheduler: Scheduler;
@@ -36,15 +37,33 @@ export class Engine implements EngineClient {
   #nextId = 1;
   #looping = false;
 
-  constructor(path: string, options: ModelOptions) {
-    this.#model = new LoadedModel(path, options);
-    this.facts = this.#model.facts;
+  /** Loads a model without holding the thread for long: signals and progress get their turn. */
+  static async open(path: string, options: ModelOptions, watch: LoadWatch): Promise<Engine> {
+    const start = performance.now();
+    const engine = new Engine(path, options, "mapped");
+    try {
+      await engine.#model.file.populateInSteps(watch);
+    } catch (error) {
+      await engine[Symbol.asyncDispose]();
+      throw error;
+    }
+    engine.#facts = { ...engine.#facts, loadMs: performance.now() - start };
+    return engine;
+  }
+
+  constructor(path: string, options: ModelOptions, residency?: "populated" | "mapped") {
+    this.#model = new LoadedModel(path, options, residency);
+    this.#facts = this.#model.facts;
     const { limits } = this.#model.memoryPlan;
     this.#allocator = new BlockAllocator(limits.numBlocks);
     const { maxTokens: maxTokensPerStep, maxSequences } = limits;
     this.#scheduler = new Scheduler({ maxTokensPerStep, maxSequences }, this.#allocator);
     this.#runner = new ModelRunner(this.#model.session);
     this.#hidden = new HiddenStates(this.#model);
+  }
+
+  get facts(): LoadedModelFacts {
+    return this.#facts;
   }
 
   async *generate(

@@ -17,7 +17,12 @@ export class LoadedModel implements Disposable {
   readonly facts: LoadedModelFacts;
   readonly #options: ModelOptions;
 
-  constructor(path: string, options: ModelOptions) {
+  /** With "mapped", the file's pages come into memory at their first use, or by `file`. */
+  constructor(
+    path: string,
+    options: ModelOptions,
+    residency: "populated" | "mapped" = "populated",
+  ) {
     const start = performance.now();
     this.#options = options;
     using cleanup = new DisposableStack();
@@ -25,7 +30,7 @@ export class LoadedModel implements Disposable {
     const planned = planModel(this.file, "tokens", options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;
-    this.file.populate();
+    if (residency === "populated") this.file.populate();
     this.session = cleanup.use(this.#load(planned));
     cleanup.move();
     this.facts = this.#facts(path, planned.backend.name, performance.now() - start);

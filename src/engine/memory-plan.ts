@@ -68,10 +68,12 @@ export function planMemory(
   if (options.contextLen === undefined && fitting >= 512) return measure(fitting);
   const needs = `a context of ${wanted} tokens needs ${gigabytes(total(first))}`;
   const has = `${gigabytes(availableBytes)} are available`;
+  const is16Bit = [options.kvTypeK, options.kvTypeV].every((type) => /^b?f16$/.test(type));
+  const smaller = is16Bit ? "; --kv-type q8_0 about doubles it" : "";
   throw new TinferError("outOfMemory", `${needs}, ${has}`, {
     hint:
       fitting >= blockSize
-        ? `the largest context that fits is --ctx ${fitting}; --kv-type q8_0 about doubles it`
+        ? `the largest context that fits is --ctx ${fitting}${smaller}`
         : "no context fits: close other programs or use a smaller model",
   });
 }

@@ -8,6 +8,15 @@ import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 
+/** A step takes 4 ms from the page cache and about a quarter of a second from a slow disk. */
+const populateStepBytes = 64 * 2 ** 20;
+
+/** Who waits for a model to load: may stop it and sees how far it is, in bytes. */
+export interface LoadWatch {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
 export class ModelFile implements WeightMemory, Disposable {
   readonly header: GgufFile;
   readonly config: ModelConfig;
@@ -69,6 +78,22 @@ export class ModelFile implements WeightMemory, Disposable {
     this.#mapped.forEach((file) => {
       file.populate(0, file.bytes);
     });
+  }
+
+  /** The same in steps, so that signals and progress get their turn in between. */
+  async populateInSteps(watch: LoadWatch): Promise<void> {
+    const total = this.#mapped.reduce((sum, file) => sum + file.bytes, 0);
+    let done = 0;
+    for (const file of this.#mapped) {
+      for (let offset = 0; offset < file.bytes; offset += populateStepBytes) {
+        const bytes = Math.min(populateStepBytes, file.bytes - offset);
+        file.populate(offset, bytes);
+        done += bytes;
+        watch.onProgress?.(done, total);
+        await new Promise((resolve) => setImmediate(resolve));
+        if (watch.signal?.aborted) throw new TinferError("cancelled", "loading was interrupted");
+      }
+    }
   }
 
   buildPlan(outputs: PlanOutputs, slidingWindow: "auto" | "off" | number): Plan {

@@ -10,6 +10,9 @@ import { type MemoryPlan, planMemory } from "./memory-plan.ts";
 import type { ModelFile } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
+/** Threads as kernels/pool.zig has places for; the others keep products of counts exact. */
+const limits = { threads: 256, contextLen: 1 << 28, sequences: 4096 } as const;
+
 export interface PlannedModel {
   readonly backend: Backend;
   readonly plan: Plan;
@@ -36,14 +39,14 @@ export function planModel(
 }
 
 function checkOptions(options: ModelOptions): void {
-  const counts = {
-    "--threads": options.numThreads ?? 1,
-    "--ctx": options.contextLen ?? 1,
-    "--parallel": options.maxSequences,
-  };
-  for (const [flag, value] of Object.entries(counts)) {
-    if (Number.isInteger(value) && value > 0 && value <= 1 << 28) continue;
-    throw new TinferError("usage", `${flag} is ${value}, wanted a whole number above 0`);
+  const counts = [
+    ["--threads", options.numThreads ?? 1, limits.threads],
+    ["--ctx", options.contextLen ?? 1, limits.contextLen],
+    ["--parallel", options.maxSequences, limits.sequences],
+  ] as const;
+  for (const [flag, value, most] of counts) {
+    if (Number.isInteger(value) && value > 0 && value <= most) continue;
+    throw new TinferError("usage", `${flag} is ${value}, wanted a whole number from 1 to ${most}`);
   }
 }
 

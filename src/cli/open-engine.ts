@@ -1,0 +1,35 @@
+// Loads a model for a command: with a progress bar where it takes long, and Ctrl-C at any time.
+import type { LoadedModelFacts } from "../engine/client.ts";
+import { Engine } from "../engine/engine.ts";
+import type { ModelOptions } from "../engine/options.ts";
+import { formatBytes, Progress, warn } from "./terminal.ts";
+
+/** A load that is faster than this shows nothing. */
+const patienceMs = 500;
+
+export async function openEngine(
+  path: string,
+  options: ModelOptions,
+  signal: AbortSignal,
+): Promise<Engine> {
+  const start = performance.now();
+  const progress = new Progress("loading", formatBytes);
+  try {
+    const engine = await Engine.open(path, options, {
+      signal,
+      onProgress: (done, total) => {
+        if (performance.now() - start > patienceMs) progress.update(done, total);
+      },
+    });
+    warnOfLongContext(engine.facts);
+    return engine;
+  } finally {
+    progress.done();
+  }
+}
+
+function warnOfLongContext({ maxContextLen, trainedContextLen }: LoadedModelFacts): void {
+  if (maxContextLen <= trainedContextLen) return;
+  const trained = `the model was trained for ${trainedContextLen} tokens`;
+  warn(`--ctx is ${maxContextLen}, but ${trained}: expect nonsense beyond`);
+}
