@@ -100,6 +100,32 @@ pub inline fn sumHalving(x: Floats) f32 {
     return c[0] + c[1];
 }
 
+/// Element i = sumHalving(v[i]): the same additions, all vectors at once.
+pub inline fn sumHalvingEach(v: [16]Floats) Floats {
+    var level = v;
+    // Each vector holds segments of `length`; two of them become one with segments half as long.
+    inline for (.{ 16, 8, 4, 2 }) |length| {
+        inline for (0..length / 2) |i| {
+            const low = @shuffle(f32, level[2 * i], level[2 * i + 1], halfSegments(length, 0));
+            const high = @shuffle(f32, level[2 * i], level[2 * i + 1], halfSegments(length, 1));
+            level[i] = low + high;
+        }
+    }
+    return level[0];
+}
+/// The lower or upper half of every segment of the first vector, then of the second.
+fn halfSegments(comptime length: usize, comptime upper: usize) [16]i32 {
+    @setEvalBranchQuota(100_000);
+    const half = length / 2;
+    var mask: [16]i32 = undefined;
+    for (0..8) |i| {
+        const from: i32 = @intCast(i / half * length + upper * half + i % half);
+        mask[i] = from;
+        mask[8 + i] = ~from;
+    }
+    return mask;
+}
+
 // ------------------------------------------------------------------------- shuffles
 
 /// `count` elements of `v` from `start`.

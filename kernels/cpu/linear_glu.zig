@@ -1,25 +1,36 @@
-//! linear_glu: activation(input · gateᵀ) * (input · upᵀ), the gated half of an MLP.
+//! linear_glu: activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias), the gated half of
+//! an MLP. Gate and up columns of the same index are one unit, so neither is ever stored.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
-const linear = @import("linear.zig");
+const product = @import("product.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
 
 pub fn run(step: *const Step, op: *const plan.LinearGlu, worker: *Worker) void {
-    const rows = step.rows(op.input);
     const gate = step.weights[op.gate];
-    const up = step.weights[op.up];
-    var phase = worker.phase(gate.rows);
-    while (phase.next()) |n| for (0..rows) |t| {
-        const x = step.tensor(op.input) + t * gate.cols;
-        const g = linear.dot(x, gate, n);
-        step.tensor(op.output)[t * gate.rows + n] = g / (1 + @exp(-g)) * linear.dot(x, up, n);
+    const gated = [1]product.Product{.{
+        .weights = .{ gate, step.weights[op.up] },
+        .num_weights = 2,
+        .epilogue = .{
+            .kind = .gated,
+            .output = step.tensor(op.output),
+            .width = gate.rows,
+            .bias = step.vector(op.gate_bias),
+            .activation = op.activation,
+            .up_bias = step.vector(op.up_bias),
+        },
+    }};
+    const input: product.Input = .{
+        .x = step.tensor(op.input),
+        .rows = step.rows(op.input),
+        .k = step.tensors[op.input].width,
     };
-    worker.sync();
+    product.run(step.scratch, worker, input, &gated);
 }
 
 pub fn scratchNeed(step: *const Step, op: *const plan.LinearGlu, num_threads: u32) ScratchNeed {
-    _ = .{ step, op, num_threads };
-    return .{};
+    _ = num_threads;
+    const weights = [2]plan.Weight{ step.weights[op.gate], step.weights[op.up] };
+    return product.scratchNeed(step, op.input, &weights);
 }

@@ -1,0 +1,306 @@
+//! Products of one input with several weight matrices: quantises the activations once, shares
+//! (matrix, columns) units among the threads, and finishes each unit with its epilogue. Up to
+//! `matvec.max_rows` rows take the rows regime, more take the tile regime; the bits are the same.
+const std = @import("std");
+const plan = @import("../plan.zig");
+const quant = @import("../quant/quant.zig");
+const worker_file = @import("../worker.zig");
+const matvec = @import("matvec.zig");
+const dense = @import("dense.zig");
+const tile_gemm = @import("tile_gemm.zig");
+const Epilogue = @import("epilogue.zig").Epilogue;
+const Step = worker_file.Step;
+const Worker = worker_file.Worker;
+const ScratchNeed = worker_file.ScratchNeed;
+
+comptime {
+    if (dense.columns != tile_gemm.columns) @compileError("panels of different width");
+}
+
+/// One output of an op: one matrix, or gate and up whose results are combined.
+pub const Product = struct {
+    weights: [2]plan.Weight,
+    num_weights: u32,
+    epilogue: Epilogue,
+
+    fn numColumns(product: *const Product) usize {
+        return product.weights[0].rows;
+    }
+};
+
+/// What all products of the op read: x `[rows, k]`.
+pub const Input = struct { x: [*]const f32, rows: usize, k: usize };
+
+/// Activation rows of one pass of the tile regime.
+const max_tile_rows = 516;
+/// Weight bytes of one unit of the rows regime: four far-apart streams of 32 KiB.
+const unit_bytes = 128 * 1024;
+/// Most columns of one unit, which bounds the buffer of its results.
+const max_unit_columns = 1024;
+
+/// Runs all products; every thread calls it with the same arguments. Ends with `sync`.
+pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
+    if (input.rows <= matvec.max_rows) return runRows(shared, worker, input, products);
+    // Even parts, so that no part is left with a few rows.
+    const parts = (input.rows + max_tile_rows - 1) / max_tile_rows;
+    const each = padded((input.rows + parts - 1) / parts);
+    var first: usize = 0;
+    while (first < input.rows) : (first += each) {
+        const rows = @min(each, input.rows - first);
+        const part: Input = .{ .x = input.x + first * input.k, .rows = rows, .k = input.k };
+        runTiles(shared, worker, part, first, products);
+    }
+}
+
+/// Rows of whole activation panels.
+fn padded(rows: usize) usize {
+    return tile_gemm.numPanels(rows) * panel_rows;
+}
+const panel_rows = 6;
+
+/// Memory for the largest step of products of tensor `input` with `weights`.
+pub fn scratchNeed(step: *const Step, input: u32, weights: []const plan.Weight) ScratchNeed {
+    const k = step.tensors[input].width;
+    const rows = switch (step.tensors[input].rows) {
+        .tokens => step.header.max_tokens,
+        .outputs => step.header.max_outputs,
+    };
+    var need: ScratchNeed = .{};
+    const groups = Groups.of(weights);
+    const few: usize = @min(rows, matvec.max_rows);
+    need.shared_bytes = groups.offset(2, k, few, matvec.inputBytes);
+    need.thread_bytes = groups.offset(2, k, 1, matvec.inputBytes) +
+        2 * matvec.max_rows * max_unit_columns * @sizeOf(f32);
+    if (rows > matvec.max_rows) {
+        const many: usize = @min(padded(rows), max_tile_rows);
+        const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
+        const values = 2 * many * tile_gemm.columns * @sizeOf(f32);
+        need = need.largest(.{
+            .shared_bytes = groups.packedOffset(2, k, many),
+            .thread_bytes = kernel_bytes + values,
+        });
+    }
+    return need;
+}
+
+/// Which activation groups an op's weights need, and where their quantised rows lie.
+const Groups = struct {
+    const ids = [2]u32{ 32, 256 };
+    needed: [2]bool = .{ false, false },
+
+    fn of(weights: []const plan.Weight) Groups {
+        var groups: Groups = .{};
+        for (weights) |w| groups.add(w);
+        return groups;
+    }
+    fn ofProducts(products: []const Product) Groups {
+        var groups: Groups = .{};
+        for (products) |*product| {
+            for (product.weights[0..product.num_weights]) |w| groups.add(w);
+        }
+        return groups;
+    }
+    fn add(groups: *Groups, weight: plan.Weight) void {
+        const group = quant.group(quant.fromId(weight.type).?);
+        for (ids, &groups.needed) |id, *is_needed| is_needed.* = is_needed.* or id == group;
+    }
+    fn any(groups: Groups) bool {
+        return groups.needed[0] or groups.needed[1];
+    }
+    fn indexOf(group: u32) usize {
+        return if (group == 256) 1 else 0;
+    }
+    /// Bytes of all rows of the groups before `index` in the rows regime.
+    fn offset(
+        groups: Groups,
+        index: usize,
+        k: usize,
+        rows: usize,
+        comptime rowBytes: fn (u32, usize) usize,
+    ) usize {
+        var bytes: usize = 0;
+        for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
+            if (is_needed) bytes += rows * rowBytes(id, k);
+        }
+        return bytes;
+    }
+    /// The same in the tile regime.
+    fn packedOffset(groups: Groups, index: usize, k: usize, rows: usize) usize {
+        var bytes: usize = 0;
+        for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
+            if (!is_needed) continue;
+            bytes += std.mem.alignForward(usize, tile_gemm.packedBytes(id, rows, k), 64);
+        }
+        return bytes;
+    }
+};
+
+// ------------------------------------------------------------------------- rows regime
+
+fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
+    const groups: Groups = .ofProducts(products);
+    const k = input.k;
+    const own_bytes = groups.offset(2, k, 1, matvec.inputBytes);
+    // One row is quantised by every thread for itself: cheaper than waiting for each other.
+    const laid = if (input.rows == 1) worker.scratch.ptr else shared.ptr;
+    if (input.rows == 1) {
+        for (Groups.ids, groups.needed, 0..) |id, is_needed, g| {
+            const memory = laid + groups.offset(g, k, 1, matvec.inputBytes);
+            if (is_needed) matvec.layInput(id, input.x[0..k], @alignCast(memory));
+        }
+    } else if (groups.any()) {
+        var phase = worker.phase(@intCast(2 * input.rows));
+        while (phase.next()) |unit| {
+            const g = unit / input.rows;
+            if (!groups.needed[g]) continue;
+            const row = unit % input.rows;
+            const bytes = matvec.inputBytes(Groups.ids[g], k);
+            const memory = laid + groups.offset(g, k, input.rows, matvec.inputBytes) + row * bytes;
+            matvec.layInput(Groups.ids[g], input.x[row * k ..][0..k], @alignCast(memory));
+        }
+        worker.sync();
+    }
+    const values: [*]f32 = @ptrCast(@alignCast(worker.scratch.ptr + own_bytes));
+    const columns = unitColumns(products, worker.count);
+    var phase = worker.phase(numUnits(products, columns));
+    while (phase.next()) |unit| {
+        const place = findUnit(products, columns, unit);
+        const product = place.product;
+        const n = @min(columns, product.numColumns() - place.first);
+        for (product.weights[0..product.num_weights], 0..) |w, i| {
+            const weight_type = quant.fromId(w.type).?;
+            const group = Groups.indexOf(quant.group(weight_type));
+            const source: [*]const u8 = @ptrFromInt(w.address);
+            const first_weight = source + place.first * quant.rowBytes(w.type, k);
+            const rows_laid = laid + groups.offset(group, k, input.rows, matvec.inputBytes);
+            const rows: matvec.Input = .{
+                .x = input.x,
+                .num_rows = input.rows,
+                .k = k,
+                .laid = @alignCast(rows_laid),
+            };
+            const target = values + i * input.rows * columns;
+            matvec.multiply(weight_type, first_weight, n, rows, target, columns);
+        }
+        const up = values + input.rows * columns;
+        product.epilogue.apply(values, up, columns, 0, input.rows, place.first, n);
+    }
+    worker.sync();
+}
+
+/// Columns of one unit: enough bytes for the prefetchers, few enough for all threads to share.
+fn unitColumns(products: []const Product, num_threads: usize) usize {
+    var bytes: usize = 0;
+    var columns: usize = 0;
+    for (products) |*product| {
+        for (product.weights[0..product.num_weights]) |w| {
+            bytes += w.rows * quant.rowBytes(w.type, w.cols);
+        }
+        columns += product.numColumns();
+    }
+    const by_bytes = unit_bytes * columns / @max(bytes, 1);
+    const by_threads = columns / (4 * num_threads);
+    const wanted = @min(@min(by_bytes, by_threads), max_unit_columns);
+    return std.mem.alignForward(usize, @max(wanted, 16), 16);
+}
+
+fn numUnits(products: []const Product, columns: usize) u32 {
+    var count: usize = 0;
+    for (products) |*product| count += (product.numColumns() + columns - 1) / columns;
+    return @intCast(count);
+}
+
+const Place = struct { product: *const Product, first: usize };
+
+fn findUnit(products: []const Product, columns: usize, unit: u32) Place {
+    var left: usize = unit;
+    for (products) |*product| {
+        const count = (product.numColumns() + columns - 1) / columns;
+        if (left < count) return .{ .product = product, .first = left * columns };
+        left -= count;
+    }
+    unreachable;
+}
+
+// ------------------------------------------------------------------------- tile regime
+
+fn runTiles(
+    shared: []align(64) u8,
+    worker: *Worker,
+    input: Input,
+    first_row: usize,
+    products: []const Product,
+) void {
+    const groups: Groups = .ofProducts(products);
+    if (groups.any()) {
+        const panels = tile_gemm.numPanels(input.rows);
+        var phase = worker.phase(@intCast(2 * panels));
+        while (phase.next()) |unit| {
+            const g = unit / panels;
+            if (!groups.needed[g]) continue;
+            const memory = shared.ptr + groups.packedOffset(g, input.k, input.rows);
+            const panel = unit % panels;
+            tile_gemm.packPanel(
+                Groups.ids[g],
+                panel,
+                input.rows,
+                input.k,
+                input.x,
+                @alignCast(memory),
+            );
+        }
+        worker.sync();
+    }
+    const value_bytes = padded(input.rows) * tile_gemm.columns * @sizeOf(f32);
+    const values: [2][*]align(64) f32 = .{
+        @ptrCast(worker.scratch.ptr),
+        @ptrCast(@alignCast(worker.scratch.ptr + value_bytes)),
+    };
+    const kernel_scratch: []align(64) u8 = @alignCast(worker.scratch[2 * value_bytes ..]);
+    var phase = worker.phase(numUnits(products, tile_gemm.columns));
+    while (phase.next()) |unit| {
+        const place = findUnit(products, tile_gemm.columns, unit);
+        const product = place.product;
+        const n = @min(tile_gemm.columns, product.numColumns() - place.first);
+        for (product.weights[0..product.num_weights], 0..) |w, i| {
+            computePanel(shared, groups, input, w, place.first, n, kernel_scratch, values[i]);
+        }
+        const stride = tile_gemm.columns;
+        const epilogue = &product.epilogue;
+        epilogue.apply(values[0], values[1], stride, first_row, input.rows, place.first, n);
+    }
+    worker.sync();
+}
+
+fn computePanel(
+    shared: []align(64) u8,
+    groups: Groups,
+    input: Input,
+    weight: plan.Weight,
+    first: usize,
+    n: usize,
+    scratch: []align(64) u8,
+    out: [*]align(64) f32,
+) void {
+    const weight_type = quant.fromId(weight.type).?;
+    const source: [*]const u8 = @ptrFromInt(weight.address);
+    const rows = input.rows;
+    const k = input.k;
+    if (dense.supports(weight_type)) {
+        return dense.computePanel(weight_type, source, first, n, rows, k, input.x, scratch, out);
+    }
+    const index = Groups.indexOf(quant.group(weight_type));
+    const packed_rows = shared.ptr + groups.packedOffset(index, k, rows);
+    tile_gemm.computePanel(
+        weight.type,
+        source,
+        quant.rowBytes(weight.type, k),
+        first,
+        n,
+        rows,
+        k,
+        @alignCast(packed_rows),
+        scratch,
+        out,
+    );
+}
