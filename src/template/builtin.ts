@@ -31,7 +31,7 @@ const splitSystem = `{%- if messages and messages[0].role == 'system' -%}
 {%- endif -%}
 `;
 
-const refuseRole = `{{- raise_exception('this template has no form for the role ' ~ message.role) -}}`;
+const refuseRole = "{{- raise_exception('this template has no role ' ~ message.role) -}}";
 
 /** Turns of a model that knows only user and assistant: the system text joins the first user. */
 function userAndAssistant(user: string, assistant: string): string {

@@ -63,8 +63,10 @@ export function compileChatTemplate(source: string): ChatTemplate {
 const otherTemplate = "choose another template with --template NAME or --template FILE";
 
 function describeError(error: unknown, source: string, problem: string): unknown {
-  if (error instanceof RangeError && /call stack/i.test(error.message)) {
-    const message = `the chat template ${problem}: it recurses too deeply`;
+  if (error instanceof RangeError) {
+    const isRecursion = /call stack/i.test(error.message);
+    const reason = isRecursion ? "it recurses too deeply" : "it makes a value that is too large";
+    const message = `the chat template ${problem}: ${reason}`;
     return new TinferError("template", message, { hint: otherTemplate, cause: error });
   }
   if (!(error instanceof JinjaError)) return error;

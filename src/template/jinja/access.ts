@@ -7,7 +7,16 @@ import { asNumber } from "./operators.ts";
 import { expectInteger, represent, typeName } from "./print.ts";
 import { textMethod } from "./text-methods.ts";
 import { characters, textLength } from "./unicode.ts";
-import { Float, PythonObject, Range, SafeText, Tuple, Undefined, type Value } from "./values.ts";
+import {
+  Callable,
+  Float,
+  PythonObject,
+  Range,
+  SafeText,
+  Tuple,
+  Undefined,
+  type Value,
+} from "./values.ts";
 
 const dictMutators = new Set(["clear", "pop", "popitem", "setdefault", "update"]);
 const listMutators = new Set([
@@ -48,10 +57,19 @@ export function ownAttribute(value: Value, name: string): Value | undefined {
     return new Undefined(reason, "security");
   }
   if (typeof value === "string") return textMethod(value, name);
-  if (value instanceof SafeText) return textMethod(value.text, name);
+  if (value instanceof SafeText) {
+    const method = textMethod(value.text, name);
+    return method && new Callable(name, (args) => markSafe(method.call(args)));
+  }
   const method = containerMethod(value, name);
   if (method !== undefined) return method;
   return value instanceof PythonObject ? value.attribute(name) : undefined;
+}
+
+/** The methods of safe text return safe text. */
+function markSafe(value: Value): Value {
+  if (typeof value === "string") return new SafeText(value);
+  return Array.isArray(value) ? value.map(markSafe) : value;
 }
 
 /** Attributes that every Python object has; other names with underscores are ordinary keys. */
@@ -91,13 +109,25 @@ export function sequenceItems(value: Value): readonly Value[] | undefined {
 export function slice(value: Value, start: Value, stop: Value, step: Value): Value {
   if (value instanceof Undefined) value.fail();
   const text = value instanceof SafeText ? value.text : value;
-  if (typeof text === "string") return sliceItems(characters(text), start, stop, step).join("");
+  if (typeof text === "string") {
+    const part = sliceItems(characters(text), start, stop, step).join("");
+    return value instanceof SafeText ? new SafeText(part) : part;
+  }
+  if (value instanceof Range) return sliceRange(value, start, stop, step);
   const items = sequenceItems(value);
   if (items === undefined) {
     throw new JinjaError("type", `'${typeName(value)}' object is not subscriptable by a slice`);
   }
   const part = sliceItems(items, start, stop, step);
   return value instanceof Tuple ? new Tuple(part) : part;
+}
+
+/** A slice of a range is a range. */
+function sliceRange(range: Range, start: Value, stop: Value, step: Value): Range {
+  const stride = step === null ? 1 : expectInteger(step, "slice step");
+  const part = sliceItems(range.items(), start, stop, step);
+  const first = part[0] ?? range.start;
+  return new Range(first, first + part.length * range.step * stride, range.step * stride);
 }
 
 function sliceItems<T>(items: readonly T[], start: Value, stop: Value, step: Value): T[] {

@@ -5,9 +5,9 @@ import { compare, contains, equal, truthy } from "./compare.ts";
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
 import { filters } from "./filters.ts";
+import { checkTextLen } from "./limits.ts";
 import { affirm, type BinaryOperator, calculate, negate } from "./operators.ts";
 import { expectText, print, typeName } from "./print.ts";
-import { maxOutputLen } from "./runtime.ts";
 import type { Scope } from "./scope.ts";
 import type { Argument, CallExpression, Expression, Identifier } from "./syntax-tree.ts";
 import { tests } from "./tests.ts";
@@ -170,7 +170,7 @@ function compileCall(node: CallExpression, isGuarded: boolean): Evaluate {
   const args = compileArguments(node.args, isGuarded);
   return (scope) => {
     scope.runtime.step();
-    return callValue(callee(scope), args(scope));
+    return checkLength(callValue(callee(scope), args(scope)));
   };
 }
 
@@ -188,7 +188,8 @@ export function compileFilter(
   if (!isGuarded && !filters.has(name)) {
     throw new JinjaError("syntax", `No filter named '${name}'.`);
   }
-  return (value, scope) => scope.runtime.filter(name)(value, args(scope), scope.runtime);
+  return (value, scope) =>
+    checkLength(scope.runtime.filter(name)(value, args(scope), scope.runtime));
 }
 
 /** The name and arguments of a filter or test: `name` or `name(arguments)`. */
@@ -270,12 +271,10 @@ function compileBinary(
   }
 }
 
-/** Doubling a string in a loop reaches the limit long before memory is gone. */
+/** Doubling a text in a loop reaches the limit long before memory is gone. */
 function checkLength(value: Value): Value {
-  const text = value instanceof SafeText ? value.text : value;
-  if (typeof text === "string" && text.length > maxOutputLen) {
-    throw new JinjaError("limit", `a text grew beyond ${maxOutputLen} characters`);
-  }
+  if (typeof value === "string") checkTextLen(value);
+  else if (value instanceof SafeText) checkTextLen(value.text);
   return value;
 }
 

@@ -10,10 +10,10 @@ import {
 } from "./compile-expression.ts";
 import { JinjaError } from "./errors.ts";
 import { generationFunction } from "./lexer.ts";
+import { checkTextLen } from "./limits.ts";
 import { Loop, unpack } from "./loop.ts";
 import { createMacro, defineMacro } from "./macro.ts";
 import { print } from "./print.ts";
-import { maxOutputLen } from "./runtime.ts";
 import { Output, type Scope } from "./scope.ts";
 import type {
   CallStatement,
@@ -119,10 +119,7 @@ function compilePrint(node: Expression, context: StatementContext): Execute {
 }
 
 function append(output: Output, text: string): Signal {
-  output.text += text;
-  if (output.text.length > maxOutputLen) {
-    throw new JinjaError("limit", `the output grew beyond ${maxOutputLen} characters`);
-  }
+  output.text = checkTextLen(output.text + text);
   return "next";
 }
 

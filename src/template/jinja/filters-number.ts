@@ -1,5 +1,6 @@
 // Jinja's filters that make numbers.
 import { JinjaError } from "./errors.ts";
+import { maxIntegerDigits } from "./limits.ts";
 import { fixed } from "./number-format.ts";
 import { asNumber, narrow, negate, toDouble } from "./operators.ts";
 import { expectInteger, typeName } from "./print.ts";
@@ -50,9 +51,6 @@ function parseIntegerText(text: string, base: number): number | bigint | undefin
   return narrow(sign === "-" ? -result : result);
 }
 
-/** Python's limit on digits, which also keeps the conversion quick. */
-const maxDigits = 4300;
-
 function truncateFloat(value: number): number | bigint | undefined {
   if (Number.isNaN(value)) return undefined;
   if (!Number.isFinite(value)) {
@@ -68,7 +66,7 @@ function toInteger(value: Value, args: Arguments): Value {
   if (value instanceof Undefined) value.fail();
   const text = value instanceof SafeText ? value.text : value;
   if (typeof text === "string") {
-    if (text.length > maxDigits) return otherwise;
+    if (text.length > maxIntegerDigits) return otherwise;
     const radix = base === undefined ? 10 : expectInteger(base, "base");
     const whole = parseIntegerText(text, radix);
     if (whole !== undefined) return whole;

@@ -5,8 +5,9 @@ import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
 import { parseFloatText } from "./filters-number.ts";
 import { dumpJson } from "./json.ts";
+import { checkFieldWidth } from "./limits.ts";
 import { fixed } from "./number-format.ts";
-import { escapeHtml, toDouble } from "./operators.ts";
+import { asNumber, escapeHtml, toDouble } from "./operators.ts";
 import { formatPercent } from "./percent-format.ts";
 import { expectInteger, expectText, print } from "./print.ts";
 import type { Filter } from "./runtime.ts";
@@ -17,7 +18,8 @@ import { type Arguments, SafeText, Tuple, Undefined, type Value } from "./values
 function change(convert: (text: string) => Value): Filter {
   return (value, args) => {
     args.bind("filter", []);
-    return convert(print(value));
+    const result = convert(print(value));
+    return value instanceof SafeText && typeof result === "string" ? new SafeText(result) : result;
   };
 }
 
@@ -28,7 +30,11 @@ function integer(value: Value | undefined, fallback: number, what: string): numb
 function trim(value: Value, args: Arguments): Value {
   const [characters] = args.bind("trim", ["chars"]);
   const isDefault = characters === undefined || characters === null;
-  return unicode.strip(print(value), isDefault ? undefined : expectText(characters, "chars"));
+  const stripped = unicode.strip(
+    print(value),
+    isDefault ? undefined : expectText(characters, "chars"),
+  );
+  return value instanceof SafeText ? new SafeText(stripped) : stripped;
 }
 
 function replace(value: Value, args: Arguments): Value {
@@ -51,7 +57,7 @@ function titleWords(text: string): string {
 function center(value: Value, args: Arguments): Value {
   const [width] = args.bind("center", ["width"]);
   const text = print(value);
-  const wanted = Math.min(integer(width, 80, "width"), 1 << 20);
+  const wanted = checkFieldWidth(integer(width, 80, "width"));
   const missing = wanted - unicode.textLength(text);
   return missing <= 0 ? text : centerText(text, missing, " ", wanted);
 }
@@ -121,8 +127,8 @@ function toJson(value: Value, args: Arguments): Value {
 function fileSize(value: Value, args: Arguments): Value {
   const [binary] = args.bind("filesizeformat", ["binary"]);
   const isBinary = truthy(binary ?? false);
-  const number = typeof value === "string" ? parseFloatText(value) : value;
-  const bytes = toDouble(number as number);
+  const number = typeof value === "string" ? parseFloatText(value) : asNumber(value);
+  const bytes = number === undefined ? Number.NaN : toDouble(number);
   const base = isBinary ? 1024 : 1000;
   if (Number.isNaN(bytes)) throw new JinjaError("type", "filesizeformat needs a number");
   if (bytes === 1) return "1 Byte";

@@ -1,12 +1,11 @@
 // `str.format`: replacement fields, conversions and the format specification mini-language.
 import { getAttribute, getItem } from "./access.ts";
 import { JinjaError } from "./errors.ts";
-import { fixed, general, group, maxPrecision, scientific } from "./number-format.ts";
+import { checkFieldWidth } from "./limits.ts";
+import { checkPrecision, fixed, general, group, scientific } from "./number-format.ts";
 import { print, printFloat, represent, typeName } from "./print.ts";
 import { textLength } from "./unicode.ts";
 import { type Arguments, Float, type Value } from "./values.ts";
-
-const maxWidth = 1 << 20;
 
 interface FieldState {
   /** Next automatic argument number; -1 once fields are numbered by hand. */
@@ -136,17 +135,13 @@ function parseSpec(spec: string): FormatSpec {
     precision: precision === undefined ? undefined : Number(precision),
     type: match[10] ?? "",
   };
-  const isTooLong = parsed.width > maxWidth || (parsed.precision ?? 0) > maxWidth;
-  if (isTooLong) throw new JinjaError("limit", `the field in '${spec}' is too wide`);
+  checkFieldWidth(parsed.width);
   return parsed;
 }
 
 /** `format(value, spec)`. */
 export function formatValue(value: Value, specText: string): string {
   if (specText === "") return print(value);
-  if (typeof value === "boolean" && !/[bcdoxXeEfFgGn%]$/.test(specText)) {
-    return formatString(print(value), parseSpec(specText));
-  }
   if (typeof value === "string") return formatString(value, parseSpec(specText));
   if (value instanceof Float) return formatNumber(value.value, parseSpec(specText), true);
   if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean") {
@@ -199,7 +194,7 @@ function formatNumber(value: number | bigint, spec: FormatSpec, isFloat = false)
 
 function numberDigits(value: number | bigint, spec: FormatSpec, isFloat: boolean): string {
   const number = Number(value);
-  const precision = Math.min(spec.precision ?? 6, maxPrecision);
+  const precision = checkPrecision(spec.precision ?? 6);
   switch (spec.type) {
     case "f":
       return fixed(number, precision);
@@ -234,8 +229,8 @@ function floatDigits(value: number, spec: FormatSpec): string {
   if (spec.type !== "" && spec.type !== "n") {
     throw new JinjaError("value", `Unknown format code '${spec.type}' for object of type 'float'`);
   }
-  if (spec.type === "n") return general(value, spec.precision ?? 6, spec.alternate);
+  if (spec.type === "n") return general(value, checkPrecision(spec.precision ?? 6), spec.alternate);
   if (spec.precision === undefined) return printFloat(value);
-  const text = general(value, spec.precision, false);
+  const text = general(value, checkPrecision(spec.precision), false);
   return /[.en]/.test(text) ? text : `${text}.0`;
 }

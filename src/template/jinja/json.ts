@@ -2,6 +2,7 @@
 import { compare } from "./compare.ts";
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
+import { checkTextLen } from "./limits.ts";
 import { printFloat, typeName } from "./print.ts";
 import { Float, SafeText, Tuple, type Value } from "./values.ts";
 
@@ -48,9 +49,11 @@ function wrap(
   margin: string,
 ): string {
   if (fields.length === 0) return open + close;
-  if (options.indent === undefined) return open + fields.join(options.itemSeparator) + close;
+  if (options.indent === undefined) {
+    return checkTextLen(open + fields.join(options.itemSeparator) + close);
+  }
   const inner = margin + options.indent;
-  return open + inner + fields.join(options.itemSeparator + inner) + margin + close;
+  return checkTextLen(open + inner + fields.join(options.itemSeparator + inner) + margin + close);
 }
 
 function dumpText(text: string, options: JsonOptions): string {

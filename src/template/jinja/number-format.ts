@@ -1,8 +1,16 @@
 // Decimal digits of a float to a given precision, rounded half to even on the exact value as
 // Python rounds, and the shapes that `%f %e %g` and format specs give them.
+import { JinjaError } from "./errors.ts";
 
 /** Most digits after the point that a format may ask for (the limit of `toFixed`). */
 export const maxPrecision = 100;
+
+export function checkPrecision(precision: number): number {
+  if (precision > maxPrecision) {
+    throw new JinjaError("limit", `a format takes at most ${maxPrecision} digits`);
+  }
+  return precision;
+}
 
 /** `value` with `precision` digits after the point. */
 export function fixed(value: number, precision: number): string {

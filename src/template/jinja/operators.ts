@@ -1,15 +1,10 @@
 // Arithmetic of `+ - * / // % **` with Python's rules for int, float, str and sequences.
 
 import { JinjaError } from "./errors.ts";
+import { maxIntegerBits, maxListLen, maxTextLen } from "./limits.ts";
 import { formatPercent } from "./percent-format.ts";
 import { print, typeName } from "./print.ts";
 import { Float, SafeText, Tuple, Undefined, type Value } from "./values.ts";
-
-/** Longest string or list that one operator may make. */
-const maxRepeated = 16 * 1024 * 1024;
-
-/** Most bits of a power; beyond it Python would grind for minutes. */
-const maxPowerBits = 1_000_000;
 
 type Number_ = number | bigint | Float;
 
@@ -61,9 +56,12 @@ function calculateNumbers(operator: BinaryOperator, left: Number_, right: Number
   return narrow(calculateBigints(operator, BigInt(left), BigInt(right)));
 }
 
+const maxInteger = 1n << BigInt(maxIntegerBits);
+
 /** An int in the form that values use: number while it is exact, bigint beyond. */
 export function narrow(value: bigint): number | bigint {
   const small = Number(value);
+  if (value > maxInteger || value < -maxInteger) fail("limit", "an integer grew too large");
   return Number.isSafeInteger(small) ? small : value;
 }
 
@@ -89,7 +87,8 @@ function calculateDoubles(operator: BinaryOperator, a: number, b: number): numbe
   const modulo = remainder !== 0 && remainder < 0 !== b < 0 ? remainder + b : remainder;
   if (operator === "%") return modulo === 0 ? (b < 0 ? -0 : 0) : modulo;
   const quotient = (a - modulo) / b;
-  return quotient === 0 ? 0 : Math.round(quotient);
+  if (quotient !== 0) return Math.round(quotient);
+  return a / b < 0 || Object.is(a / b, -0) ? -0 : 0;
 }
 
 function calculateIntegers(operator: BinaryOperator, a: number, b: number): number {
@@ -119,7 +118,7 @@ function calculateBigints(operator: BinaryOperator, a: bigint, b: bigint): bigin
       return a * b;
     case "**": {
       const bits = BigInt(a.toString(2).length) * b;
-      if (a * a > 1n && bits > maxPowerBits) fail("limit", "the power is too large");
+      if (a * a > 1n && bits > maxIntegerBits) fail("limit", "the power is too large");
       return a ** b;
     }
     default:
@@ -137,11 +136,16 @@ function concatenate(left: Value, right: Value): Value | undefined {
     if (!isText(left) || !isText(right)) return undefined;
     return new SafeText(escapeUnlessSafe(left) + escapeUnlessSafe(right));
   }
-  if (Array.isArray(left) && Array.isArray(right)) return [...left, ...right];
+  if (Array.isArray(left) && Array.isArray(right)) return joinLists(left, right);
   if (left instanceof Tuple && right instanceof Tuple) {
-    return new Tuple([...left.items, ...right.items]);
+    return new Tuple(joinLists(left.items, right.items));
   }
   return undefined;
+}
+
+function joinLists(left: readonly Value[], right: readonly Value[]): readonly Value[] {
+  if (left.length + right.length > maxListLen) fail("limit", "a list grew too long");
+  return left.concat(right);
 }
 
 function escapeUnlessSafe(value: Value): string {
@@ -160,19 +164,23 @@ export function escapeHtml(text: string): string {
 function repeat(sequence: Value, times: Value): Value | undefined {
   if (typeof times !== "number" && typeof times !== "boolean") return undefined;
   const count = Math.max(0, Number(times));
-  const checkLength = (length: number) => {
-    if (length * count > maxRepeated) fail("limit", "the repeated value is too large");
+  const checkLength = (length: number, limit: number) => {
+    if (length * count > limit) fail("limit", "the repeated value is too large");
   };
+  if (sequence instanceof SafeText) {
+    checkLength(sequence.text.length, maxTextLen);
+    return new SafeText(sequence.text.repeat(count));
+  }
   if (typeof sequence === "string") {
-    checkLength(sequence.length);
+    checkLength(sequence.length, maxTextLen);
     return sequence.repeat(count);
   }
   if (Array.isArray(sequence)) {
-    checkLength(sequence.length);
+    checkLength(sequence.length, maxListLen);
     return Array.from({ length: count }, () => sequence as readonly Value[]).flat(1);
   }
   if (sequence instanceof Tuple) {
-    checkLength(sequence.items.length);
+    checkLength(sequence.items.length, maxListLen);
     return new Tuple(Array.from({ length: count }, () => sequence.items).flat(1));
   }
   return undefined;

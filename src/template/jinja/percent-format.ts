@@ -1,11 +1,11 @@
 // printf-style formatting: `"%s: %5.1f" % (name, value)` and the `format` filter.
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
-import { fixed, general, maxPrecision, scientific } from "./number-format.ts";
+import { checkFieldWidth } from "./limits.ts";
+import { checkPrecision, fixed, general, scientific } from "./number-format.ts";
 import { expectInteger, print, represent, typeName } from "./print.ts";
-import { Float, Tuple, type Value } from "./values.ts";
+import { Float, Tuple, Undefined, type Value } from "./values.ts";
 
-const maxWidth = 1 << 20;
 const fieldPattern = /%(?:\(([^)]*)\))?([-+ #0]*)(\*|\d+)?(?:\.(\*|\d*))?[hlL]?(.)?/gsu;
 
 interface Field {
@@ -18,7 +18,6 @@ interface Field {
 export function formatPercent(format: string, values: Value): string {
   const items = values instanceof Tuple ? values.items : [values];
   let nextIndex = 0;
-  let usedMapping = false;
   const next = (): Value => {
     const item = items[nextIndex++];
     if (item === undefined) throw new JinjaError("type", "not enough arguments for format string");
@@ -43,17 +42,17 @@ export function formatPercent(format: string, values: Value): string {
       let value: Value | undefined;
       if (key !== undefined) {
         if (!(values instanceof Dict)) throw new JinjaError("type", "format requires a mapping");
-        usedMapping = true;
         value = values.get(key);
         if (value === undefined) throw new JinjaError("value", represent(key));
       }
       const width = number(widthText) ?? 0;
       const precision = number(precisionText);
-      if (width > maxWidth) throw new JinjaError("limit", "the format field is too wide");
+      checkFieldWidth(width);
       return formatField(value === undefined ? next() : value, { flags, width, precision, type });
     },
   );
-  const isMapping = usedMapping || values instanceof Dict;
+  // Python excuses left-over values of whatever could be a mapping, lists included.
+  const isMapping = values instanceof Dict || values instanceof Undefined || Array.isArray(values);
   if (nextIndex < items.length && !isMapping) {
     throw new JinjaError("type", "not all arguments converted during string formatting");
   }
@@ -96,13 +95,15 @@ function numberText(value: Value, field: Field): string {
     throw new JinjaError("type", `%${field.type} format: a number is required, not ${found}`);
   }
   const double = isFloat ? number.value : Number(number);
-  const precision = Math.min(field.precision ?? 6, maxPrecision);
+  const precision = checkPrecision(field.precision ?? 6);
   switch (field.type) {
     case "d":
     case "i":
     case "u": {
       const whole = isFloat ? BigInt(Math.trunc(double)) : BigInt(number);
-      const digits = (whole < 0n ? -whole : whole).toString().padStart(field.precision ?? 0, "0");
+      const digits = (whole < 0n ? -whole : whole)
+        .toString()
+        .padStart(checkFieldWidth(field.precision ?? 0), "0");
       return (whole < 0n ? "-" : "") + digits;
     }
     case "o":

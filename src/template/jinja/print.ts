@@ -1,5 +1,6 @@
 // `str()` and `repr()` as Python prints them.
 import { JinjaError } from "./errors.ts";
+import { checkTextLen, maxIntegerDigits } from "./limits.ts";
 import { Float, PythonObject, SafeText, Undefined, type Value } from "./values.ts";
 
 /** `str(value)`: what `{{ value }}` prints. */
@@ -15,11 +16,22 @@ export function represent(value: Value): string {
   if (typeof value === "string") return quote(value);
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value === "number" || typeof value === "bigint") return String(value);
+  if (typeof value === "number") return String(value);
+  if (typeof value === "bigint") return printLargeInteger(value);
   if (value instanceof Float) return printFloat(value.value);
   if (value instanceof SafeText) return `Markup(${quote(value.text)})`;
-  if (value instanceof PythonObject) return value.represent(represent);
-  return `[${value.map(represent).join(", ")}]`;
+  // Lists that hold one another many times print exponentially long.
+  if (value instanceof PythonObject) return checkTextLen(value.represent(represent));
+  return checkTextLen(`[${value.map(represent).join(", ")}]`);
+}
+
+function printLargeInteger(value: bigint): string {
+  const digits = String(value);
+  if (digits.length > maxIntegerDigits) {
+    const limit = `the limit (${maxIntegerDigits} digits) for integer string conversion`;
+    throw new JinjaError("value", `Exceeds ${limit}`);
+  }
+  return digits;
 }
 
 /** The shortest decimal text that reads back as `value`, in Python's choice of notation. */
@@ -34,13 +46,8 @@ export function printFloat(value: number): string {
     const sign = exponent < 0 ? "-" : "+";
     return `${digits}e${sign}${String(Math.abs(exponent)).padStart(2, "0")}`;
   }
-  const text = exponent < 0 ? value.toFixed(digits.replace("-", "").length - 1 - exponent) : "";
-  const plain = text === "" ? String(value) : trimZeros(text);
-  return plain.includes(".") ? plain : `${plain}.0`;
-}
-
-function trimZeros(text: string): string {
-  return text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text;
+  const text = String(value);
+  return text.includes(".") ? text : `${text}.0`;
 }
 
 const namedEscapes: Readonly<Record<string, string>> = {

@@ -1,13 +1,8 @@
 // What one rendering carries along: the time it sees, its limits, and the tables of filters
 // and tests, so that filters like `map` can call others by name.
 import { JinjaError } from "./errors.ts";
+import { maxSteps } from "./limits.ts";
 import type { Arguments, Value } from "./values.ts";
-
-/** Loop iterations, macro calls and generated items of one rendering; a chat needs thousands. */
-const maxSteps = 4_000_000;
-
-/** UTF-16 units of one rendering, and of any text that it puts together on the way. */
-export const maxOutputLen = 64 * 1024 * 1024;
 
 export type Filter = (value: Value, args: Arguments, runtime: Runtime) => Value;
 export type Test = (value: Value, args: Arguments, runtime: Runtime) => boolean;

@@ -2,7 +2,6 @@
 import { lengthOf, tryIterate } from "./access.ts";
 import { compare, contains, equal } from "./compare.ts";
 import { Dict } from "./dict.ts";
-import { JinjaError } from "./errors.ts";
 import { asNumber, calculate } from "./operators.ts";
 import { expectText, print } from "./print.ts";
 import type { Test } from "./runtime.ts";
@@ -54,9 +53,7 @@ const equals: Test = (value, args) => equal(value, operand(args));
 const differs: Test = (value, args) => !equal(value, operand(args));
 
 function divisible(value: Value, args: Arguments): boolean {
-  const divisor = operand(args);
-  if (asNumber(value) === undefined) throw new JinjaError("type", "divisibleby needs a number");
-  return equal(calculate("%", value, divisor), 0);
+  return equal(calculate("%", value, operand(args)), 0);
 }
 
 export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
@@ -67,7 +64,7 @@ export const tests: ReadonlyMap<string, Test> = new Map<string, Test>([
   [">", greater],
   [">=", greaterOrEqual],
   ["boolean", (value) => typeof value === "boolean"],
-  ["callable", (value) => value instanceof Callable],
+  ["callable", (value) => value instanceof Callable || value instanceof Undefined],
   ["defined", (value) => !(value instanceof Undefined)],
   ["divisibleby", divisible],
   ["eq", equals],

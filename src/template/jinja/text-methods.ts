@@ -3,6 +3,7 @@
 import { iterate } from "./access.ts";
 import { JinjaError } from "./errors.ts";
 import { formatText } from "./format-spec.ts";
+import { checkFieldWidth } from "./limits.ts";
 import { expectInteger, expectText, typeName } from "./print.ts";
 import { testCharacters } from "./text-tests.ts";
 import * as unicode from "./unicode.ts";
@@ -141,14 +142,10 @@ function replace(text: string, args: Arguments, name: string): Value {
   );
 }
 
-/** Widest field that padding may make. */
-const maxWidth = 1 << 20;
-
 function padding(pad: (text: string, missing: number, fill: string, width: number) => string) {
   return (text: string, args: Arguments, name: string): Value => {
     const [width, fill] = args.bind(name, ["width", "fillchar"], 1);
-    const wanted = expectInteger(width, "width");
-    if (wanted > maxWidth) throw new JinjaError("limit", `${name}() is limited to ${maxWidth}`);
+    const wanted = checkFieldWidth(expectInteger(width, "width"));
     const filler = fill === undefined ? " " : expectText(fill, "fill character");
     if (unicode.textLength(filler) !== 1) {
       throw new JinjaError("type", "The fill character must be exactly one character long");
@@ -200,7 +197,7 @@ function expandTabs(text: string, args: Arguments, name: string): Value {
 
 function zeroFill(text: string, args: Arguments, name: string): Value {
   const [width] = args.bind(name, ["width"], 1);
-  const missing = Math.min(expectInteger(width, "width"), maxWidth) - unicode.textLength(text);
+  const missing = checkFieldWidth(expectInteger(width, "width")) - unicode.textLength(text);
   if (missing <= 0) return text;
   const signed = text.startsWith("-") || text.startsWith("+");
   const digits = signed ? text.slice(1) : text;
