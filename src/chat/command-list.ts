@@ -78,20 +78,22 @@ export function helpText(style: Pick<ChatTerminal, "bold" | "dim">): string {
     if (lines.length > 0) lines.push("");
     lines.push(style.bold(title));
     for (const { name, aliases = [], argument = "", summary } of commands) {
-      const also = aliases.map((alias) => ` /${alias}`).join("");
-      const usage = `/${name} ${argument}`.trimEnd();
-      lines.push(
-        `  ${usage.padEnd(26)} ${summary}${also === "" ? "" : style.dim(`  also${also}`)}`,
-      );
+      const also = aliases.map((alias) => `/${alias}`);
+      const usage = [`/${name}`, ...also, argument].filter((part) => part !== "").join(" ");
+      lines.push(`  ${usage.padEnd(usageLen)} ${style.dim(summary)}`);
     }
   }
   lines.push("", style.bold("Keys"));
-  for (const [keys, meaning] of keyHelp) lines.push(`  ${keys.padEnd(26)} ${meaning}`);
+  for (const [keys, meaning] of keyHelp)
+    lines.push(`  ${keys.padEnd(usageLen)} ${style.dim(meaning)}`);
   return lines.join("\n");
 }
 
+/** Room for the longest usage; with its meaning a line fits 80 columns. */
+const usageLen = 28;
+
 const keyHelp = [
-  ['"""', "begins and ends a message of many lines; pasted lines stay together"],
+  ['"""', "begins and ends a message of many lines"],
   ["Alt-Enter", "a new line in the message"],
   ["Up, Down", "earlier messages, also of other days"],
   ["Tab", "completes commands, settings and paths"],

@@ -42,7 +42,7 @@ export const settingCommands: readonly ChatCommand[] = [
   },
   {
     name: "thinking",
-    argument: "on|off|auto|show|hide",
+    argument: "on|off|show|hide",
     summary: "whether the model thinks, and whether you see it",
     completes: ["on", "off", "auto", "show", "hide"],
     run: thinkingCommand,

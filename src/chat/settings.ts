@@ -35,7 +35,7 @@ export interface SettingKey {
   readonly meaning: string;
   /** The value as people write it. */
   show(settings: ChatSettings): string;
-  /** Returns the changed settings; throws a usage error on a bad value. */
+  /** Returns the changed settings; throws a usage error on a bad value. `value` is not empty. */
   change(settings: ChatSettings, value: string): ChatSettings;
 }
 
@@ -60,10 +60,9 @@ function samplingKey(name: string, field: NumericField, meaning: string): Settin
 }
 
 function parseNumber(name: string, value: string, fallback: number | string): number {
-  const number = value === "" ? Number.NaN : Number(value);
+  const number = Number(value);
   if (!Number.isNaN(number)) return number;
-  const problem = value === "" ? `/set ${name} lacks its value` : `${name} is '${value}'`;
-  throw new TinferError("usage", `${problem}, wanted a number`, {
+  throw new TinferError("usage", `${name} is '${value}', wanted a number`, {
     hint: `the default is ${fallback}: /set ${name} default`,
   });
 }
@@ -86,10 +85,10 @@ const stopKey: SettingKey = {
   name: "stop",
   meaning: "text that ends the answer; off for none",
   show: ({ stop }) => (stop.length === 0 ? "off" : stop.map((s) => JSON.stringify(s)).join(" ")),
-  change(settings, value) {
-    if (value === "") throw new TinferError("usage", "/set stop lacks its text");
-    return { ...settings, stop: value === "off" || value === "default" ? [] : [value] };
-  },
+  change: (settings, value) => ({
+    ...settings,
+    stop: value === "off" || value === "default" ? [] : [value],
+  }),
 };
 
 const ignoreEosKey: SettingKey = {
@@ -117,7 +116,7 @@ export const settingKeys: readonly SettingKey[] = [
   samplingKey("repeat-last-n", "repeatLastN", "how many tokens the penalties look at"),
   samplingKey("presence-penalty", "presencePenalty", "subtracted once from used tokens"),
   samplingKey("frequency-penalty", "frequencyPenalty", "subtracted for every occurrence"),
-  samplingKey("seed", "seed", "fixed random numbers; off = new ones for each answer"),
+  samplingKey("seed", "seed", "fixes the random numbers; off = new ones"),
   maxTokensKey,
   stopKey,
   ignoreEosKey,

@@ -50,11 +50,23 @@ export class PasteFilter {
     else this.#pasted += text;
   }
 
-  /** How much of the end may be the beginning of a mark; a lone ESC is a key and is not held. */
+  /** Keys are held that may begin a mark: unless more comes soon they are just keys. */
+  get isHoldingKeys(): boolean {
+    return this.#pasted === undefined && this.#held !== "";
+  }
+
+  /** Gives the held keys out. */
+  flushKeys(): InputPart[] {
+    const parts: InputPart[] = [];
+    if (this.isHoldingKeys) this.#take(this.#held, parts);
+    if (this.#pasted === undefined) this.#held = "";
+    return parts;
+  }
+
+  /** How much of the end may be the beginning of a mark. */
   #heldLen(text: string): number {
     const mark = this.#pasted === undefined ? begin : end;
-    const shortest = this.#pasted === undefined ? 3 : 1;
-    for (let length = Math.min(text.length, mark.length - 1); length >= shortest; length--) {
+    for (let length = Math.min(text.length, mark.length - 1); length > 0; length--) {
       if (mark.startsWith(text.slice(text.length - length))) return length;
     }
     return 0;

@@ -14,6 +14,7 @@ import type { ReasoningSplitter } from "../template/reasoning.ts";
 import { summaryLine } from "./answer.ts";
 import {
   endBracketedPaste,
+  type InputPart,
   LongTexts,
   PasteFilter,
   startBracketedPaste,
@@ -25,6 +26,9 @@ import { WordWrap } from "./word-wrap.ts";
 
 /** The line that readline edits; its types call it read-only, its documentation does not. */
 type EditedLine = Interface & { line: string; cursor: number; prevRows: number };
+
+/** The Escape key and the beginning of another key's bytes differ only by what follows soon. */
+const escapePatienceMs = 40;
 
 interface Key {
   readonly name?: string;
@@ -43,6 +47,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
   readonly #lineEditor: EditedLine;
   readonly #handlers = new Map<LeavingSignal | "SIGWINCH", () => void>();
   readonly #onInput = (bytes: Uint8Array) => this.#takeInput(bytes);
+  #keyTimer: ReturnType<typeof setTimeout> | undefined;
   /** Lines that were entered before anybody asked for them. */
   readonly #entered: string[] = [];
   #entering = "";
@@ -68,15 +73,17 @@ export class TerminalChat implements ChatTerminal, Disposable {
       terminal: true,
       historySize: 0,
       completer: completeLine,
-      escapeCodeTimeout: 50,
+      escapeCodeTimeout: escapePatienceMs,
     }) as EditedLine;
     // Before readline's own listener: it must be known what is entered or replaced.
     this.#keys.prependListener("keypress", (_: string, key: Key) => this.#onKey(key));
     this.#lineEditor.on("line", () => this.#onLine());
     this.#lineEditor.on("SIGINT", () => this.#onInterrupt());
+    this.#lineEditor.on("SIGCONT", () => this.#onContinue());
     this.#lineEditor.on("close", () => this.#onClose());
     process.stdin.on("data", this.#onInput);
-    process.stdin.on("end", () => this.#lineEditor.close());
+    process.stdin.on("end", () => this.#leave("SIGHUP"));
+    process.stdin.on("error", () => this.#leave("SIGHUP"));
     this.#handle("SIGINT", () => this.#onInterrupt());
     this.#handle("SIGTERM", () => this.#leave("SIGTERM"));
     this.#handle("SIGHUP", () => this.#leave("SIGHUP"));
@@ -109,7 +116,14 @@ export class TerminalChat implements ChatTerminal, Disposable {
   }
 
   #takeInput(bytes: Uint8Array): void {
-    for (const { kind, text } of this.#filter.push(bytes)) {
+    clearTimeout(this.#keyTimer);
+    this.#pass(this.#filter.push(bytes));
+    if (!this.#filter.isHoldingKeys) return;
+    this.#keyTimer = setTimeout(() => this.#pass(this.#filter.flushKeys()), escapePatienceMs);
+  }
+
+  #pass(parts: readonly InputPart[]): void {
+    for (const { kind, text } of parts) {
       if (kind === "keys") this.#keys.write(text);
       // In turn with the keys before it, which the stream delivers later.
       else setImmediate(() => this.#insert(this.#longTexts.shorten(text)));
@@ -222,6 +236,8 @@ export class TerminalChat implements ChatTerminal, Disposable {
   }
 
   #leave(signal: LeavingSignal): void {
+    // A closed terminal is noticed in several ways.
+    if (this.leftBy === "SIGHUP") return;
     // Already leaving and still here: something does not end.
     if (this.leftBy !== undefined) process.kill(process.pid, "SIGKILL");
     this.leftBy = signal;
@@ -229,6 +245,13 @@ export class TerminalChat implements ChatTerminal, Disposable {
     this.#work?.abort();
     if (signal === "SIGINT" && this.#resolveRead !== undefined) out("");
     this.#finishRead(undefined);
+  }
+
+  /** Back from Ctrl-Z: readline has paused itself, and the shell has changed the terminal. */
+  #onContinue(): void {
+    this.#lineEditor.resume();
+    this.#lineEditor.prevRows = 0;
+    write(startBracketedPaste);
   }
 
   /** Ctrl-D, or the terminal has gone. */
@@ -272,6 +295,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
   [Symbol.dispose](): void {
     for (const [signal, handler] of this.#handlers) process.off(signal, handler);
     process.stdin.off("data", this.#onInput);
+    clearTimeout(this.#keyTimer);
     this.#isMuted = true;
     this.#lineEditor.close();
     process.stdin.pause();

@@ -124,7 +124,10 @@ async function chatCommand(values: FlagValues): Promise<void> {
   try {
     await talk(values, terminal, autosave, last);
   } catch (error) {
-    if (terminal.leftBy === undefined || !(error instanceof OutputClosed)) throw error;
+    if (!(error instanceof OutputClosed)) throw error;
+    // A terminal that is no longer there has hung up, signal or not; a pipe's reader may leave.
+    if (isInteractive) terminal.leftBy ??= "SIGHUP";
+    if (terminal.leftBy === undefined) throw error;
   } finally {
     terminal[Symbol.dispose]();
   }
@@ -157,7 +160,10 @@ async function talk(
   const options = modelOptions(values);
   const host: ChatHost = {
     readTemplate,
-    loadModel: (argument) => loadModel(argument, options, () => {}),
+    async loadModel(argument) {
+      using _ = new LoadingNote(terminal.isInteractive);
+      return await loadModel(argument, options, () => {});
+    },
   };
   using note = new LoadingNote(terminal.isInteractive);
   const check = (model: Pick<ChatModel, "text" | "fallbackTemplate">) =>
