@@ -1,0 +1,281 @@
+// Matrix products on every CPU variant: the bits that the canonical order defines, for every weight
+// type, odd sizes and all regimes; and the order itself against the reference backend.
+import { describe, expect, test } from "bun:test";
+import { activate } from "../../src/backend/reference-activations.ts";
+import { PlanBuilder } from "../../src/plan/builder.ts";
+import { activations } from "../../src/plan/ops.ts";
+import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
+import { addBias, canonicalProduct, fused, unfused } from "./canonical.ts";
+import { expectNear, expectSameBits } from "./compare.ts";
+import { cpuVariants, hasFma, limitsFor, plainStep, TestExecutor } from "./executor.ts";
+import { Random, weightTypes } from "./random.ts";
+import { TestWeights } from "./test-weights.ts";
+
+/** Rows of one step: one, the rows regime with its remainders, and tiles with theirs. */
+const rowCounts = [1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 33, 64];
+const maxRows = 64;
+/** What 8-bit activations may add; a wrong weight adds a thousand times as much. */
+const activationNoise = 3e-4;
+
+type Shape = readonly [k: number, n: number];
+const shapesByGroup: Readonly<Record<number, readonly Shape[]>> = {
+  1: [
+    [1, 3],
+    [17, 5],
+    [31, 33],
+    [100, 37],
+    [513, 40],
+    [1100, 32],
+  ],
+  32: [
+    [32, 1],
+    [64, 33],
+    [96, 5],
+    [160, 37],
+    [544, 70],
+    [1056, 32],
+  ],
+  256: [
+    [256, 1],
+    [512, 33],
+    [768, 37],
+    [1280, 70],
+  ],
+};
+const shapesOf = (type: QuantType) => shapesByGroup[quantTypeInfo(type).quantBlockSize]!;
+
+const firstRows = (values: Float32Array, rows: number, width: number) =>
+  values.subarray(0, rows * width);
+
+const orderOf = (variant: string) => (hasFma(variant) ? fused : unfused);
+
+/** One embedding table as input, and a product for each of `matrices`. */
+function productPlan(
+  weights: TestWeights,
+  k: number,
+  matrices: readonly { name: string; n: number; bias?: string }[],
+) {
+  const b = new PlanBuilder(weights, "hidden");
+  const rows = weights.find("x")!.shape[0]!;
+  const table = b.weight("x", rows, k);
+  const input = b.embed(table);
+  const outputs = b.linears(
+    input,
+    matrices.map(({ name, n, bias }) => ({
+      weight: b.weight(name, n, k),
+      bias: bias === undefined ? undefined : b.vector(bias, n),
+    })),
+  );
+  return { plan: b.finish(input, table), outputs };
+}
+
+for (const type of weightTypes) {
+  describe(`linear ${type}`, () => {
+    shapesOf(type).forEach(([k, n], index) => {
+      const what = `linear ${type} k=${k} n=${n}`;
+      const random = new Random(what);
+      const x = random.activations(maxRows, k);
+      const matrix = random.weights(type, n, k);
+      const products = new Map([fused, unfused].map((order) => [order, product(order)]));
+      function product(order: typeof fused) {
+        return canonicalProduct(type, matrix, n, x, k, order);
+      }
+      const withWeights = (against: "start" | "end") => {
+        const weights = new TestWeights();
+        weights.addFloats("x", x, [maxRows, k]);
+        weights.add("w", type, [n, k], matrix, against);
+        return weights;
+      };
+
+      test(`k=${k} n=${n}: the order against the reference`, () => {
+        using weights = withWeights("end");
+        const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
+        using reference = new TestExecutor(plan, limitsFor(maxRows), weights, "reference");
+        reference.run(plainStep(maxRows));
+        const exact = reference.read(outputs[0]!);
+        const isFloat = quantTypeInfo(type).quantBlockSize === 1;
+        let [error, power] = [0, 0];
+        products.get(fused)!.forEach((value, i) => {
+          const row = Math.floor(i / n);
+          const size = Math.max(...x.subarray(row * k, (row + 1) * k).map(Math.abs)) || 1;
+          // Rows too small for 8 bits are zero by definition.
+          if (!isFloat && size < 1e-29) return;
+          error += ((value - exact[i]!) / size) ** 2;
+          power += (exact[i]! / size) ** 2;
+        });
+        expect(error / (power || 1)).toBeLessThan(isFloat ? 1e-12 : activationNoise);
+      });
+
+      for (const variant of cpuVariants) {
+        test(`k=${k} n=${n} ${variant}`, () => {
+          using weights = withWeights(index % 2 === 0 ? "end" : "start");
+          const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
+          const expected = products.get(orderOf(variant))!;
+          for (const most of [1, 10, maxRows]) {
+            const numThreads = 1 + ((index + most) % 3);
+            using cpu = new TestExecutor(plan, limitsFor(most), weights, variant, numThreads);
+            for (const rows of rowCounts.filter((count) => count <= most)) {
+              cpu.run(plainStep(rows));
+              const where = `${what} rows=${rows} ${variant} threads=${numThreads}`;
+              expectSameBits(cpu.read(outputs[0]!), firstRows(expected, rows, n), n, where);
+            }
+          }
+        });
+      }
+    });
+  });
+}
+
+/** More rows than one pass of tiles takes, and more columns than one unit takes. */
+const largeCases: readonly { type: QuantType; k: number; n: number; rows: number }[] = [
+  { type: "q4_0", k: 64, n: 40, rows: 1100 },
+  { type: "q6_k", k: 256, n: 33, rows: 519 },
+  { type: "f16", k: 48, n: 35, rows: 523 },
+  { type: "q4_k", k: 256, n: 4300, rows: 3 },
+  { type: "q5_1", k: 32, n: 4201, rows: 9 },
+  { type: "f32", k: 8, n: 4300, rows: 4 },
+];
+
+test("linear: long and wide", () => {
+  for (const { type, k, n, rows } of largeCases) {
+    const what = `linear ${type} k=${k} n=${n} rows=${rows}`;
+    const random = new Random(what);
+    const x = random.activations(rows, k);
+    const matrix = random.weights(type, n, k);
+    using weights = new TestWeights();
+    weights.addFloats("x", x, [rows, k]);
+    weights.add("w", type, [n, k], matrix);
+    const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
+    for (const variant of cpuVariants) {
+      const expected = canonicalProduct(type, matrix, n, x, k, orderOf(variant));
+      using cpu = new TestExecutor(plan, limitsFor(rows), weights, variant, 2);
+      cpu.run(plainStep(rows));
+      expectSameBits(cpu.read(outputs[0]!), expected, n, `${what} ${variant}`);
+    }
+  }
+});
+
+test("linear: outputs of several types, some with biases", () => {
+  const k = 512;
+  const sizes = [33, 5, 17, 64, 1, 40, 8, 100];
+  for (const start of [0, 3, 6, 9]) {
+    const what = `several outputs from ${start}`;
+    const random = new Random(what);
+    const x = random.activations(maxRows, k);
+    using weights = new TestWeights();
+    weights.addFloats("x", x, [maxRows, k]);
+    const matrices = sizes.map((n, i) => {
+      const type = weightTypes[(start + i * 2) % weightTypes.length]!;
+      const content = random.weights(type, n, k);
+      weights.add(`w${i}`, type, [n, k], content);
+      if (i % 3 === 0) return { name: `w${i}`, type, n, content, biases: undefined };
+      const biases = random.normals(n);
+      weights.addFloats(`b${i}`, biases);
+      return { name: `w${i}`, type, n, content, biases, bias: `b${i}` };
+    });
+    const { plan, outputs } = productPlan(weights, k, matrices);
+    for (const variant of cpuVariants) {
+      const order = orderOf(variant);
+      const expected = matrices.map(({ type, content, n, biases }) => {
+        const y = canonicalProduct(type, content, n, x, k, order);
+        return biases === undefined ? y : addBias(y, biases);
+      });
+      using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
+      for (const rows of [1, 2, 5, 10, 11, 64]) {
+        cpu.run(plainStep(rows));
+        matrices.forEach(({ n, type }, i) => {
+          const where = `${what} ${type} n=${n} rows=${rows} ${variant}`;
+          expectSameBits(cpu.read(outputs[i]!), firstRows(expected[i]!, rows, n), n, where);
+        });
+      }
+    }
+  }
+});
+
+for (const type of ["f32", "bf16", "q4_0", "q5_1", "q8_0", "q2_k", "q4_k"] as const) {
+  test(`linear ${type}: accumulate`, () => {
+    const [k, n] = [768, 45];
+    const random = new Random(`accumulate ${type}`);
+    const [x, residual] = [random.activations(maxRows, k), random.normals(maxRows * n)];
+    const [matrix, biases] = [random.weights(type, n, k), random.normals(n)];
+    using weights = new TestWeights();
+    weights.addFloats("x", x, [maxRows, k]);
+    weights.addFloats("residual", residual, [maxRows, n]);
+    weights.add("w", type, [n, k], matrix);
+    weights.addFloats("b", biases);
+    const b = new PlanBuilder(weights, "hidden");
+    const table = b.weight("x", maxRows, k);
+    const input = b.embed(table);
+    const target = b.embed(b.weight("residual", maxRows, n));
+    b.linearAccumulate(input, b.weight("w", n, k), target, b.vector("b", n));
+    const plan = b.finish(target, table);
+    for (const variant of cpuVariants) {
+      const y = addBias(canonicalProduct(type, matrix, n, x, k, orderOf(variant)), biases);
+      const expected = y.map((value, i) => residual[i]! + value);
+      using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 3);
+      for (const rows of [1, 4, 10, 12, 64]) {
+        cpu.run(plainStep(rows));
+        const where = `accumulate ${type} rows=${rows} ${variant}`;
+        expectSameBits(cpu.read(target), firstRows(expected, rows, n), n, where);
+      }
+    }
+  });
+}
+
+/** Gate and up are exact; the activation is within the accuracy of its exponential. */
+const gluNmse = 1e-12;
+const gluCases: readonly (readonly [gate: QuantType, up: QuantType])[] = [
+  ["f32", "f32"],
+  ["f16", "bf16"],
+  ["q4_0", "q4_0"],
+  ["q8_0", "q4_k"],
+  ["q4_k", "q6_k"],
+  ["q3_k", "f16"],
+];
+
+for (const activation of activations) {
+  test(`linearGlu ${activation}`, () => {
+    gluCases.forEach(([gateType, upType], index) => {
+      const what = `linearGlu ${activation} ${gateType} ${upType}`;
+      const [k, n] = [512, 37 + index];
+      const random = new Random(what);
+      const x = random.normals(maxRows * k);
+      const gate = random.weights(gateType, n, k);
+      const up = random.weights(upType, n, k);
+      const [gateBias, upBias] = [random.normals(n), random.normals(n)];
+      const hasBias = index % 2 === 1;
+      using weights = new TestWeights();
+      weights.addFloats("x", x, [maxRows, k]);
+      weights.add("gate", gateType, [n, k], gate);
+      weights.add("up", upType, [n, k], up);
+      weights.addFloats("gateBias", gateBias);
+      weights.addFloats("upBias", upBias);
+      // The same op as two products and an activation of the reference backend over F32 tables.
+      const products = (order: typeof fused) => {
+        const g = canonicalProduct(gateType, gate, n, x, k, order);
+        const u = canonicalProduct(upType, up, n, x, k, order);
+        return hasBias ? [addBias(g, gateBias), addBias(u, upBias)] : [g, u];
+      };
+      const b = new PlanBuilder(weights, "hidden");
+      const table = b.weight("x", maxRows, k);
+      const biases = hasBias ? { gate: b.vector("gateBias", n), up: b.vector("upBias", n) } : {};
+      const pair = [b.weight("gate", n, k), b.weight("up", n, k)] as const;
+      const output = b.linearGlu(b.embed(table), ...pair, activation, biases);
+      const plan = b.finish(output, table);
+      for (const variant of cpuVariants) {
+        const [g, u] = products(orderOf(variant)) as [Float32Array, Float32Array];
+        const expected = g.map((value, i) => activate(activation, value) * u[i]!);
+        using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
+        let whole: Float32Array | undefined;
+        for (const rows of [64, 13, 10, 2, 1]) {
+          cpu.run(plainStep(rows));
+          const actual = cpu.read(output);
+          whole ??= actual;
+          const where = `${what} rows=${rows} ${variant}`;
+          expectNear(actual, firstRows(expected, rows, n), n, gluNmse, where);
+          expectSameBits(actual, firstRows(whole, rows, n), n, `${where} against 64 rows`);
+        }
+      }
+    });
+  });
+}

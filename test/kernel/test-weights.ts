@@ -1,0 +1,87 @@
+// Weights of a tiny plan in memory, each between two pages that must not be touched: kernels may
+// read at most 64 bytes past a weight and nothing before it.
+import { dlopen } from "bun:ffi";
+import type { WeightMemory } from "../../src/backend/backend.ts";
+import { MemoryRegion, viewMemory } from "../../src/native/memory.ts";
+import type { WeightSource } from "../../src/plan/builder.ts";
+import { type QuantType, quantTypeInfo, tensorBytes } from "../../src/weights/quant-types.ts";
+
+/** A multiple of every platform's page. */
+const guardBytes = 65536;
+const mostOverread = 64;
+/** `general.alignment` of files that do not set it. */
+const fileAlignment = 32;
+
+const noAccess = 0;
+
+/** Makes a range of whole pages inaccessible; only Linux is asked to. */
+function protect(address: number, bytes: number): void {
+  if (process.platform !== "linux") return;
+  const type = { mprotect: { args: ["ptr", "u64", "i32"], returns: "i32" } } as const;
+  const status = dlopen("libc.so.6", type).symbols.mprotect(address as never, bytes, noAccess);
+  if (status !== 0) throw new Error("mprotect failed");
+}
+
+interface Placed {
+  readonly shape: readonly number[];
+  readonly type: QuantType;
+  readonly content: Uint8Array;
+  readonly region: MemoryRegion;
+  readonly address: number;
+}
+
+export class TestWeights implements WeightSource, WeightMemory, Disposable {
+  readonly #placed = new Map<string, Placed>();
+
+  /** `content` is copied. The weight lies against the guard behind it, or the one before it. */
+  add(
+    name: string,
+    type: QuantType,
+    shape: readonly number[],
+    content: Uint8Array,
+    against: "end" | "start" = "end",
+  ): void {
+    const bytes = tensorBytes(type, shape);
+    if (content.length !== bytes) throw new Error(`${name}: ${content.length} of ${bytes} bytes`);
+    const inside = Math.ceil((bytes + mostOverread + fileAlignment) / guardBytes) * guardBytes;
+    const region = new MemoryRegion(inside + 3 * guardBytes, "test weights");
+    const first = Math.ceil(region.address / guardBytes) * guardBytes + guardBytes;
+    const last = first + inside;
+    const atEnd = Math.floor((last - mostOverread - bytes) / fileAlignment) * fileAlignment;
+    const address = against === "start" ? first : atEnd;
+    new Uint8Array(viewMemory(address, bytes)).set(content);
+    protect(first - guardBytes, guardBytes);
+    protect(last, guardBytes);
+    this.#placed.set(name, { shape, type, content, region, address });
+  }
+
+  addFloats(name: string, values: Float32Array, shape: readonly number[] = [values.length]): void {
+    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    this.add(name, "f32", shape, bytes);
+  }
+
+  #get(name: string): Placed {
+    const found = this.#placed.get(name);
+    if (found === undefined) throw new Error(`no test weight '${name}'`);
+    return found;
+  }
+
+  find(name: string): { shape: readonly number[]; typeId: number } | undefined {
+    const found = this.#placed.get(name);
+    return found && { shape: found.shape, typeId: quantTypeInfo(found.type).ggmlType };
+  }
+  content(name: string): Uint8Array {
+    return this.#get(name).content;
+  }
+  address(name: string): number {
+    return this.#get(name).address;
+  }
+  bytes(name: string): number {
+    return this.#get(name).content.length;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { region } of this.#placed.values()) region[Symbol.dispose]();
+    this.#placed.clear();
+  }
+}
