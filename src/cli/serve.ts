@@ -131,6 +131,13 @@ function modelNames(values: FlagValues, path: string): string[] {
   return [...values.list("alias"), ...(isStored ? [argument] : []), fileName];
 }
 
+/** The template of --template; the built-in model goes on with a text, so it gets the bare one. */
+function templateOverride(values: FlagValues): string | undefined {
+  const given = values.text("template");
+  if (given !== undefined) return readTemplate(given);
+  return values.positionals[0] ? undefined : "plain";
+}
+
 function serverOptions(values: FlagValues): ServerOptions {
   if (values.positionals.length > 1) {
     throw new TinferError("unsupported", "serve takes one MODEL for now", {
@@ -141,7 +148,6 @@ function serverOptions(values: FlagValues): ServerOptions {
   const apiKeys = checkedApiKeys(values, host);
   const path = modelPath(values.positionals[0]);
   const [id, ...aliases] = modelNames(values, path);
-  const template = values.text("template");
   const parallel = wholeNumber(values, "parallel", 1, 1024);
   return {
     host,
@@ -151,7 +157,7 @@ function serverOptions(values: FlagValues): ServerOptions {
       id: id!,
       aliases,
       options: modelOptions(values, parallel),
-      template: template === undefined ? undefined : readTemplate(template),
+      template: templateOverride(values),
     },
     apiKeys,
     corsOrigins: values.list("cors-origin").map((origin) => origin.replace(/\/$/, "")),

@@ -5,6 +5,7 @@ import { checkSampling } from "../sampling/parameters.ts";
 import { Batch } from "./batch.ts";
 import { BlockAllocator } from "./block-allocator.ts";
 import type {
+  EndReason,
   EngineClient,
   EngineStatus,
   GenerationEvent,
@@ -147,7 +148,6 @@ export class Engine implements EngineClient {
 
   /** Appends the sampled tokens, seals full blocks, ends finished requests. */
   #commit(batch: Batch): void {
-    const step = this.#model.session.stepData;
     let row = 0;
     for (let s = 0; s < batch.sequences.length; s++) {
       const sequence = batch.sequences[s]!;
@@ -160,12 +160,25 @@ export class Engine implements EngineClient {
       }
       if (sequence.completionLen === 0) this.#countPrompt(sequence);
       this.#totals.generated++;
-      const reason = state.acceptToken(step, row++);
-      if (reason === undefined) continue;
-      this.#requests.delete(sequence);
-      this.#scheduler.remove(sequence);
-      state.end(reason);
+      this.#acceptToken(state, row++);
     }
+  }
+
+  /** Takes the token of an output row; an error of this row ends this request and no other. */
+  #acceptToken(state: RequestState, row: number): void {
+    const { sequence } = state;
+    let reason: EndReason | undefined;
+    let failure: unknown;
+    try {
+      reason = state.acceptToken(this.#model.session.stepData, row);
+    } catch (error) {
+      failure = error;
+    }
+    if (reason === undefined && failure === undefined) return;
+    this.#requests.delete(sequence);
+    this.#scheduler.remove(sequence);
+    if (reason === undefined) state.fail(failure);
+    else state.end(reason);
   }
 
   #countPrompt(sequence: Sequence): void {
@@ -207,7 +220,7 @@ export class Engine implements EngineClient {
   }
 }
 
-/** Throws unless the prompt has a token, leaves room for one more, and ids are in the vocabulary. */
+/** Throws unless the prompt has a token, room for one more, and ids of the vocabulary. */
 export function checkPrompt(tokenIds: Int32Array, facts: LoadedModelFacts): void {
   const { maxContextLen, vocabSize } = facts;
   if (tokenIds.length === 0) {

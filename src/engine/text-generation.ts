@@ -53,38 +53,36 @@ export async function* generateText(
 ): AsyncGenerator<TextEvent> {
   const stops = new StopMatcher(request.stopStrings);
   const detokenizer = tokenizer.createDetokenizer({ showSpecial: request.showSpecial ?? false });
-  const clock = new Clock();
+  const stopping = new AbortController();
+  const signals = signal === undefined ? [stopping.signal] : [signal, stopping.signal];
+  let stopString: string | undefined;
   let completionTokens = 0;
-  for await (const event of client.generate(request, signal)) {
+  for await (const event of client.generate(request, AbortSignal.any(signals))) {
     if (event.kind === "prompt") yield event;
-    if (event.kind === "token") {
-      clock.markToken();
+    // Tokens that were under way when the stop string came are not part of the answer.
+    if (event.kind === "token" && stopString === undefined) {
       completionTokens++;
       const { tokenId, logprob, top } = event;
       const { text, stopped } = stops.push(detokenizer.push(tokenId));
+      if (stopped !== undefined) {
+        stopString = stopped;
+        stopping.abort(); // The engine ends within a step and then says what it has counted.
+      }
       yield { kind: "token", tokenId, text, logprob, top };
-      if (stopped === undefined) continue;
-      yield {
-        kind: "end",
-        finishReason: "stop",
-        stopString: stopped,
-        contextFull: false,
-        promptTokens: request.promptTokenIds.length,
-        cachedTokens: 0,
-        completionTokens,
-        timings: clock.timings(),
-      };
-      return; // Leaving the loop cancels what the engine still does for this request.
     }
     if (event.kind === "end") {
-      const last = stops.push(detokenizer.end());
-      const rest = last.text + (last.stopped === undefined ? stops.end() : "");
-      if (rest !== "") yield { kind: "rest", text: rest };
+      if (stopString === undefined) {
+        const last = stops.push(detokenizer.end());
+        stopString = last.stopped;
+        const rest = last.text + (stopString === undefined ? stops.end() : "");
+        if (rest !== "") yield { kind: "rest", text: rest };
+      }
       const { reason, ...counts } = event;
       yield {
         ...counts,
-        finishReason: finishReasons[reason],
-        stopString: last.stopped,
+        completionTokens,
+        finishReason: stopString === undefined ? finishReasons[reason] : "stop",
+        stopString,
         contextFull: reason === "context",
       };
     }
@@ -97,19 +95,3 @@ const finishReasons = {
   context: "length",
   cancelled: "cancelled",
 } as const;
-
-/** Times as seen from here, for requests that this side ends. */
-class Clock {
-  readonly #start = performance.now();
-  #firstToken: number | undefined;
-
-  markToken(): void {
-    this.#firstToken ??= performance.now();
-  }
-
-  timings(): Timings {
-    const now = performance.now();
-    const ttftMs = (this.#firstToken ?? now) - this.#start;
-    return { queueMs: 0, ttftMs, promptMs: ttftMs, generateMs: now - this.#start - ttftMs };
-  }
-}

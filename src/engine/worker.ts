@@ -45,6 +45,8 @@ class WorkerClient implements EngineClient {
   readonly facts: LoadedModelFacts;
   readonly #worker: Worker;
   readonly #receivers = new Map<number, Receiver>();
+  /** Why the engine thread ended, if it did by itself. */
+  #failure: Error | undefined;
   #nextId = 1;
 
   constructor(worker: Worker, facts: LoadedModelFacts) {
@@ -58,13 +60,14 @@ class WorkerClient implements EngineClient {
       else receiver?.failed(errorFromMessage(message.error));
     };
     worker.onerror = (event) => {
-      const error = new TinferError("native", `the engine thread stopped: ${event.message}`);
-      for (const receiver of this.#receivers.values()) receiver.failed(error);
+      this.#failure = new TinferError("native", `the engine thread stopped: ${event.message}`);
+      for (const receiver of this.#receivers.values()) receiver.failed(this.#failure);
     };
   }
 
   #send(message: ToEngine): void {
-    this.#worker.postMessage(message);
+    if (this.#failure === undefined) this.#worker.postMessage(message);
+    else if (message.kind !== "cancel") throw this.#failure;
   }
 
   async *generate(
@@ -122,7 +125,11 @@ class WorkerClient implements EngineClient {
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     this.#receivers.set(id, { event() {}, result: (value) => resolve(value as T), failed: reject });
-    this.#send(makeMessage(id));
+    try {
+      this.#send(makeMessage(id));
+    } catch (error) {
+      reject(error);
+    }
     return promise.finally(() => this.#receivers.delete(id));
   }
 

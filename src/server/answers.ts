@@ -128,7 +128,7 @@ async function* readAnswer(
 }
 
 /** Splits text into reasoning and content and keeps tokens with the text that they became. */
-class AnswerParts {
+export class AnswerParts {
   readonly #splitter: ReasoningSplitter;
   readonly #wantsLogprobs: boolean;
   /** Tokens whose text has not come out yet. */
@@ -138,7 +138,7 @@ class AnswerParts {
   #hasReasoning = false;
   #hasContent = false;
 
-  constructor({ splitter, wantsLogprobs }: AnswerRequest) {
+  constructor({ splitter, wantsLogprobs }: Pick<AnswerRequest, "splitter" | "wantsLogprobs">) {
     this.#splitter = splitter ?? new ReasoningSplitter(undefined, false);
     this.#wantsLogprobs = wantsLogprobs;
   }

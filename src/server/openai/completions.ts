@@ -27,7 +27,7 @@ import {
   withChoiceSeed,
 } from "./request-fields.ts";
 
-const tokenIds = z.array(z.number().int().min(0)).min(1);
+const tokenIds = z.array(z.number().int().min(0).max(0x7fffffff)).min(1);
 
 export const promptField = z.union(
   [z.string(), z.array(z.string()).min(1), tokenIds, z.array(tokenIds).min(1)],

@@ -87,7 +87,9 @@ export const sharedFields = {
   repeat_last_n: samplingNumber("repeatLastN"),
   presence_penalty: samplingNumber("presencePenalty"),
   frequency_penalty: samplingNumber("frequencyPenalty"),
-  logit_bias: z.record(z.string().regex(/^\d+$/, "keys are token ids"), z.number()).nullish(),
+  logit_bias: z
+    .record(z.string().regex(/^\d+$/, "keys are token ids"), z.number().min(-100).max(100))
+    .nullish(),
   ignore_eos: z.boolean().nullish(),
   max_tokens: countField,
   ...harmless,
