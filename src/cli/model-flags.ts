@@ -36,8 +36,7 @@ export const modelFlags: Flags = {
   "kv-type": {
     kind: "text",
     choices: kvTypes,
-    description: "storage type of the KV cache",
-    default: "f16",
+    description: "storage type of the KV cache; default: f32 for models in F32, else f16",
   },
   "kv-type-k": { kind: "text", choices: kvTypes, description: "the same for keys alone" },
   "kv-type-v": { kind: "text", choices: kvTypes, description: "the same for values alone" },
@@ -62,7 +61,7 @@ export function modelPath(argument: string | undefined): string {
 }
 
 export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions {
-  const kvType = values.text("kv-type") as KvType;
+  const kvType = values.text("kv-type") as KvType | undefined;
   return {
     ...defaultModelOptions,
     backend: values.text("backend") ?? "auto",

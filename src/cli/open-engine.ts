@@ -21,7 +21,7 @@ export async function openEngine(
         if (performance.now() - start > patienceMs) progress.update(done, total);
       },
     });
-    warnOfLongContext(engine.facts);
+    if (options.contextLen !== undefined) warnOfLongContext(engine.facts);
     return engine;
   } finally {
     progress.done();

@@ -73,7 +73,11 @@ function printModel(model: ModelDescription): void {
   const lines = formatTable(rows.map(([name, text]) => [dim(name!), text!]));
   const metadata = Object.entries(model.metadata);
   lines.push("", bold(`Metadata (${metadata.length})`));
-  lines.push(...formatTable(metadata.map(([key, value]) => [key, dim(describeValue(value))])));
+  lines.push(
+    ...formatTable(
+      metadata.map(([key, value]) => [oneLine(key, maxValueLen), dim(describeValue(value))]),
+    ),
+  );
   lines.push("", bold(`Tensors (${model.tensors.length})`));
   const tensors = model.tensors.map(({ name, type, shape, bytes: size }) => [
     oneLine(name, maxValueLen),

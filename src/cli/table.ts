@@ -1,5 +1,5 @@
 // Text in columns for reading, and foreign text made safe to print.
-import { stringWidth, stripANSI } from "bun";
+import { stringWidth } from "bun";
 
 /** Lines of `rows` with their columns two spaces apart; numbers-only columns are the caller's. */
 export function formatTable(rows: readonly (readonly string[])[], indent = "  "): string[] {
@@ -19,17 +19,21 @@ export function formatTable(rows: readonly (readonly string[])[], indent = "  ")
 }
 
 /**
- * Text from a file on one line: control characters (a terminal would obey them) appear escaped,
- * and what is longer than `maxLen` ends in its length.
+ * Text from a file on one line: control characters appear escaped, and what is longer than
+ * `maxLen` ends in its length.
  */
 export function oneLine(text: string, maxLen: number): string {
   const shown = text.length > maxLen ? text.slice(0, maxLen) : text;
-  const safe = stripANSI(shown).replace(
-    /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu,
-    (character) => {
-      const named = { "\n": "\\n", "\t": "\\t", "\r": "\\r" }[character];
-      return named ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
-    },
-  );
+  const safe = printable(shown).replaceAll("\n", "\\n").replaceAll("\t", "\\t");
   return text.length > maxLen ? `${safe}… (${text.length} characters)` : safe;
+}
+
+/**
+ * Escapes what a terminal would obey instead of show: control characters other than line feed and
+ * tab, and marks that reorder text.
+ */
+export function printable(text: string): string {
+  return text.replace(/(?![\n\t])[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
 }

@@ -5,6 +5,7 @@ import { writeSync } from "node:fs";
 import { SingleBar } from "cli-progress";
 import { createConsola } from "consola";
 import { TinferError } from "../core/errors.ts";
+import { printable } from "./table.ts";
 
 const log = createConsola({ stdout: process.stderr, stderr: process.stderr, level: 3 });
 
@@ -75,8 +76,9 @@ export function warn(line: string): void {
 /** An error as a person should see it: what, then the next step; a stack only for bugs. */
 export function sayError(error: unknown): void {
   if (error instanceof TinferError) {
-    log.error(error.message);
-    if (error.hint !== undefined) say(`  ${error.hint}`);
+    // Messages quote names from files, which may hold anything.
+    log.error(printable(error.message));
+    if (error.hint !== undefined) say(`  ${printable(error.hint)}`);
     return;
   }
   if (isSystemError(error)) {

@@ -11,6 +11,7 @@ import {
   type PlanLimits,
 } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
+import type { KvType } from "../plan/ops.ts";
 import { defaultContextLen, type ModelOptions } from "./options.ts";
 
 export interface MemoryPlan {
@@ -21,7 +22,14 @@ export interface MemoryPlan {
   readonly numThreads: number;
 }
 
-function limitsFor(options: ModelOptions, contextLen: number): PlanLimits {
+/** Options with what depends on machine and model filled in. */
+export type ResolvedOptions = ModelOptions & {
+  readonly numThreads: number;
+  readonly kvTypeK: KvType;
+  readonly kvTypeV: KvType;
+};
+
+function limitsFor(options: ResolvedOptions, contextLen: number): PlanLimits {
   const maxBlocksPerSequence = Math.ceil(contextLen / blockSize);
   return {
     maxTokens: options.maxTokensPerStep,
@@ -34,6 +42,9 @@ function limitsFor(options: ModelOptions, contextLen: number): PlanLimits {
   };
 }
 
+/** Up to a multiple of 256, as llama.cpp does: matters to models trained for less. */
+const roundContext = (contextLen: number) => Math.ceil(contextLen / 256) * 256;
+
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 
 /**
@@ -44,7 +55,7 @@ export function planMemory(
   plan: Plan,
   config: ModelConfig,
   backend: Backend,
-  options: ModelOptions & { numThreads: number },
+  options: ResolvedOptions,
   availableBytes: number,
 ): MemoryPlan {
   const { numThreads } = options;
@@ -58,7 +69,7 @@ export function planMemory(
   const total = ({ memory }: MemoryPlan) =>
     memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
 
-  const wanted = options.contextLen ?? Math.min(config.contextLen, defaultContextLen);
+  const wanted = options.contextLen ?? Math.min(roundContext(config.contextLen), defaultContextLen);
   const first = measure(wanted);
   if (total(first) <= availableBytes) return first;
 

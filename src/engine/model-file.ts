@@ -8,6 +8,17 @@ import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 
+/** Throws unless the file has weights, of an architecture that tinfer knows. */
+export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
+  const architecture = architectureOf(metadata);
+  if (tensors.size === 0) {
+    throw new TinferError("unsupported", `${paths[0]} holds a vocabulary but no weights`, {
+      hint: "it serves `tinfer tokenize`, `show` and `render` only",
+    });
+  }
+  familyOf(architecture);
+}
+
 /** A step takes 4 ms from the page cache and about a quarter of a second from a slow disk. */
 const populateStepBytes = 64 * 2 ** 20;
 
@@ -24,13 +35,7 @@ export class ModelFile implements WeightMemory, Disposable {
 
   constructor(path: string) {
     this.header = readGguf(path);
-    const architecture = architectureOf(this.header.metadata);
-    if (this.header.tensors.size === 0) {
-      throw new TinferError("unsupported", `${path} holds a vocabulary but no weights`, {
-        hint: "it can be used with `tinfer tokenize` only",
-      });
-    }
-    familyOf(architecture);
+    requireRunnable(this.header);
     this.config = readModelConfig(this.header.metadata);
     using cleanup = new DisposableStack();
     for (const shard of this.header.paths) this.#mapped.push(cleanup.use(new MappedFile(shard)));

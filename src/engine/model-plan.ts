@@ -6,7 +6,7 @@ import { TinferError } from "../core/errors.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
 import { availableMemoryBytes, defaultNumThreads } from "./machine.ts";
-import { type MemoryPlan, planMemory } from "./memory-plan.ts";
+import { type MemoryPlan, planMemory, type ResolvedOptions } from "./memory-plan.ts";
 import type { ModelFile } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
@@ -29,12 +29,23 @@ export function planModel(
   const backend = selectBackend(options.backend);
   const plan = file.buildPlan(outputs, options.slidingWindow);
   checkWeightTypes(plan, backend);
-  const withThreads = { ...options, numThreads: options.numThreads ?? defaultNumThreads() };
+  const resolved = resolveOptions(file, options);
   const available = availableMemoryBytes();
   return {
     backend,
     plan,
-    memoryPlan: planMemory(plan, file.config, backend, withThreads, available),
+    memoryPlan: planMemory(plan, file.config, backend, resolved, available),
+  };
+}
+
+/** F32 files are for exact results: their cache is not rounded either. */
+function resolveOptions(file: ModelFile, options: ModelOptions): ResolvedOptions {
+  const kvType = file.mainType === "f32" ? "f32" : "f16";
+  return {
+    ...options,
+    numThreads: options.numThreads ?? defaultNumThreads(),
+    kvTypeK: options.kvTypeK ?? kvType,
+    kvTypeV: options.kvTypeV ?? kvType,
   };
 }
 

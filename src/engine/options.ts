@@ -10,8 +10,9 @@ export interface ModelOptions {
   readonly contextLen: number | undefined;
   /** Sequences that run at the same time. */
   readonly maxSequences: number;
-  readonly kvTypeK: KvType;
-  readonly kvTypeV: KvType;
+  /** undefined = f32 for a model whose weights are mostly F32, f16 for any other. */
+  readonly kvTypeK: KvType | undefined;
+  readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
@@ -28,8 +29,8 @@ export const defaultModelOptions: ModelOptions = {
   numThreads: undefined,
   contextLen: undefined,
   maxSequences: 1,
-  kvTypeK: "f16",
-  kvTypeV: "f16",
+  kvTypeK: undefined,
+  kvTypeV: undefined,
   slidingWindow: "auto",
   cpuVariant: undefined,
   maxTokensPerStep: 512,
