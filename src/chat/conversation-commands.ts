@@ -78,7 +78,7 @@ export function excerpt(text: string, length: number): string {
 export function contextText(use: ContextUse): string {
   const { promptTokens, maxContextLen, messages, templateTokens } = use;
   const row = (tokens: number, name: string, text = "") =>
-    `${String(tokens).padStart(7)}  ${name.padEnd(9)} ${text}`.trimEnd();
+    `${String(tokens).padStart(7)}  ${name.padEnd(10)} ${text}`.trimEnd();
   const lines = messages.map(({ role, tokens, text }) => row(tokens, role, excerpt(text, 56)));
   if (messages.length > 0)
     lines.push(row(templateTokens, "template", "what surrounds the messages"));

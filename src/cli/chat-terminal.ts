@@ -283,7 +283,14 @@ export class TerminalChat implements ChatTerminal, Disposable {
     return dim(text);
   }
   openAnswer(splitter: ReasoningSplitter, style: "dim" | "hide"): AnswerView {
-    return openAnswer(splitter, style, new WordWrap(() => process.stdout.columns || 80));
+    const wrapper = new WordWrap(() => process.stdout.columns || 80);
+    let hasBegun = false;
+    // Answers often begin with a space that belongs to the prompt before them.
+    return openAnswer(splitter, style, (text) => {
+      const shown = hasBegun ? text : text.trimStart();
+      hasBegun ||= shown !== "";
+      return wrapper.push(shown);
+    });
   }
   progress(state: { readonly computed: number; readonly total: number } | undefined): void {
     this.#progress.show(state);

@@ -3,15 +3,14 @@ import type { AnswerView } from "../chat/terminal.ts";
 import type { ReasoningSplitter } from "../template/reasoning.ts";
 import { answerWriter } from "./answer.ts";
 import { Progress } from "./terminal.ts";
-import type { WordWrap } from "./word-wrap.ts";
 
 /** Like `answerWriter`, but an answer without a word leaves no empty line. */
 export function openAnswer(
   splitter: ReasoningSplitter,
   style: "dim" | "hide",
-  wrap?: WordWrap,
+  wrap?: (text: string) => string,
 ): AnswerView {
-  const writer = answerWriter(splitter, style, (text) => wrap?.push(text) ?? text);
+  const writer = answerWriter(splitter, style, wrap);
   let hasText = false;
   return {
     push(text) {

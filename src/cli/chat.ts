@@ -21,8 +21,8 @@ import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.t
 import { readTemplate, templateFlags } from "./template-flags.ts";
 import { OutputClosed } from "./terminal.ts";
 
-/** The built-in story teller rarely ends by itself, and its context has room for few stories. */
-const builtInMaxTokens = 200;
+/** Stories have 200 to 300 tokens; one that does not end must not fill the context. */
+const builtInMaxTokens = 400;
 
 export const chat: Command = {
   name: "chat",
