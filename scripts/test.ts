@@ -24,7 +24,8 @@ if (args.length === 0) {
 const folder = mkdtempSync(join(tmpdir(), "tinfer-test-"));
 const report = join(folder, "junit.xml");
 const reporter = ["--reporter=junit", `--reporter-outfile=${report}`];
-const bunTest = [process.execPath, "test", ...reporter, ...args];
+const timeout = ["--timeout", "120000"];
+const bunTest = [process.execPath, "test", ...timeout, ...reporter, ...args];
 const result = Bun.spawnSync(bunTest, { cwd: root, stdout: 2, stderr: 2 });
 const totals = /<testsuites [^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? "";
 rmSync(folder, { recursive: true });

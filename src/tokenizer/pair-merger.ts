@@ -2,7 +2,7 @@
 // bytes, of which the best adjacent pair is joined until no pair is left. A heap keeps it at
 // n log n for any input.
 
-/** Says which pairs merge: SentencePiece goes by the score of the result, BPE by a list of pairs. */
+/** Says which pairs merge: SentencePiece by the score of the result, BPE by a list of pairs. */
 export interface MergeRule {
   /** Lower merges first; Infinity when the two symbols do not merge. */
   priorityOf(symbols: PairMerger, left: number, right: number): number;

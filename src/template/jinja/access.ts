@@ -1,22 +1,15 @@
-// Attributes, items, slices, lengths and iteration, with the sandbox's limits: nothing that
+// Attributes, items and slices, with the sandbox's limits: nothing that
 // starts with an underscore, nothing that changes a list or a dict.
 import { containerMethod } from "./container-methods.ts";
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
+import type { FieldAccess } from "./format-spec.ts";
+import { sequenceItems } from "./iteration.ts";
 import { asNumber } from "./operators.ts";
 import { expectInteger, represent, typeName } from "./print.ts";
 import { textMethod } from "./text-methods.ts";
-import { characters, textLength } from "./unicode.ts";
-import {
-  Callable,
-  Float,
-  PythonObject,
-  Range,
-  SafeText,
-  Tuple,
-  Undefined,
-  type Value,
-} from "./values.ts";
+import { characters } from "./unicode.ts";
+import { Callable, PythonObject, Range, SafeText, Tuple, Undefined, type Value } from "./values.ts";
 
 const dictMutators = new Set(["clear", "pop", "popitem", "setdefault", "update"]);
 const listMutators = new Set([
@@ -29,6 +22,9 @@ const listMutators = new Set([
   "reverse",
   "sort",
 ]);
+
+/** How format strings reach into their arguments. */
+const access: FieldAccess = { getAttribute, getItem };
 
 /** `value.name`: the attribute first, then the item. */
 export function getAttribute(value: Value, name: string): Value {
@@ -56,9 +52,9 @@ export function ownAttribute(value: Value, name: string): Value | undefined {
     const reason = `access to attribute '${name}' of '${typeName(value)}' object is unsafe.`;
     return new Undefined(reason, "security");
   }
-  if (typeof value === "string") return textMethod(value, name);
+  if (typeof value === "string") return textMethod(value, name, access);
   if (value instanceof SafeText) {
-    const method = textMethod(value.text, name);
+    const method = textMethod(value.text, name, access);
     return method && new Callable(name, (args) => markSafe(method.call(args)));
   }
   const method = containerMethod(value, name);
@@ -96,13 +92,6 @@ function itemOrUndefined(value: Value, key: Value): Value | undefined {
     return characters(text).at(index);
   }
   return sequenceItems(value)?.at(index);
-}
-
-/** The items of a list, tuple or range; undefined for everything else. */
-export function sequenceItems(value: Value): readonly Value[] | undefined {
-  if (Array.isArray(value)) return value;
-  if (value instanceof Tuple) return value.items;
-  return value instanceof Range ? value.items() : undefined;
 }
 
 /** `value[start:stop:step]`. */
@@ -148,37 +137,4 @@ function sliceItems<T>(items: readonly T[], start: Value, stop: Value, step: Val
     part.push(items[index]!);
   }
   return part;
-}
-
-/** `iter(value)`. */
-export function iterate(value: Value): Iterator<Value> {
-  const iterator = tryIterate(value);
-  if (iterator === undefined) {
-    throw new JinjaError("type", `'${typeName(value)}' object is not iterable`);
-  }
-  return iterator;
-}
-
-export function tryIterate(value: Value): Iterator<Value> | undefined {
-  if (Array.isArray(value)) return value.values();
-  if (typeof value === "string") return characters(value).values();
-  if (value instanceof SafeText) return characters(value.text).values();
-  return value instanceof PythonObject ? value.iterate() : undefined;
-}
-
-/** `list(value)`; the result may be the value itself, which nobody changes. */
-export function toList(value: Value): readonly Value[] {
-  if (Array.isArray(value)) return value;
-  const iterator = iterate(value);
-  const items: Value[] = [];
-  for (let step = iterator.next(); !step.done; step = iterator.next()) items.push(step.value);
-  return items;
-}
-
-/** `len(value)`, or undefined where Python raises TypeError. */
-export function lengthOf(value: Value): number | undefined {
-  if (typeof value === "string") return textLength(value);
-  if (value instanceof SafeText) return textLength(value.text);
-  if (Array.isArray(value)) return value.length;
-  return value instanceof PythonObject && !(value instanceof Float) ? value.length() : undefined;
 }

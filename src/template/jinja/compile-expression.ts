@@ -1,10 +1,11 @@
 // Expressions of the syntax tree to closures. A template is compiled once and rendered for
 // every request.
-import { getAttribute, getItem, iterate, slice } from "./access.ts";
+import { getAttribute, getItem, slice } from "./access.ts";
 import { compare, contains, equal, truthy } from "./compare.ts";
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
 import { filters } from "./filters.ts";
+import { iterate } from "./iteration.ts";
 import { checkTextLen } from "./limits.ts";
 import { affirm, type BinaryOperator, calculate, negate } from "./operators.ts";
 import { expectText, print, typeName } from "./print.ts";

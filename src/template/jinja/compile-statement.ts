@@ -1,5 +1,5 @@
 // Statements of the syntax tree to closures that append to an output.
-import { iterate, lengthOf } from "./access.ts";
+
 import { truthy } from "./compare.ts";
 import {
   callValue,
@@ -9,6 +9,7 @@ import {
   type Evaluate,
 } from "./compile-expression.ts";
 import { JinjaError } from "./errors.ts";
+import { iterate, lengthOf } from "./iteration.ts";
 import { generationFunction } from "./lexer.ts";
 import { checkTextLen } from "./limits.ts";
 import { Loop, unpack } from "./loop.ts";

@@ -1,9 +1,10 @@
 // Jinja's filters over lists, dicts and other iterables. Like Jinja's, `map`, `select` and
 // their kin are generators: they can be walked once and have no length.
-import { getAttribute, getItem, iterate, lengthOf, ownAttribute, toList } from "./access.ts";
+import { getAttribute, getItem, ownAttribute } from "./access.ts";
 import { compare, equal, truthy } from "./compare.ts";
 import { Dict, hashKey } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
+import { iterate, lengthOf, toList } from "./iteration.ts";
 import { calculate } from "./operators.ts";
 import { expectInteger, expectText, print, typeName } from "./print.ts";
 import type { Filter, Runtime } from "./runtime.ts";

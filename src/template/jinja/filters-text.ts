@@ -1,9 +1,10 @@
 // Jinja's filters that make text.
-import { lengthOf } from "./access.ts";
+
 import { truthy } from "./compare.ts";
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
 import { parseFloatText } from "./filters-number.ts";
+import { lengthOf } from "./iteration.ts";
 import { dumpJson } from "./json.ts";
 import { checkFieldWidth } from "./limits.ts";
 import { fixed } from "./number-format.ts";

@@ -1,5 +1,4 @@
 // `str.format`: replacement fields, conversions and the format specification mini-language.
-import { getAttribute, getItem } from "./access.ts";
 import { JinjaError } from "./errors.ts";
 import { checkFieldWidth } from "./limits.ts";
 import { checkPrecision, fixed, general, group, scientific } from "./number-format.ts";
@@ -7,13 +6,20 @@ import { print, printFloat, represent, typeName } from "./print.ts";
 import { textLength } from "./unicode.ts";
 import { type Arguments, Float, type Value } from "./values.ts";
 
+/** Attributes and items of values, given by the caller: they lead back to text methods. */
+export interface FieldAccess {
+  getAttribute(value: Value, name: string): Value;
+  getItem(value: Value, key: Value): Value;
+}
+
 interface FieldState {
+  readonly access: FieldAccess;
   /** Next automatic argument number; -1 once fields are numbered by hand. */
   nextIndex: number;
 }
 
-export function formatText(format: string, args: Arguments): string {
-  return expandFields(format, args, { nextIndex: 0 }, 2);
+export function formatText(format: string, args: Arguments, access: FieldAccess): string {
+  return expandFields(format, args, { access, nextIndex: 0 }, 2);
 }
 
 function expandFields(format: string, args: Arguments, state: FieldState, depth: number): string {
@@ -90,8 +96,8 @@ function lookUp(path: string, args: Arguments, state: FieldState): Value {
     const [matched, attribute, key = ""] = step;
     value =
       attribute === undefined
-        ? getItem(value, /^\d+$/.test(key) ? Number(key) : key)
-        : getAttribute(value, attribute);
+        ? state.access.getItem(value, /^\d+$/.test(key) ? Number(key) : key)
+        : state.access.getAttribute(value, attribute);
     rest = rest.slice(matched.length);
   }
   return value;

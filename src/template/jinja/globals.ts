@@ -1,7 +1,8 @@
 // The names that every template sees: Jinja's own and the two that Hugging Face adds.
-import { tryIterate } from "./access.ts";
+
 import { Dict } from "./dict.ts";
 import { JinjaError } from "./errors.ts";
+import { tryIterate } from "./iteration.ts";
 import { expectInteger, expectText, print, typeName } from "./print.ts";
 import type { Runtime } from "./runtime.ts";
 import { formatTime } from "./strftime.ts";

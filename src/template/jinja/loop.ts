@@ -1,8 +1,9 @@
 // The `loop` object of a `for`. It walks lazily, as Jinja's does: the length is known, and the
 // next item fetched, only when the template asks.
-import { toList, tryIterate } from "./access.ts";
+
 import { equal } from "./compare.ts";
 import { JinjaError } from "./errors.ts";
+import { toList, tryIterate } from "./iteration.ts";
 import { type Arguments, Callable, given, Tuple, Undefined, type Value } from "./values.ts";
 
 export class Loop extends Callable {

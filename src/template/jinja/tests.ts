@@ -1,7 +1,8 @@
 // Jinja's tests: what may follow `is`.
-import { lengthOf, tryIterate } from "./access.ts";
+
 import { compare, contains, equal } from "./compare.ts";
 import { Dict } from "./dict.ts";
+import { lengthOf, tryIterate } from "./iteration.ts";
 import { asNumber, calculate } from "./operators.ts";
 import { expectText, print } from "./print.ts";
 import type { Test } from "./runtime.ts";

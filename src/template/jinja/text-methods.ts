@@ -1,19 +1,19 @@
 // The methods of Python's str.
 
-import { iterate } from "./access.ts";
 import { JinjaError } from "./errors.ts";
-import { formatText } from "./format-spec.ts";
+import { type FieldAccess, formatText } from "./format-spec.ts";
+import { iterate } from "./iteration.ts";
 import { checkFieldWidth } from "./limits.ts";
 import { expectInteger, expectText, typeName } from "./print.ts";
 import { testCharacters } from "./text-tests.ts";
 import * as unicode from "./unicode.ts";
 import { type Arguments, Callable, SafeText, Tuple, type Value } from "./values.ts";
 
-type TextMethod = (text: string, args: Arguments, name: string) => Value;
+type TextMethod = (text: string, args: Arguments, name: string, access: FieldAccess) => Value;
 
-export function textMethod(text: string, name: string): Callable | undefined {
+export function textMethod(text: string, name: string, access: FieldAccess): Callable | undefined {
   const method = methods.get(name);
-  if (method !== undefined) return new Callable(name, (args) => method(text, args, name));
+  if (method !== undefined) return new Callable(name, (args) => method(text, args, name, access));
   const test = testCharacters(text, name);
   if (test === undefined) return undefined;
   return new Callable(name, (args) => {
@@ -239,7 +239,7 @@ const methods: ReadonlyMap<string, TextMethod> = new Map<string, TextMethod>([
   ["endswith", affix((text, part) => text.endsWith(part))],
   ["expandtabs", expandTabs],
   ["find", finding(false, undefined)],
-  ["format", (text, args) => formatText(text, args)],
+  ["format", (text, args, _name, access) => formatText(text, args, access)],
   ["index", finding(false, "substring not found")],
   ["join", join],
   ["ljust", padding((text, missing, fill) => text + fill.repeat(missing))],
