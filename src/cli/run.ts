@@ -13,7 +13,7 @@ import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-fl
 import { openEngine } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
-import { dim, isTerminal, outJson, say } from "./terminal.ts";
+import { dim, isTerminal, outJson, Progress, say } from "./terminal.ts";
 import { parseTokenIds } from "./token-ids.ts";
 
 /** What the built-in model is asked when nobody says anything. */
@@ -158,8 +158,11 @@ async function printText(
   interrupt: Interrupt,
 ): Promise<void> {
   const writer = answerWriter(rendered?.createSplitter(), "dim");
+  const progress = new Progress("reading the prompt", (tokens) => `${tokens} tokens`);
   let end: GenerationEnd | undefined;
   for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {
+    if (event.kind === "prompt") progress.update(event.computedTokens, event.promptTokens);
+    else progress.done();
     if (event.kind === "token" || event.kind === "rest") writer.push(event.text);
     if (event.kind === "end") end = event;
   }
