@@ -43,10 +43,17 @@ function resolveOptions(file: ModelFile, options: ModelOptions): ResolvedOptions
   const kvType = file.mainType === "f32" ? "f32" : "f16";
   return {
     ...options,
-    numThreads: options.numThreads ?? defaultNumThreads(),
+    numThreads: options.numThreads ?? usefulThreads(file.weightBytes),
     kvTypeK: options.kvTypeK ?? kvType,
     kvTypeV: options.kvTypeV ?? kvType,
   };
+}
+
+/** Weights that are worth a thread: below, the barriers of a step cost more than it saves. */
+const bytesPerThread = 4e6;
+
+function usefulThreads(weightBytes: number): number {
+  return Math.min(defaultNumThreads(), Math.ceil(weightBytes / bytesPerThread));
 }
 
 function checkOptions(options: ModelOptions): void {
