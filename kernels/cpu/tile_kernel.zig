@@ -1,0 +1,318 @@
+//! Multiplies one packed activation panel by one weight tile: 6 x 32 outputs. Integer sums are
+//! exact; the float part follows the canonical order, rounding by rounding.
+const vector = @import("tile_vector.zig");
+const layout = @import("tile_layout.zig");
+const Bytes = vector.Bytes;
+const Shorts = vector.Shorts;
+const Ints = vector.Ints;
+const Floats = vector.Floats;
+const Recipe = layout.Recipe;
+const Tile = layout.Tile;
+const Panel = layout.Panel;
+const columns = layout.columns;
+const panel_rows = layout.panel_rows;
+
+/// Vectors of columns in a register tile; its rows depend on the registers left (`Kernel`).
+const nr = 2;
+/// Registers suffice to keep the float accumulators over a whole tile.
+const resident = vector.registers == 32;
+
+/// What sums start from, computed for the whole tile before its kernels run.
+const Prepared = struct {
+    const capacity = layout.depth / 16 * panel_rows + vector.lanes;
+    /// -offset * Σa per sub-block; on `pairs` variants as two i16.
+    bias: [capacity]i32,
+    /// f32(Σa) per group of 32.
+    sums: [capacity]f32,
+
+    fn fill(
+        prepared: *Prepared,
+        comptime recipe: Recipe,
+        panel: *const Panel.View,
+        kc: usize,
+    ) void {
+        const minus_offset: i16 = -recipe.offset;
+        const source = if (recipe.sub == 256) panel.sum_256 else panel.lane_sums;
+        const count = kc / recipe.sub * panel_rows;
+        var i: usize = 0;
+        while (i < count) : (i += vector.lanes) {
+            const sums = vector.load(Ints, source + i);
+            const pairs: Shorts = @bitCast(sums);
+            const bias: Ints = if (recipe.sub == 256)
+                sums *% vector.splat(Ints, minus_offset)
+            else if (vector.in_pairs)
+                @bitCast(pairs *% vector.splat(Shorts, minus_offset))
+            else
+                vector.pairDot(pairs, @splat(minus_offset));
+            if (recipe.offset != 0) vector.store(prepared.bias[i..].ptr, bias);
+            const total: Floats = @floatFromInt(vector.pairDot(pairs, @splat(1)));
+            if (recipe.has_min) vector.store(prepared.sums[i..].ptr, total);
+        }
+    }
+};
+
+/// out `[panel_rows][columns]` = +0, what the canonical order starts from.
+pub fn clear(out: [*]align(64) f32) void {
+    const vectors: [*]Floats = @ptrCast(out);
+    inline for (0..panel_rows * columns / vector.lanes) |i| vectors[i] = @splat(0);
+}
+
+/// out `[panel_rows][columns]` += panel · tile over `kc` weights.
+pub fn multiply(
+    comptime recipe: Recipe,
+    tile: *const Tile,
+    panel: *const Panel.View,
+    kc: usize,
+    out: [*]align(64) f32,
+) void {
+    var prepared: Prepared = undefined;
+    const wanted = recipe.offset != 0 or (recipe.group == 32 and recipe.has_min);
+    if (wanted) prepared.fill(recipe, panel, kc);
+    Kernel(recipe.shape()).run(tile, panel, &prepared, kc, out);
+}
+
+/// `shape` is a recipe without what only `Prepared` needs, so that types share kernels.
+fn Kernel(comptime shape: Recipe) type {
+    return struct {
+        /// Rows of the register tile; twice as many sums are live in super-blocks.
+        const mr = if (vector.registers == 32) 6 else 3;
+        const Sums = [mr][nr]Ints;
+        const Self = @This();
+
+        tile: *const Tile,
+        panel: Panel.View,
+        prepared: *const Prepared,
+        out: [*]align(64) f32,
+        column: usize,
+        row: usize,
+
+        noinline fn run(
+            tile: *const Tile,
+            panel: *const Panel.View,
+            prepared: *const Prepared,
+            kc: usize,
+            out: [*]align(64) f32,
+        ) void {
+            var self: Self = .{
+                .tile = tile,
+                .panel = panel.*,
+                .prepared = prepared,
+                .out = out,
+                .column = 0,
+                .row = 0,
+            };
+            while (self.column < columns) : (self.column += nr * vector.lanes) {
+                self.row = 0;
+                while (self.row < panel_rows) : (self.row += mr) {
+                    if (shape.group == 32) self.blocks(kc) else self.superBlocks(kc);
+                }
+            }
+        }
+
+        /// 32-blocks: t = f32(s) * d, then + f32(Σa) * m; acc = fma(t, d_a, acc)
+        inline fn blocks(self: Self, kc: usize) void {
+            @setEvalBranchQuota(10000);
+            var kept: [mr][nr]Floats = undefined;
+            if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
+                kept[r][v] = self.target(r, v).*;
+            };
+            for (0..kc / 32) |b| {
+                var sums: Sums = undefined;
+                self.addProducts(8, true, &sums, b * 8, b);
+                const at = b * panel_rows + self.row;
+                inline for (0..nr) |v| inline for (0..mr) |r| {
+                    const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
+                    var t = @as(Floats, @floatFromInt(sums[r][v])) * scale;
+                    if (shape.has_min) {
+                        const total: Floats = @splat(self.prepared.sums[at + r]);
+                        const min = self.columnsOf(Floats, &self.tile.min[b], v);
+                        t = vector.multiplyAdd(total, min, t);
+                    }
+                    const acc = if (resident) &kept[r][v] else self.target(r, v);
+                    acc.* = vector.multiplyAdd(t, @splat(self.panel.scale[at + r]), acc.*);
+                };
+            }
+            if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
+                self.target(r, v).* = kept[r][v];
+            };
+        }
+
+        /// K-quants: one exact integer sum over the 256 weights of a super-block.
+        inline fn superBlocks(self: Self, kc: usize) void {
+            @setEvalBranchQuota(10000);
+            const dwords: comptime_int = @min(shape.sub, 32) / 4;
+            const steps = 64 / dwords;
+            for (0..kc / 256) |b| {
+                var sums: Sums = @splat(@splat(@splat(0)));
+                if (shape.sub == 256) self.addProducts(dwords, true, &sums, b * 64, b);
+                const first = if (shape.sub == 256) 1 else 0;
+                for (b * steps + first..(b + 1) * steps) |s| {
+                    self.addProducts(dwords, false, &sums, s * dwords, s);
+                }
+                self.addSuperBlock(&sums, b);
+            }
+        }
+
+        /// t = f32(s) * d, then - f32(m) * dmin; acc = fma(t, d_a, acc)
+        inline fn addSuperBlock(self: Self, sums: *const Sums, b: usize) void {
+            var mins: Sums = undefined;
+            if (shape.has_min) self.sumMins(&mins, b);
+            inline for (0..nr) |v| inline for (0..mr) |r| {
+                const sum = if (shape.negated) vector.splat(Ints, 0) -% sums[r][v] else sums[r][v];
+                const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
+                var t = @as(Floats, @floatFromInt(sum)) * scale;
+                if (shape.has_min) {
+                    const min = self.columnsOf(Floats, &self.tile.min[b], v);
+                    t = vector.multiplyAdd(-@as(Floats, @floatFromInt(mins[r][v])), min, t);
+                }
+                const acc = self.target(r, v);
+                const a_scale: Floats = @splat(self.panel.scale[b * panel_rows + self.row + r]);
+                acc.* = vector.multiplyAdd(t, a_scale, acc.*);
+            };
+        }
+
+        /// Σ min_j Σa_j over the sub-blocks of a super-block, two of them at a time.
+        inline fn sumMins(self: Self, mins: *Sums, b: usize) void {
+            const steps = if (shape.min_sub == 16) 8 else 4;
+            const pairs = if (shape.min_sub == 16) self.panel.pair_16 else self.panel.pair_32;
+            mins.* = @splat(@splat(@splat(0)));
+            inline for (0..steps) |i| {
+                const step = b * steps + i;
+                inline for (0..mr) |r| {
+                    const pair = vector.broadcast(Shorts, pairs[step * panel_rows + self.row + r]);
+                    inline for (0..nr) |v| {
+                        const min = self.columnsOf(Shorts, &self.tile.min_pair[step], v);
+                        mins[r][v] = vector.addPairDot(mins[r][v], min, pair);
+                    }
+                }
+            }
+        }
+
+        /// sums (+)= the products of `dwords` steps of 4 weights from `first` on, and bias and
+        /// multiplier `step` where the recipe has them.
+        inline fn addProducts(
+            self: Self,
+            comptime dwords: comptime_int,
+            comptime fresh: bool,
+            sums: *Sums,
+            first: usize,
+            step: usize,
+        ) void {
+            const add = if (vector.in_pairs) addInPairs else addDots;
+            add(self, dwords, fresh, sums, first, step);
+        }
+
+        inline fn addDots(
+            self: Self,
+            comptime dwords: comptime_int,
+            comptime fresh: bool,
+            sums: *Sums,
+            first: usize,
+            step: usize,
+        ) void {
+            const multiplied = shape.group == 256 and shape.sub < 256;
+            var chain: Sums = undefined;
+            inline for (0..mr) |r| inline for (0..nr) |v| {
+                chain[r][v] = if (fresh or multiplied) self.bias(Ints, step, r) else sums[r][v];
+            };
+            inline for (0..dwords) |j| {
+                const weights = self.weightsOf(first + j);
+                inline for (0..mr) |r| {
+                    const a = self.activations(first + j, r);
+                    inline for (0..nr) |v| chain[r][v] = vector.dot(chain[r][v], weights[v], a);
+                }
+            }
+            if (!multiplied) {
+                sums.* = chain;
+                return;
+            }
+            inline for (0..nr) |v| {
+                const factor = self.columnsOf(Ints, &self.tile.multiplier[step], v);
+                inline for (0..mr) |r| sums[r][v] +%= chain[r][v] *% factor;
+            }
+        }
+
+        inline fn addInPairs(
+            self: Self,
+            comptime dwords: comptime_int,
+            comptime fresh: bool,
+            sums: *Sums,
+            first: usize,
+            step: usize,
+        ) void {
+            const run_dwords = shape.pairDwords();
+            comptime if (shape.offset != 0 and run_dwords != dwords) {
+                @compileError("the bias covers one run of pair sums");
+            };
+            inline for (0..dwords / run_dwords) |run_index| {
+                var chain: [mr][nr]Shorts = undefined;
+                inline for (0..run_dwords) |j| {
+                    const dword = first + run_index * run_dwords + j;
+                    const weights = self.weightsOf(dword);
+                    inline for (0..mr) |r| {
+                        const a = self.activations(dword, r);
+                        inline for (0..nr) |v| {
+                            const product = if (comptime shape.signedPairs())
+                                vector.signedPairs(weights[v], a)
+                            else
+                                vector.pairs(weights[v], a);
+                            chain[r][v] = if (j > 0)
+                                vector.inOrder(chain[r][v] +% product)
+                            else if (shape.offset != 0)
+                                self.bias(Shorts, step, r) +% product
+                            else
+                                product;
+                        }
+                    }
+                }
+                inline for (0..nr) |v| {
+                    const factor: Shorts = if (shape.group == 256)
+                        self.columnsOf(Shorts, &self.tile.multiplier[step], v)
+                    else
+                        @splat(1);
+                    inline for (0..mr) |r| {
+                        const sum = vector.pairDot(chain[r][v], factor);
+                        sums[r][v] = if (fresh and run_index == 0)
+                            sum
+                        else
+                            vector.inOrder(sums[r][v] +% sum);
+                    }
+                }
+            }
+        }
+
+        /// The register tile's weights, one dword per column.
+        inline fn weightsOf(self: Self, dword: usize) [nr]Bytes {
+            var weights: [nr]Bytes = undefined;
+            inline for (0..nr) |v| {
+                weights[v] = self.columnsOf(Bytes, &self.tile.weights[dword], v);
+            }
+            return weights;
+        }
+
+        inline fn bias(self: Self, comptime T: type, step: usize, comptime r: usize) T {
+            if (shape.offset == 0) return @splat(0);
+            return vector.broadcast(T, self.prepared.bias[step * panel_rows + self.row + r]);
+        }
+
+        inline fn activations(self: Self, dword: usize, comptime r: usize) Bytes {
+            const line = self.panel.quants + dword * panel_rows + self.row;
+            if (vector.products != .signed_dot) return vector.broadcast(Bytes, line[r]);
+            // Arm multiplies by one element of a register: two loads serve all six rows.
+            const start = if (r < 4) 0 else 2;
+            const quad = vector.load(Ints, line + start);
+            return @bitCast(@shuffle(i32, quad, undefined, @as([4]i32, @splat(r - start))));
+        }
+
+        /// Vector `v` of the register tile in one row of the weight tile.
+        inline fn columnsOf(self: Self, comptime T: type, line: anytype, comptime v: usize) T {
+            const first: *const T = @ptrCast(@alignCast(&line[self.column + v * vector.lanes]));
+            return first.*;
+        }
+
+        inline fn target(self: Self, comptime r: usize, comptime v: usize) *Floats {
+            const first = self.out + (self.row + r) * columns + self.column + v * vector.lanes;
+            return @ptrCast(@alignCast(first));
+        }
+    };
+}

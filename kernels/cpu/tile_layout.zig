@@ -1,0 +1,127 @@
+//! The shapes that the GEMM's parts agree on: how a weight type is multiplied (`Recipe`), the
+//! unpacked weight tile and the packed activation panel.
+const vector = @import("tile_vector.zig");
+
+/// Output columns (weight rows) of one tile.
+pub const columns = 32;
+/// Activation rows of one panel.
+pub const panel_rows = 6;
+/// Most weights of one row in a tile; a multiple of 256. The tile (13 KiB) stays in L1.
+pub const depth = 256;
+
+/// How one weight type is multiplied on this CPU variant.
+pub const Recipe = struct {
+    /// Weights that share one activation scale: 32 or 256.
+    group: u16,
+    /// Weights of one integer sum before it meets its integer scale, 16 or 32; 256 where
+    /// the tile's weights already contain the scale.
+    sub: u16,
+    /// What the tile's weights are larger than the true ones: x86 multiplies unsigned weights.
+    offset: i16 = 0,
+    /// Largest true weight by magnitude; a sum of pairs in i16 may not pass 32767.
+    largest: i16,
+    has_min: bool = false,
+    /// Weights per integer min of a K-quant, 16 or 32.
+    min_sub: u16 = 0,
+    /// The tile holds the weights times -1.
+    negated: bool = false,
+
+    /// Most dwords of a sub-block whose sum of pairs still fits in i16.
+    pub fn pairDwords(comptime recipe: Recipe) comptime_int {
+        const whole: comptime_int = @min(recipe.sub, 32) / 4;
+        const fits = @divFloor(32767, 2 * 127 * @as(comptime_int, recipe.largest));
+        return if (fits >= whole) whole else if (fits >= 4) 4 else if (fits >= 2) 2 else 1;
+    }
+
+    /// Signed weights for an instruction that wants unsigned ones without saturating.
+    pub fn signedPairs(comptime recipe: Recipe) bool {
+        return vector.products == .unsigned_pairs and recipe.largest > 64;
+    }
+
+    /// The recipe less what the kernels do not look at, so that equal kernels become one.
+    pub fn shape(comptime recipe: Recipe) Recipe {
+        comptime var same = recipe;
+        if (same.offset != 0) same.offset = 1;
+        if (!vector.in_pairs) same.largest = 1;
+        return same;
+    }
+};
+
+/// 32 weight rows by up to `depth` weights, unpacked to bytes.
+pub const Tile = struct {
+    /// Four consecutive weights of a column side by side.
+    weights: [depth / 4][columns]u32 align(64),
+    /// Per block or super-block.
+    scale: [depth / 32][columns]f32 align(64),
+    min: [depth / 32][columns]f32 align(64),
+    /// Integer scale per sub-block; on `pairs` variants twice, as two i16.
+    multiplier: [depth / 16][columns]i32 align(64),
+    /// Integer mins of two consecutive sub-blocks as two i16.
+    min_pair: [depth / 32][columns]i32 align(64),
+};
+
+/// Where a packed panel of `panel_rows` activation rows keeps its parts, in bytes. Each part is
+/// `[step][panel_rows]` dwords with its own number of activations per step.
+pub const Panel = struct {
+    /// Activation scale per group.
+    scale: usize,
+    /// Sums over 32 (group 32) or 16 (group 256) activations as two i16: of those at 0 and 1,
+    /// and of those at 2 and 3 modulo 4.
+    lane_sums: usize,
+    /// Group 256 only: sums over two consecutive 16s and 32s as two i16, and over 256.
+    pair_16: usize,
+    pair_32: usize,
+    sum_256: usize,
+    bytes: usize,
+
+    pub fn init(group: u32, k: usize) Panel {
+        const scale = part(k / 4);
+        const lane_sums = scale + part(k / group);
+        const pair_16 = lane_sums + part(k / sumGroup(group));
+        const pair_32 = pair_16 + if (group == 256) part(k / 32) else 0;
+        const sum_256 = pair_32 + if (group == 256) part(k / 64) else 0;
+        return .{
+            .scale = scale,
+            .lane_sums = lane_sums,
+            .pair_16 = pair_16,
+            .pair_32 = pair_32,
+            .sum_256 = sum_256,
+            .bytes = sum_256 + if (group == 256) part(k / 256) else 0,
+        };
+    }
+
+    pub fn sumGroup(group: u32) usize {
+        return if (group == 32) 32 else 16;
+    }
+
+    /// Kernels read whole vectors, up to one past the last element: each part has a tail.
+    fn part(steps: usize) usize {
+        return (steps * panel_rows * 4 + 64 + 63) / 64 * 64;
+    }
+
+    /// One panel's parts from activation `k0` on.
+    pub const View = struct {
+        /// Four int8 activations each.
+        quants: [*]i32,
+        scale: [*]f32,
+        lane_sums: [*]i32,
+        pair_16: [*]i32,
+        pair_32: [*]i32,
+        sum_256: [*]i32,
+    };
+
+    pub fn view(panel: Panel, group: u32, base: [*]align(64) u8, k0: usize) View {
+        return .{
+            .quants = at(i32, base, k0 / 4),
+            .scale = at(f32, base + panel.scale, k0 / group),
+            .lane_sums = at(i32, base + panel.lane_sums, k0 / sumGroup(group)),
+            .pair_16 = at(i32, base + panel.pair_16, k0 / 32),
+            .pair_32 = at(i32, base + panel.pair_32, k0 / 64),
+            .sum_256 = at(i32, base + panel.sum_256, k0 / 256),
+        };
+    }
+
+    fn at(comptime T: type, base: [*]u8, step: usize) [*]T {
+        return @as([*]T, @ptrCast(@alignCast(base))) + step * panel_rows;
+    }
+};

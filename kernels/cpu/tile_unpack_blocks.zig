@@ -1,0 +1,73 @@
+//! Unpacks the 32-blocks Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: one F16 scale, and for the `_1` types
+//! one F16 min, per 32 weights.
+const vector = @import("tile_vector.zig");
+const layout = @import("tile_layout.zig");
+const unpack = @import("tile_unpack.zig");
+const Strip = unpack.Strip;
+const Words = vector.Words;
+const Recipe = layout.Recipe;
+
+/// `Block` of 16 bytes `quants`: weights 0..16 in the low nibbles, 16..32 in the high ones; with
+/// a field `high` its 32 bits are the weights' fifth bits, with a field `m` there is a min.
+pub fn Nibbles(comptime Block: type) type {
+    const has_min = @hasField(Block, "m");
+    const has_fifth = @hasField(Block, "high");
+    const num_levels = if (has_fifth) 32 else 16;
+    const middle = if (has_min) 0 else num_levels / 2;
+
+    return struct {
+        pub const block_bytes = @sizeOf(Block);
+        pub const recipe: Recipe = .{
+            .group = 32,
+            .sub = 32,
+            .offset = if (vector.signed) 0 else middle,
+            .largest = if (has_min) num_levels - 1 else middle,
+            .has_min = has_min,
+        };
+
+        /// Block `b` of the tile from byte `from` of each row.
+        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+            strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
+            if (has_min) strip.putMin(b, strip.field(u16, from + @offsetOf(Block, "m")));
+            var high: Words = undefined;
+            if (has_fifth) high = strip.field(u32, from + @offsetOf(Block, "high"));
+            const nibbles = strip.dwords16(from + @offsetOf(Block, "quants"));
+            inline for (0..8) |j| {
+                var w = unpack.bits(nibbles[j % 4], if (j < 4) 0 else 4, 0x0f);
+                if (has_fifth) w |= fifthBits(high >> @splat(4 * j));
+                strip.putWeights(b * 8 + j, w, middle);
+            }
+        }
+    };
+}
+
+/// Bits 0..4 of each word to bit 4 of its four bytes.
+inline fn fifthBits(words: Words) Words {
+    const spread = (words & vector.splat(Words, 15)) *% vector.splat(Words, 0x02040810);
+    return spread & unpack.bytes(0x10);
+}
+
+/// `Block` of 32 signed bytes `quants`.
+pub fn Bytes(comptime Block: type) type {
+    return struct {
+        pub const block_bytes = @sizeOf(Block);
+        pub const recipe: Recipe = .{
+            .group = 32,
+            .sub = 32,
+            .offset = if (vector.products == .unsigned_dot) 128 else 0,
+            .largest = 128,
+        };
+
+        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+            strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
+            inline for (0..2) |half| {
+                const words = strip.dwords16(from + @offsetOf(Block, "quants") + half * 16);
+                inline for (0..4) |j| {
+                    // Flipping the top bit adds 128 to a signed byte.
+                    const flip = unpack.bytes(if (recipe.offset != 0) 0x80 else 0);
+                    strip.putWeights(b * 8 + half * 4 + j, words[j] ^ flip, 0);
+                }
+            }
+        }
+    };
+}
