@@ -19,12 +19,13 @@ const RowState = panel_file.RowState;
 
 const chunk_len = panel_file.chunk_len;
 const block_size = kv_cache.block_size;
+const blocks_per_chunk = chunk_len / block_size;
 /// (query, head) rows in the largest tile: enough to make widening the blocks cheap.
 const max_tile_rows = 96;
 /// Blocks that a unit takes at a time; widened, they stay in the L2 cache.
 const blocks_at_once = 4;
 /// Fewer rows than this read f16 and bf16 in place, more widen each block to f32 once.
-const min_widened_rows = 2 * panel_file.max_rows + 1;
+const min_widened_rows = 2 * panel_file.preferred_rows + 1;
 /// Units that each thread should find, so that none waits long for the last one.
 const units_per_thread = 16;
 /// Floats before the accumulator in the partial result of one row and chunk: maximum and sum.
@@ -70,7 +71,7 @@ const Run = struct {
         // Tiles as large as the threads allow, but not so small that widening dominates.
         const largest = maxTileLen(self.group);
         const fair = self.step.data.num_tokens * self.cache.num_kv_heads / wanted;
-        self.tile_len = std.math.clamp(fair, @min(largest, 2 * panel_file.max_rows), largest);
+        self.tile_len = std.math.clamp(fair, @min(largest, 2 * panel_file.preferred_rows), largest);
         var num_units: u32 = 0;
         var num_chunk_units: u32 = 0;
         for (0..self.step.data.num_sequences) |s| {
@@ -80,7 +81,8 @@ const Run = struct {
             num_chunk_units += tiles * chunks.count();
             self.chunks_per_row = @max(self.chunks_per_row, chunks.count());
         }
-        const partials: u64 = @as(u64, self.step.data.num_tokens) * self.op.num_heads * self.chunks_per_row;
+        const rows = @as(u64, self.step.data.num_tokens) * self.op.num_heads;
+        const partials = rows * self.chunks_per_row;
         if (num_units >= wanted or num_chunk_units == num_units) return;
         if (partials > maxPartials(self.step, self.op, num_threads)) return;
         self.span = @max(1, num_chunk_units / wanted);
@@ -143,7 +145,8 @@ const Run = struct {
 
     fn outputRow(self: *const Run, token: usize, head: usize) []f32 {
         const dims = self.layout.value_dim;
-        return (self.step.tensor(self.op.output) + (token * self.op.num_heads + head) * dims)[0..dims];
+        const start = (token * self.op.num_heads + head) * dims;
+        return (self.step.tensor(self.op.output) + start)[0..dims];
     }
 };
 
@@ -165,7 +168,6 @@ fn maxTileLen(group: u32) u32 {
 fn maxPartials(step: *const Step, op: *const plan.AttentionPaged, num_threads: u32) u64 {
     const header = step.header;
     const num_kv_heads = step.caches[op.cache].num_kv_heads;
-    const blocks_per_chunk = chunk_len / block_size;
     const max_chunks = (header.max_blocks_per_sequence + blocks_per_chunk - 1) / blocks_per_chunk;
     const rows = (units_per_thread * num_threads + num_kv_heads - 1) / num_kv_heads;
     return @as(u64, @min(rows, header.max_tokens)) * op.num_heads * max_chunks;
@@ -178,7 +180,8 @@ pub fn scratchNeed(
 ) ScratchNeed {
     const cache = &step.caches[op.cache];
     const layout = kv_cache.Layout.of(cache, step.header.num_blocks);
-    const max_rows = maxTileLen(op.num_heads / cache.num_kv_heads) * (op.num_heads / cache.num_kv_heads);
+    const group = op.num_heads / cache.num_kv_heads;
+    const max_rows = maxTileLen(group) * group;
     const partial_bytes = (partial_head + layout.width) * @sizeOf(f32);
     return .{
         .shared_bytes = maxPartials(step, op, num_threads) * partial_bytes,
@@ -219,7 +222,6 @@ fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
         for (0..self.group) |g| {
             const head = unit % num_kv_heads * self.group + g;
             var merged: Merged = .start(self.sink(head));
-            @memset(output, 0);
             for (0..num_chunks) |chunk| {
                 const part = self.partial(token, head, chunk);
                 merged.add(part[0], part[1], @alignCast(part[partial_head..]), output);
@@ -232,8 +234,6 @@ fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
 /// A thread's working memory for one tile of (query, head) rows of one kv head.
 const Tile = struct {
     run: *const Run,
-    kernels: panel_file.Kernels,
-    stored_kernels: panel_file.Kernels,
     rows: [*]RowState,
     merged: [*]Merged,
     /// Scaled queries, panel by panel: [head_dim][rows of the panel].
@@ -252,6 +252,10 @@ const Tile = struct {
     first_query: u32 = 0,
     num_rows: u32 = 0,
     num_panels: u32 = 0,
+    kernels: panel_file.Kernels = undefined,
+    /// Whether the K and V parts are widened to f32 before use.
+    widen_keys: bool = false,
+    widen_values: bool = false,
 
     fn bytes(max_rows: usize, layout: *const kv_cache.Layout) usize {
         var sum: usize = 0;
@@ -261,31 +265,28 @@ const Tile = struct {
             max_rows * layout.head_dim * @sizeOf(f32),
             max_rows * layout.width * @sizeOf(f32),
             max_rows * layout.width * @sizeOf(f32),
-            blocks_at_once * block_size * (layout.head_dim + layout.width) * @sizeOf(f32),
+            widenedLen(layout) * @sizeOf(f32),
         }) |part| sum += std.mem.alignForward(usize, part, 64);
         return sum;
+    }
+
+    fn widenedLen(layout: *const kv_cache.Layout) usize {
+        return blocks_at_once * block_size * (layout.head_dim + layout.width);
     }
 
     fn init(self: *const Run, memory: []align(64) u8) Tile {
         const layout = &self.layout;
         const max_rows = maxTileLen(self.group) * self.group;
         var offset: usize = 0;
-        var tile: Tile = .{
+        return .{
             .run = self,
-            .kernels = undefined,
-            .stored_kernels = undefined,
             .rows = carve(RowState, memory, &offset, max_rows),
             .merged = carve(Merged, memory, &offset, max_rows),
             .queries = carve(f32, memory, &offset, max_rows * layout.head_dim),
             .accumulators = carve(f32, memory, &offset, max_rows * layout.width),
             .outputs = carve(f32, memory, &offset, max_rows * layout.width),
-            .widened = carve(f32, memory, &offset, blocks_at_once * block_size * (layout.head_dim + layout.width)),
+            .widened = carve(f32, memory, &offset, Tile.widenedLen(layout)),
         };
-        const type_k = if (isQuantised(layout.type_k)) .f32 else layout.type_k;
-        const type_v = if (isQuantised(layout.type_v)) .f32 else layout.type_v;
-        tile.stored_kernels = .of(type_k, type_v);
-        tile.kernels = .of(.f32, .f32);
-        return tile;
     }
 
     /// Rows of panel `index`: as even as possible, so that no panel is left with few rows.
@@ -308,17 +309,19 @@ const Tile = struct {
         tile.first_query = index * self.tile_len;
         const num_queries = @min(self.tile_len, self.numRows(sequence) - tile.first_query);
         tile.num_rows = num_queries * self.group;
-        tile.num_panels = (tile.num_rows + panel_file.max_rows - 1) / panel_file.max_rows;
+        const panel_rows = panel_file.preferred_rows;
+        const fits = tile.num_rows <= panel_file.max_rows;
+        tile.num_panels = if (fits) 1 else (tile.num_rows + panel_rows - 1) / panel_rows;
+        tile.chooseKernels();
         tile.loadQueries();
 
         const chunks = self.chunksOf(sequence);
         const span = if (self.span == 0) chunks.count() else self.span;
         const first = chunks.first + unit % num_spans * span;
         const end = @min(first + span, chunks.end);
-        if (self.span == 0) for (0..tile.num_rows) |r| {
-            tile.merged[r] = .start(self.sink(tile.kv_head * self.group + r % self.group));
-            @memset(tile.outputOf(r), 0);
-        };
+        for (tile.merged[0..tile.num_rows], 0..) |*merged, r| {
+            merged.* = .start(self.sink(tile.kv_head * self.group + r % self.group));
+        }
         for (first..end) |chunk| {
             tile.attendChunk(@intCast(chunk));
             if (self.span == 0) tile.mergeChunk() else tile.keepPartials(chunk - chunks.first);
@@ -360,69 +363,98 @@ const Tile = struct {
                 tile.rows[r].first = self.firstVisible(index);
                 tile.rows[r].end = index + 1;
                 const head = tile.kv_head * self.group + r % self.group;
-                const q = self.step.tensor(self.op.q) + (tile.token(r) * self.op.num_heads + head) * dims;
+                const from = (tile.token(r) * self.op.num_heads + head) * dims;
+                const q = self.step.tensor(self.op.q) + from;
                 for (0..dims) |d| panel_queries[d * range.count() + r - range.first] = q[d] * scale;
             }
         }
     }
 
-    /// Attends to the tile's visible blocks of one chunk, from fresh accumulators.
+    /// Picks the kernels for the tile: those that read the cache in place, or those for f32.
+    fn chooseKernels(tile: *Tile) void {
+        const layout = &tile.run.layout;
+        const many = tile.num_rows >= min_widened_rows;
+        tile.widen_keys = isQuantised(layout.type_k) or (many and layout.type_k != .f32);
+        tile.widen_values = isQuantised(layout.type_v) or (many and layout.type_v != .f32);
+        tile.kernels = .of(
+            if (tile.widen_keys) .f32 else layout.type_k,
+            if (tile.widen_values) .f32 else layout.type_v,
+        );
+        // Few panels meet the blocks in memory: two at once would be two streams, which the
+        // hardware prefetcher follows badly. Later panels find the blocks in the cache.
+        if (!many) tile.kernels.joined = 1;
+    }
+
+    /// Attends to the tile's visible blocks of one chunk, from fresh row states.
     fn attendChunk(tile: *Tile, chunk: u32) void {
-        const self = tile.run;
         for (tile.rows[0..tile.num_rows]) |*row| row.reset();
-        @memset(tile.accumulators[0 .. tile.num_rows * self.layout.width], 0);
-        const seen = clipBlocks(tile.rows[0..tile.num_rows], .{
-            .first = chunk * (chunk_len / block_size),
-            .end = (chunk + 1) * (chunk_len / block_size),
-        });
+        const all: Range = .{
+            .first = chunk * blocks_per_chunk,
+            .end = (chunk + 1) * blocks_per_chunk,
+        };
+        const seen = clipBlocks(tile.rows[0..tile.num_rows], all);
         var block = seen.first;
         while (block < seen.end) : (block += blocks_at_once) {
-            tile.attendBlocks(.{ .first = block, .end = @min(block + blocks_at_once, seen.end) });
+            const end = @min(block + blocks_at_once, seen.end);
+            tile.attendBlocks(.{ .first = block, .end = end }, seen.end, all.first);
         }
     }
 
-    fn attendBlocks(tile: *Tile, blocks: Range) void {
-        const self = tile.run;
-        const layout = &self.layout;
-        const table = self.step.array(u32, self.step.data.block_tables) +
-            tile.sequence * self.step.data.block_table_stride;
-        const base = self.step.kv + self.cache.offset;
-        const widen = tile.num_rows >= min_widened_rows;
-        const widen_keys = isQuantised(layout.type_k) or (widen and layout.type_k != .f32);
-        const widen_values = isQuantised(layout.type_v) or (widen and layout.type_v != .f32);
+    /// Takes up to `blocks_at_once` blocks through all panels. `seen_end` is the end of the blocks
+    /// that follow in this chunk, `chunk_start` the chunk's first block.
+    fn attendBlocks(tile: *Tile, blocks: Range, seen_end: u32, chunk_start: u32) void {
+        const layout = &tile.run.layout;
         var keys: [blocks_at_once][*]const u8 = undefined;
         var values: [blocks_at_once][*]const u8 = undefined;
+        var ahead: [blocks_at_once][*]const u8 = undefined;
         for (blocks.first..blocks.end, 0..) |block, i| {
-            keys[i] = base + layout.blockOffset(tile.kv_head, table[block]);
-            values[i] = keys[i] + layout.key_bytes;
-            if (widen_keys) keys[i] = tile.widenKeys(i, keys[i]);
-            if (widen_values) values[i] = tile.widenValues(i, values[i]);
-        }
-        var kernels = tile.stored_kernels;
-        if (widen_keys) kernels.scores = tile.kernels.scores;
-        if (widen_values) {
-            kernels.values = tile.kernels.values;
-            kernels.edge_values = tile.kernels.edge_values;
+            const stored = tile.blockAddress(block);
+            // Along neighbouring blocks the hardware prefetches by itself, and better.
+            const next = if (block + 1 < seen_end) tile.blockAddress(block + 1) else stored;
+            ahead[i] = if (next == stored + layout.block_bytes) stored else next;
+            keys[i] = if (tile.widen_keys) tile.widenKeys(i, stored) else stored;
+            const part = stored + layout.key_bytes;
+            values[i] = if (tile.widen_values) tile.widenValues(i, part) else part;
         }
         for (0..tile.num_panels) |p| {
             const range = tile.panelRows(@intCast(p));
             const rows = tile.rows[range.first..range.end];
             const seen = clipBlocks(rows, blocks);
             if (seen.first >= seen.end) continue;
-            const panel: panel_file.Panel = .{
-                .kernels = &kernels,
-                .num_rows = range.count(),
-                .head_dim = layout.head_dim,
-                .width = layout.width,
-                .softcap = .{ .limit = self.op.softcap * @as(f32, std.math.log2e) },
-                .queries = tile.queries + range.first * layout.head_dim,
-                .rows = rows,
-                .accumulators = @alignCast(tile.accumulators + range.first * layout.width),
-            };
+            const panel = tile.panelOf(range);
             const from = seen.first - blocks.first;
             const to = seen.end - blocks.first;
-            panel.attend(keys[from..to], values[from..to], seen.first * block_size);
+            const fresh = seen.first == @max(chunk_start, rows[0].first / block_size);
+            panel.attend(.{
+                .keys = keys[from..to],
+                .values = values[from..to],
+                .ahead = ahead[from..to],
+            }, seen.first * block_size, fresh);
         }
+    }
+
+    fn panelOf(tile: *const Tile, range: Range) panel_file.Panel {
+        const layout = &tile.run.layout;
+        return .{
+            .kernels = &tile.kernels,
+            .num_rows = range.count(),
+            .head_dim = layout.head_dim,
+            .width = layout.width,
+            .key_bytes = layout.key_bytes,
+            .softcap = .{ .limit = tile.run.op.softcap * @as(f32, std.math.log2e) },
+            .queries = tile.queries + range.first * layout.head_dim,
+            .rows = tile.rows[range.first..range.end],
+            .accumulators = @alignCast(tile.accumulators + range.first * layout.width),
+        };
+    }
+
+    /// The K part of one of the sequence's blocks, as stored.
+    fn blockAddress(tile: *const Tile, block: usize) [*]const u8 {
+        const self = tile.run;
+        const data = self.step.data;
+        const tables = self.step.array(u32, data.block_tables);
+        const id = tables[tile.sequence * data.block_table_stride + block];
+        return self.step.kv + self.cache.offset + self.layout.blockOffset(tile.kv_head, id);
     }
 
     fn widenKeys(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {

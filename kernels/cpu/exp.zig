@@ -23,7 +23,11 @@ inline fn constant(comptime n: comptime_int, comptime value: f32) @Vector(n, f32
     return @splat(value);
 }
 
-inline fn horner(comptime n: comptime_int, x: @Vector(n, f32), comptime c: []const f32) @Vector(n, f32) {
+inline fn horner(
+    comptime n: comptime_int,
+    x: @Vector(n, f32),
+    comptime c: []const f32,
+) @Vector(n, f32) {
     var sum = constant(n, c[0]);
     inline for (c[1..]) |next| sum = fma(sum, x, constant(n, next));
     return sum;
@@ -58,7 +62,8 @@ inline fn powerOfTwo(comptime n: comptime_int, k: @Vector(n, i32)) @Vector(n, f3
     return @bitCast((k +% @as(@Vector(n, i32), @splat(127))) << @splat(23));
 }
 
-/// 2^t for t <= 0 within 1.6e-7 of its value (2.4e-7 without FMA); exactly 1 at 0, 0 below -125, NaN stays NaN.
+/// 2^t for t <= 0 within 1.6e-7 of its value (2.4e-7 without FMA); exactly 1 at 0, 0 below -125,
+/// NaN stays NaN.
 pub inline fn exp2OfNegative(comptime n: comptime_int, t: @Vector(n, f32)) @Vector(n, f32) {
     const Bits = @Vector(n, u32);
     const shifted = t + constant(n, round_magic);

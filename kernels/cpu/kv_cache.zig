@@ -239,15 +239,18 @@ pub fn widenKeys(layout: *const Layout, part: [*]const u8, output: [*]align(64) 
         .q8_0 => for (0..dims) |d| {
             const scales = part + dims * block_size + d / quant_group * block_size * 2;
             const q: @Vector(block_size, i8) = at(i8, part)[d * block_size ..][0..block_size].*;
-            output[d * block_size ..][0..block_size].* = toFloat(block_size, q) * load(.f16, block_size, scales, 0);
+            const scale = load(.f16, block_size, scales, 0);
+            output[d * block_size ..][0..block_size].* = toFloat(block_size, q) * scale;
         },
         .q4_0 => for (0..dims / 2) |pair| {
             const scales = part + dims / 2 * block_size + pair / (quant_group / 2) * block_size * 2;
             const scale = load(.f16, block_size, scales, 0);
             const bytes: @Vector(block_size, u8) = part[pair * block_size ..][0..block_size].*;
             const rows = output + pair * 2 * block_size;
-            rows[0..block_size].* = toFloat(block_size, offset8(block_size, bytes & @as(@TypeOf(bytes), @splat(15)))) * scale;
-            rows[block_size..][0..block_size].* = toFloat(block_size, offset8(block_size, bytes >> @splat(4))) * scale;
+            const low = offset8(block_size, bytes & @as(@TypeOf(bytes), @splat(15)));
+            const high = offset8(block_size, bytes >> @splat(4));
+            rows[0..block_size].* = toFloat(block_size, low) * scale;
+            rows[block_size..][0..block_size].* = toFloat(block_size, high) * scale;
         },
     }
 }
@@ -273,7 +276,11 @@ pub fn widenValues(layout: *const Layout, part: [*]const u8, output: [*]align(64
     }
 }
 
-inline fn loadValueIntegers(comptime kv_type: plan.KvType, row: [*]const u8, d: usize) @Vector(16, i8) {
+inline fn loadValueIntegers(
+    comptime kv_type: plan.KvType,
+    row: [*]const u8,
+    d: usize,
+) @Vector(16, i8) {
     if (kv_type == .q8_0) return at(i8, row)[d..][0..16].*;
     const pairs: @Vector(8, u8) = row[d / 2 ..][0..8].*;
     const low = pairs & @as(@Vector(8, u8), @splat(15));

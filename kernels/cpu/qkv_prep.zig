@@ -47,7 +47,8 @@ fn prepareRows(
         while (starts[sequence + 1] <= row) sequence += 1;
         const q_width = op.num_heads * dims;
         const k = (step.tensor(op.k) + (row * cache.num_kv_heads + kv_head) * dims)[0..dims];
-        const v = (step.tensor(op.v) + (row * cache.num_kv_heads + kv_head) * layout.value_dim)[0..layout.value_dim];
+        const v_start = (row * cache.num_kv_heads + kv_head) * layout.value_dim;
+        const v = (step.tensor(op.v) + v_start)[0..layout.value_dim];
         const q = step.tensor(op.q) + row * q_width + kv_head * heads_per_kv_head * dims;
         if (op.pairing != .none) {
             const n = step.tensors[op.rotations].width / 2;

@@ -22,7 +22,8 @@ pub fn run(step: *const Step, op: *const plan.Rotations, worker: *Worker) void {
     while (phase.next()) |unit| {
         const first = unit * rows_per_unit;
         for (first..@min(first + rows_per_unit, num_rows)) |t| {
-            fillRow(frequencies[0..n], positions[t], op.magnitude, output[t * 2 * n ..][0 .. 2 * n]);
+            const row = output[t * 2 * n ..][0 .. 2 * n];
+            fillRow(frequencies[0..n], positions[t], op.magnitude, row);
         }
     }
     worker.sync();
@@ -66,8 +67,14 @@ fn cosSin(angle: Vec) struct { Vec, Vec } {
     inline for (half_pi) |part| x -= turns * @as(Vec, @splat(part));
     const z = x * x;
     // Taylor series, whose next terms are below 1e-12 for |x| <= pi/4.
-    const sin = x + x * z * series(z, &.{ 1.0 / 6227020800.0, -1.0 / 39916800.0, 1.0 / 362880.0, -1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0 });
-    const cos = @as(Vec, @splat(1)) + z * series(z, &.{ -1.0 / 87178291200.0, 1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0, -1.0 / 720.0, 1.0 / 24.0, -0.5 });
+    const sin = x + x * z * series(z, &.{
+        1.0 / 6227020800.0, -1.0 / 39916800.0, 1.0 / 362880.0,
+        -1.0 / 5040.0,      1.0 / 120.0,       -1.0 / 6.0,
+    });
+    const cos = @as(Vec, @splat(1)) + z * series(z, &.{
+        -1.0 / 87178291200.0, 1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0,
+        -1.0 / 720.0,         1.0 / 24.0,        -0.5,
+    });
 
     const quadrant: Bits = @bitCast(shifted);
     const one: Bits = @splat(1);
