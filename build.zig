@@ -1,5 +1,6 @@
 //! Builds libtinfer: one shared library that holds the kernels compiled once per CPU variant.
-//! `zig build -Doptimize=ReleaseFast` installs it; `zig build test` runs the kernels' own tests.
+//! `zig build -Doptimize=ReleaseFast` installs it; `zig build test` runs the kernels' own tests;
+//! `zig build replay` builds the program that replays recorded steps.
 const std = @import("std");
 const builtin = @import("builtin");
 
@@ -12,17 +13,27 @@ const Variant = struct {
     name: []const u8,
     x86_model: ?*const std.Target.Cpu.Model = null,
     x86_add: []const std.Target.x86.Feature = &.{},
+    /// What kernels/dispatch.zig asks of a CPU before it takes the variant, for tests.
+    x86_needs: []const std.Target.x86.Feature = &.{},
     arm_add: []const std.Target.aarch64.Feature = &.{},
+};
+
+const v3_needs = [_]std.Target.x86.Feature{ .avx2, .bmi, .bmi2, .f16c, .fma };
+const v4_add = [_]std.Target.x86.Feature{
+    .avx512vnni, .avx512bf16, .avx512vbmi, .avx512vbmi2, .gfni,
 };
 
 /// The names are ABI: `TINFER_CPU` takes them and kernels/dispatch.zig orders them the same way.
 const x86_variants = [_]Variant{
     .{ .name = "v2", .x86_model = &std.Target.x86.cpu.x86_64_v2 },
-    .{ .name = "v3", .x86_model = &std.Target.x86.cpu.x86_64_v3 },
+    .{ .name = "v3", .x86_model = &std.Target.x86.cpu.x86_64_v3, .x86_needs = &v3_needs },
     .{
         .name = "v4",
         .x86_model = &std.Target.x86.cpu.x86_64_v4,
-        .x86_add = &.{ .avx512vnni, .avx512bf16, .avx512vbmi, .avx512vbmi2, .gfni },
+        .x86_add = &v4_add,
+        .x86_needs = &(v3_needs ++ v4_add ++ [_]std.Target.x86.Feature{
+            .avx512f, .avx512bw, .avx512cd, .avx512dq, .avx512vl,
+        }),
     },
 };
 const arm_variants = [_]Variant{
@@ -42,10 +53,63 @@ pub fn build(b: *std.Build) void {
     });
     b.installArtifact(library);
 
+    addTests(b, target, optimize);
+    addReplay(b, target, optimize);
+}
+
+/// `zig build test`: the library's own tests, and the kernels' for each CPU variant that this
+/// machine runs.
+fn addTests(
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.OptimizeMode,
+) void {
+    const test_step = b.step("test", "Run the tests of the native code");
     const tests = b.addTest(.{ .root_module = rootModule(b, target, optimize) });
     const run_tests = b.addRunArtifact(tests);
     run_tests.skip_foreign_checks = true;
-    b.step("test", "Run the tests of the native code").dependOn(&run_tests.step);
+    test_step.dependOn(&run_tests.step);
+
+    for (variantsOf(target)) |variant| {
+        if (!runsHere(b, target, variant)) continue;
+        const kernel_tests = b.addTest(.{
+            .name = b.fmt("test_{s}", .{variant.name}),
+            .use_llvm = true,
+            .root_module = b.createModule(.{
+                .root_source_file = b.path("kernels/tests.zig"),
+                .target = variantTarget(b, target, variant),
+                .optimize = .ReleaseSafe,
+                .link_libc = true,
+            }),
+        });
+        test_step.dependOn(&b.addRunArtifact(kernel_tests).step);
+    }
+}
+
+fn runsHere(b: *std.Build, target: std.Build.ResolvedTarget, variant: Variant) bool {
+    const host = b.graph.host.result;
+    const wanted = target.result;
+    if (host.cpu.arch != wanted.cpu.arch or host.os.tag != wanted.os.tag) return false;
+    // A CPU model's own set has tuning hints too, which say nothing of what runs.
+    const needs = switch (host.cpu.arch) {
+        .x86_64 => std.Target.x86.featureSet(variant.x86_needs),
+        .aarch64 => std.Target.aarch64.featureSet(variant.arm_add),
+        else => unreachable,
+    };
+    return host.cpu.features.isSuperSetOf(needs);
+}
+
+/// `zig build replay`: the program that runs recorded steps again, for scripts/check-aarch64.ts.
+fn addReplay(
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.OptimizeMode,
+) void {
+    const module = rootModule(b, target, optimize);
+    module.root_source_file = b.path("kernels/replay.zig");
+    const program = b.addExecutable(.{ .name = "replay", .root_module = module, .use_llvm = true });
+    const install = b.addInstallArtifact(program, .{});
+    b.step("replay", "Build the program that replays recorded steps").dependOn(&install.step);
 }
 
 fn rootModule(
@@ -61,21 +125,26 @@ fn rootModule(
         .pic = true,
         .strip = optimize != .Debug,
     });
-    const variants: []const Variant = switch (target.result.cpu.arch) {
+    for (variantsOf(target)) |variant| {
+        module.addObject(variantObject(b, target, optimize, variant));
+    }
+    return module;
+}
+
+fn variantsOf(target: std.Build.ResolvedTarget) []const Variant {
+    return switch (target.result.cpu.arch) {
         .x86_64 => &x86_variants,
         .aarch64 => &arm_variants,
         else => @panic("tinfer has kernels for x86-64 and aarch64"),
     };
-    for (variants) |variant| module.addObject(variantObject(b, target, optimize, variant));
-    return module;
 }
 
-fn variantObject(
+/// `target` with the instructions of `variant`.
+fn variantTarget(
     b: *std.Build,
     target: std.Build.ResolvedTarget,
-    optimize: std.builtin.OptimizeMode,
     variant: Variant,
-) *std.Build.Step.Compile {
+) std.Build.ResolvedTarget {
     var query: std.Target.Query = .{
         .cpu_arch = target.result.cpu.arch,
         .os_tag = target.result.os.tag,
@@ -89,11 +158,20 @@ fn variantObject(
         query.cpu_model = .baseline;
         query.cpu_features_add = std.Target.aarch64.featureSet(variant.arm_add);
     }
+    return b.resolveTargetQuery(query);
+}
+
+fn variantObject(
+    b: *std.Build,
+    target: std.Build.ResolvedTarget,
+    optimize: std.builtin.OptimizeMode,
+    variant: Variant,
+) *std.Build.Step.Compile {
     const options = b.addOptions();
     options.addOption([]const u8, "name", variant.name);
     const module = b.createModule(.{
         .root_source_file = b.path("kernels/executor.zig"),
-        .target = b.resolveTargetQuery(query),
+        .target = variantTarget(b, target, variant),
         .optimize = optimize,
         .pic = true,
         .strip = optimize != .Debug,

@@ -1,0 +1,7 @@
+//! Root of the kernels' own tests, compiled for each CPU variant that runs on the building machine.
+//! test/kernel/native-tests.test.ts keeps the list complete.
+comptime {
+    _ = @import("cpu/exp.zig");
+    _ = @import("cpu/rotations.zig");
+    _ = @import("cpu/sample_math.zig");
+}
