@@ -1,11 +1,13 @@
 //! The rows regime: up to about ten activation rows against native quant blocks, the weights read
 //! once from memory. Lays out the activations and picks the kernel of a weight type.
 const std = @import("std");
+const simd = @import("../simd.zig");
 const quant = @import("../quant/quant.zig");
 const activation = @import("activation.zig");
 const blocks = @import("matvec_blocks.zig");
 const super = @import("matvec_super.zig");
 const float = @import("matvec_float.zig");
+pub const Span = @import("matvec_span.zig").Span;
 
 /// From here on up the tile kernels are faster.
 pub const max_rows = 10;
@@ -38,11 +40,11 @@ pub const Input = struct {
     laid: [*]align(64) u8,
 };
 
-/// out[m * out_stride + r] = weight row r · input row m, for the n weight rows at `weight`.
+/// Products of the span's weight rows with all input rows: row m at out[m * out_stride ..], laid
+/// out as Span says.
 pub fn multiply(
     weight_type: quant.Type,
-    weight: [*]const u8,
-    n: usize,
+    span: Span,
     input: Input,
     out: [*]f32,
     out_stride: usize,
@@ -59,7 +61,7 @@ pub fn multiply(
                 switch (count) {
                     inline 1...most => |M| {
                         const target = out + first * out_stride;
-                        multiplyRows(t, M, weight, n, input, first, target, out_stride);
+                        multiplyRows(t, M, span, input, first, target, out_stride);
                     },
                     else => unreachable,
                 }
@@ -69,15 +71,16 @@ pub fn multiply(
     }
 }
 
+/// Activation rows that share one decoding of the weights; as many as the registers hold.
 fn rowsAtOnce(comptime t: quant.Type) usize {
-    return if (quant.group(t) == 0) float.max_rows_at_once else 4;
+    if (quant.group(t) == 0) return float.max_rows_at_once;
+    return if (simd.native_lanes >= 8) 4 else 2;
 }
 
 fn multiplyRows(
     comptime t: quant.Type,
     comptime M: usize,
-    weight: [*]const u8,
-    n: usize,
+    span: Span,
     input: Input,
     first: usize,
     out: [*]f32,
@@ -89,7 +92,7 @@ fn multiplyRows(
     if (group == 0) {
         var x: [M][*]const f32 = undefined;
         inline for (0..M) |m| x[m] = input.x + (first + m) * k;
-        return float.multiply(Q, M, weight, n, k, &x, out, out_stride);
+        return float.multiply(Q, M, span, k, &x, out, out_stride);
     }
     const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
     var rows: [M]Row = undefined;
@@ -97,5 +100,5 @@ fn multiplyRows(
         rows[m] = Row.at(@alignCast(input.laid + (first + m) * Row.bytes(k)), k);
     }
     const kernel = if (group == 32) blocks else super;
-    kernel.multiply(Q, M, weight, n, k, &rows, out, out_stride);
+    kernel.multiply(Q, M, span, k, &rows, out, out_stride);
 }

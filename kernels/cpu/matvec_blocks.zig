@@ -4,39 +4,29 @@ const std = @import("std");
 const simd = @import("../simd.zig");
 const block32 = @import("../quant/block32.zig");
 const activation = @import("activation.zig");
+const Span = @import("matvec_span.zig").Span;
 const BlockRow = activation.BlockRow;
 const Floats = simd.Floats;
 const Floats4 = simd.Floats4;
 const Ints = simd.Ints;
 
-/// Bytes ahead of the weights in use: the next page's stream and page walk start early.
-const prefetch_bytes = 4096;
-
-/// out[m * out_stride + r] = weight row r · activation row m, for all r < n and m < M.
-/// The four rows in work are n / 4 apart: streams that far apart are all followed by the
-/// hardware prefetcher, neighbouring rows are not.
+/// Products of the span's weight rows with M activation rows, `out` laid out as Span says.
 pub fn multiply(
     comptime Q: type,
     comptime M: usize,
-    weight: [*]const u8,
-    n: usize,
+    span: Span,
     k: usize,
     input: *const [M]BlockRow,
     out: [*]f32,
     out_stride: usize,
 ) void {
     const row_bytes = k / 32 * @sizeOf(Q.Block);
-    const apart = (n + 3) / 4;
-    for (0..apart) |first| {
-        var index: [4]usize = undefined;
+    for (0..span.count) |r| {
         var p: [4][*]const u8 = undefined;
-        inline for (0..4) |i| {
-            index[i] = @min(first + i * apart, n - 1);
-            p[i] = weight + index[i] * row_bytes;
-        }
-        const sums = fourRows(Q, M, p, k, input);
+        inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;
+        const sums = fourRows(Q, M, p, k, input.*);
         inline for (0..M) |m| inline for (0..4) |i| {
-            out[m * out_stride + index[i]] = sums[m][i];
+            out[m * out_stride + i * span.count + r] = sums[m][i];
         };
     }
 }
@@ -46,7 +36,7 @@ inline fn fourRows(
     comptime M: usize,
     start: [4][*]const u8,
     k: usize,
-    input: *const [M]BlockRow,
+    input: [M]BlockRow,
 ) [M]Floats4 {
     const step_bytes = 4 * @sizeOf(Q.Block);
     var p = start;
@@ -58,10 +48,10 @@ inline fn fourRows(
     // so that nothing past the row is read and the loop's code exists once.
     while (true) {
         while (step < end) : (step += 1) {
-            addStep(Q, M, p, step, input, &acc);
+            addStep(Q, M, p, step, &input, &acc);
             inline for (0..4) |i| {
-                inline for (0..(step_bytes + 63) / 64) |line| {
-                    simd.prefetch(p[i] + prefetch_bytes + line * 64);
+                inline for (0..step_bytes / 64) |line| {
+                    simd.prefetch(p[i] + Span.prefetch_bytes + line * 64);
                 }
                 p[i] += step_bytes;
             }

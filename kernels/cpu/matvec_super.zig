@@ -2,48 +2,40 @@
 //! Scales are applied in integers, so a block's sum is exact (notes/canonical-order.md).
 const std = @import("std");
 const simd = @import("../simd.zig");
+const Span = @import("matvec_span.zig").Span;
 const SuperRow = @import("activation.zig").SuperRow;
 const Floats4 = simd.Floats4;
 const Ints = simd.Ints;
 const Ints4 = simd.Ints4;
 const Words = simd.Words;
 
-/// Bytes ahead of the weights in use: the next page's stream and page walk start early.
-const prefetch_bytes = 4096;
-
-/// out[m * out_stride + r] = weight row r · activation row m, for all r < n and m < M.
-/// The four rows in work are n / 4 apart, see matvec_blocks.zig.
+/// Products of the span's weight rows with M activation rows, `out` laid out as Span says.
 pub fn multiply(
     comptime Q: type,
     comptime M: usize,
-    weight: [*]const u8,
-    n: usize,
+    span: Span,
     k: usize,
     input: *const [M]SuperRow,
     out: [*]f32,
     out_stride: usize,
 ) void {
     const row_bytes = k / 256 * @sizeOf(Q.Block);
-    const apart = (n + 3) / 4;
-    for (0..apart) |first| {
-        var index: [4]usize = undefined;
+    const prefetch_lines = (@sizeOf(Q.Block) + 16) / 64;
+    for (0..span.count) |r| {
         var p: [4][*]const u8 = undefined;
-        inline for (0..4) |i| {
-            index[i] = @min(first + i * apart, n - 1);
-            p[i] = weight + index[i] * row_bytes;
-        }
+        inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;
         var acc: [M]Floats4 = @splat(@splat(0));
         for (0..k / 256) |step| {
             addBlock(Q, M, p, step, input, &acc);
             inline for (0..4) |i| {
-                inline for (0..(@sizeOf(Q.Block) + 63) / 64) |line| {
-                    simd.prefetch(p[i] + prefetch_bytes + line * 64);
+                inline for (0..prefetch_lines) |line| {
+                    simd.prefetch(p[i] + Span.prefetch_bytes + line * 64);
                 }
                 p[i] += @sizeOf(Q.Block);
             }
         }
         inline for (0..M) |m| inline for (0..4) |i| {
-            out[m * out_stride + index[i]] = acc[m][i];
+            out[m * out_stride + i * span.count + r] = acc[m][i];
         };
     }
 }

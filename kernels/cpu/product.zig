@@ -33,10 +33,12 @@ pub const Input = struct { x: [*]const f32, rows: usize, k: usize };
 
 /// Activation rows of one pass of the tile regime.
 const max_tile_rows = 516;
-/// Weight bytes of one unit of the rows regime: four far-apart streams of 32 KiB.
-const unit_bytes = 128 * 1024;
-/// Most columns of one unit, which bounds the buffer of its results.
-const max_unit_columns = 1024;
+/// Rows regime: weight bytes of the shortest of a unit's four streams.
+const stream_bytes = 16 * 1024;
+/// Longest stream of a unit whose weights are passed over more than once.
+const cached_stream_bytes = 64 * 1024;
+/// Rows of a quarter in the largest unit, which bounds the buffer of its results.
+const max_quarter_rows = 256;
 
 /// Runs all products; every thread calls it with the same arguments. Ends with `sync`.
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
@@ -70,7 +72,7 @@ pub fn scratchNeed(step: *const Step, input: u32, weights: []const plan.Weight) 
     const few: usize = @min(rows, matvec.max_rows);
     need.shared_bytes = groups.offset(2, k, few, matvec.inputBytes);
     need.thread_bytes = groups.offset(2, k, 1, matvec.inputBytes) +
-        2 * matvec.max_rows * max_unit_columns * @sizeOf(f32);
+        2 * matvec.max_rows * 4 * max_quarter_rows * @sizeOf(f32);
     if (rows > matvec.max_rows) {
         const many: usize = @min(padded(rows), max_tile_rows);
         const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
@@ -161,17 +163,14 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
         worker.sync();
     }
     const values: [*]f32 = @ptrCast(@alignCast(worker.scratch.ptr + own_bytes));
-    const columns = unitColumns(products, worker.count);
-    var phase = worker.phase(numUnits(products, columns));
-    while (phase.next()) |unit| {
-        const place = findUnit(products, columns, unit);
-        const product = place.product;
-        const n = @min(columns, product.numColumns() - place.first);
-        for (product.weights[0..product.num_weights], 0..) |w, i| {
+    const sharing: Sharing = .{ .rows = input.rows, .num_threads = worker.count };
+    var phase = worker.phase(sharing.numUnits(products));
+    while (phase.next()) |index| {
+        const unit = sharing.unitAt(products, index);
+        const stride = 4 * unit.count;
+        for (unit.product.weights[0..unit.product.num_weights], 0..) |w, i| {
             const weight_type = quant.fromId(w.type).?;
             const group = Groups.indexOf(quant.group(weight_type));
-            const source: [*]const u8 = @ptrFromInt(w.address);
-            const first_weight = source + place.first * quant.rowBytes(w.type, k);
             const rows_laid = laid + groups.offset(group, k, input.rows, matvec.inputBytes);
             const rows: matvec.Input = .{
                 .x = input.x,
@@ -179,50 +178,133 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
                 .k = k,
                 .laid = @alignCast(rows_laid),
             };
-            const target = values + i * input.rows * columns;
-            matvec.multiply(weight_type, first_weight, n, rows, target, columns);
+            const target = values + i * input.rows * stride;
+            matvec.multiply(weight_type, unit.span(w), rows, target, stride);
         }
-        const up = values + input.rows * columns;
-        product.epilogue.apply(values, up, columns, 0, input.rows, place.first, n);
+        for (0..4) |quarter| {
+            const own = values + quarter * unit.count;
+            unit.product.epilogue.apply(
+                own,
+                own + input.rows * stride,
+                stride,
+                0,
+                input.rows,
+                quarter * matvec.Span.quarterRows(unit.product.numColumns()) + unit.first,
+                unit.span(unit.product.weights[0]).countIn(quarter),
+            );
+        }
     }
     worker.sync();
 }
 
-/// Columns of one unit: enough bytes for the prefetchers, few enough for all threads to share.
-fn unitColumns(products: []const Product, num_threads: usize) usize {
-    var bytes: usize = 0;
-    var columns: usize = 0;
-    for (products) |*product| {
-        for (product.weights[0..product.num_weights]) |w| {
-            bytes += w.rows * quant.rowBytes(w.type, w.cols);
-        }
-        columns += product.numColumns();
-    }
-    const by_bytes = unit_bytes * columns / @max(bytes, 1);
-    const by_threads = columns / (4 * num_threads);
-    const wanted = @min(@min(by_bytes, by_threads), max_unit_columns);
-    return std.mem.alignForward(usize, @max(wanted, 16), 16);
-}
+/// How the rows regime cuts matrices into units: in rounds of one unit per thread, each round
+/// about half of what is left, so that streams are long and the last units short.
+const Sharing = struct {
+    rows: usize,
+    num_threads: usize,
 
-fn numUnits(products: []const Product, columns: usize) u32 {
+    /// Rows `first..first + count` of every quarter of the product's matrices.
+    const Unit = struct {
+        product: *const Product,
+        first: usize,
+        count: usize,
+
+        fn span(unit: *const Unit, weight: plan.Weight) matvec.Span {
+            return .{
+                .weight = @ptrFromInt(weight.address),
+                .num_rows = weight.rows,
+                .first = unit.first,
+                .count = unit.count,
+            };
+        }
+    };
+
+    fn numUnits(sharing: Sharing, products: []const Product) u32 {
+        var count: usize = 0;
+        for (products) |*product| {
+            var rounds = sharing.roundsOf(product);
+            while (rounds.next()) |round| count += round.num_units;
+        }
+        return @intCast(count);
+    }
+
+    fn unitAt(sharing: Sharing, products: []const Product, index: u32) Unit {
+        var left: usize = index;
+        for (products) |*product| {
+            var rounds = sharing.roundsOf(product);
+            while (rounds.next()) |round| {
+                if (left >= round.num_units) {
+                    left -= round.num_units;
+                    continue;
+                }
+                const first = round.first + left * round.size;
+                const count = @min(round.size, rounds.total - first);
+                return .{ .product = product, .first = first, .count = count };
+            }
+        }
+        unreachable;
+    }
+
+    const Round = struct { first: usize, size: usize, num_units: usize };
+    const Rounds = struct {
+        total: usize,
+        first: usize = 0,
+        num_threads: usize,
+        smallest: usize,
+        largest: usize,
+
+        fn next(rounds: *Rounds) ?Round {
+            const left = rounds.total - rounds.first;
+            if (left == 0) return null;
+            const half = (left + 2 * rounds.num_threads - 1) / (2 * rounds.num_threads);
+            const size = std.math.clamp(half, rounds.smallest, rounds.largest);
+            const num_units = @min(rounds.num_threads, (left + size - 1) / size);
+            defer rounds.first = @min(rounds.first + num_units * size, rounds.total);
+            return .{ .first = rounds.first, .size = size, .num_units = num_units };
+        }
+    };
+
+    fn roundsOf(sharing: Sharing, product: *const Product) Rounds {
+        var row_bytes: usize = 0;
+        for (product.weights[0..product.num_weights]) |w| {
+            row_bytes += quant.rowBytes(w.type, w.cols);
+        }
+        // Four rows share one decoding; more rows pass over the unit again, from the cache.
+        const passes = (sharing.rows + 3) / 4;
+        const longest = if (passes == 1) max_quarter_rows else cached_stream_bytes / row_bytes;
+        const smallest = @max(4, stream_bytes / passes / row_bytes);
+        return .{
+            .total = matvec.Span.quarterRows(product.numColumns()),
+            .num_threads = sharing.num_threads,
+            .smallest = @min(smallest, max_quarter_rows),
+            .largest = std.math.clamp(longest, @min(smallest, max_quarter_rows), max_quarter_rows),
+        };
+    }
+};
+
+// ------------------------------------------------------------------------- tile regime
+
+/// Panels of 32 columns.
+fn numPanelUnits(products: []const Product) u32 {
     var count: usize = 0;
-    for (products) |*product| count += (product.numColumns() + columns - 1) / columns;
+    for (products) |*product| count += numPanels(product);
     return @intCast(count);
+}
+fn numPanels(product: *const Product) usize {
+    return (product.numColumns() + tile_gemm.columns - 1) / tile_gemm.columns;
 }
 
 const Place = struct { product: *const Product, first: usize };
 
-fn findUnit(products: []const Product, columns: usize, unit: u32) Place {
-    var left: usize = unit;
+fn findPanel(products: []const Product, index: u32) Place {
+    var left: usize = index;
     for (products) |*product| {
-        const count = (product.numColumns() + columns - 1) / columns;
-        if (left < count) return .{ .product = product, .first = left * columns };
+        const count = numPanels(product);
+        if (left < count) return .{ .product = product, .first = left * tile_gemm.columns };
         left -= count;
     }
     unreachable;
 }
-
-// ------------------------------------------------------------------------- tile regime
 
 fn runTiles(
     shared: []align(64) u8,
@@ -257,9 +339,9 @@ fn runTiles(
         @ptrCast(@alignCast(worker.scratch.ptr + value_bytes)),
     };
     const kernel_scratch: []align(64) u8 = @alignCast(worker.scratch[2 * value_bytes ..]);
-    var phase = worker.phase(numUnits(products, tile_gemm.columns));
+    var phase = worker.phase(numPanelUnits(products));
     while (phase.next()) |unit| {
-        const place = findUnit(products, tile_gemm.columns, unit);
+        const place = findPanel(products, unit);
         const product = place.product;
         const n = @min(tile_gemm.columns, product.numColumns() - place.first);
         for (product.weights[0..product.num_weights], 0..) |w, i| {

@@ -31,23 +31,48 @@ pub inline fn nibbles(packed_bytes: Bytes) Quants {
     return .{ simd.bits(packed_bytes, .{ 0, 0 }, 4, 0), simd.bits(packed_bytes, .{ 4, 4 }, 4, 0) };
 }
 
-/// Bit i of the block's 32 bits at `p + j * stride + start`, moved to 16 in element i of lane j.
-pub inline fn fifthBits(p: [*]const u8, comptime stride: usize, comptime start: usize) Quants {
-    var words: [4]@Vector(4, u32) = undefined;
-    inline for (0..4) |j| words[j] = @splat(simd.load(u32, p + j * stride + start));
-    const all: Bytes = @bitCast(simd.joinFour(u32, 4, words));
+/// Adds 16 to element i of block j where bit i of the 32 bits at `p + j * stride + start` is set.
+pub inline fn addFifthBits(
+    low: Quants,
+    p: [*]const u8,
+    comptime stride: usize,
+    comptime start: usize,
+) Quants {
     var result: Quants = undefined;
     inline for (0..2) |half| {
-        const spread = @shuffle(u8, all, undefined, byteOfElement(half));
-        const is_set = (spread & bit_of_element) != @as(Bytes, @splat(0));
-        result[half] = @select(u8, is_set, @as(Bytes, @splat(16)), @as(Bytes, @splat(0)));
+        const is_set = (spreadBits(p, stride, start, half) & bit_of_element) != zero;
+        result[half] = @select(u8, is_set, low[half] +% @as(Bytes, @splat(16)), low[half]);
     }
     return result;
 }
-fn byteOfElement(comptime half: usize) [64]i32 {
+const zero: Bytes = @splat(0);
+
+/// The byte that holds each element's bit; `half` 0 is elements 0..15 of the four blocks.
+inline fn spreadBits(
+    p: [*]const u8,
+    comptime stride: usize,
+    comptime start: usize,
+    comptime half: usize,
+) Bytes {
+    const size = 4 * stride;
+    if (simd.has_avx512) {
+        const first = simd.load(Bytes, p);
+        const last = simd.load(Bytes, p + size - 64);
+        return @shuffle(u8, first, last, bitBytes(stride, start + 2 * half, size - 64));
+    }
+    var words: [4]@Vector(4, u32) = undefined;
+    inline for (0..4) |j| words[j] = @splat(simd.load(u32, p + j * stride + start));
+    const all: Bytes = @bitCast(simd.joinFour(u32, 4, words));
+    return @shuffle(u8, all, undefined, bitBytes(16, 2 * half, 0));
+}
+/// Indices of those bytes; block 3 comes from the second vector, `second` bytes further on.
+fn bitBytes(comptime stride: usize, comptime start: usize, comptime second: usize) [64]i32 {
     @setEvalBranchQuota(100_000);
     var indices: [64]i32 = undefined;
-    for (0..64) |i| indices[i] = @intCast((i / 16) * 16 + half * 2 + (i % 16) / 8);
+    for (0..64) |i| {
+        const at: i32 = @intCast(i / 16 * stride + start + i % 16 / 8);
+        indices[i] = if (i < 48 or second == 0) at else ~(at - @as(i32, second));
+    }
     return indices;
 }
 const bit_of_element: Bytes = blk: {
@@ -88,11 +113,11 @@ inline fn pickScales(
     const reach = 3 * stride + start + 2;
     if (reach <= 64) {
         const one = @shuffle(f16, simd.load(Loaded, p), undefined, scaleIndices(stride, start));
-        return if (i == 0) one else @select(f16, rowMask(i, 0, 4), one, all);
+        return if (i == 0) one else @select(f16, comptime rowMask(i, 0, 4), one, all);
     }
     const second = @min(2 * stride, 4 * stride - 64);
     const low = @shuffle(f16, simd.load(Loaded, p), undefined, scaleIndices(stride, start));
-    const first_two = if (i == 0) low else @select(f16, rowMask(i, 0, 2), low, all);
+    const first_two = if (i == 0) low else @select(f16, comptime rowMask(i, 0, 2), low, all);
     const offset = 2 * stride - second + start;
     const high = @shuffle(
         f16,
@@ -100,7 +125,7 @@ inline fn pickScales(
         undefined,
         scaleIndices(stride, offset),
     );
-    return @select(f16, rowMask(i, 2, 4), high, first_two);
+    return @select(f16, comptime rowMask(i, 2, 4), high, first_two);
 }
 /// Elements 4j..4j+3 from the word of block j, or of block j mod 2 where block j is out of reach.
 fn scaleIndices(comptime stride: usize, comptime start: usize) [16]i32 {

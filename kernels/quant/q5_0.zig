@@ -29,6 +29,5 @@ pub const has_min = false;
 pub inline fn quants(p: [*]const u8) block32.Quants {
     const size = @sizeOf(Block);
     const low = block32.nibbles(block32.lanes(p, size, @offsetOf(Block, "quants")));
-    const high = block32.fifthBits(p, size, @offsetOf(Block, "high"));
-    return .{ low[0] | high[0], low[1] | high[1] };
+    return block32.addFifthBits(low, p, size, @offsetOf(Block, "high"));
 }
