@@ -1,5 +1,5 @@
-//! linear_glu: activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias), the gated half of
-//! an MLP. Gate and up columns of the same index are one unit, so neither is ever stored.
+//! linear_glu: activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias), the gated half
+//! of an MLP. Gate and up columns of the same index are one unit, so neither is ever stored.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const product = @import("product.zig");
