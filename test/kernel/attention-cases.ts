@@ -41,6 +41,8 @@ export const attentionCases: readonly AttentionCase[] = [
   { heads: [2, 2], headDim: 80, valueDim: 48, kv: ["q8_0", "q4_0"] },
   { heads: [8, 1], headDim: 96, valueDim: 24, kv: ["q4_0", "q8_0"], windowLen: 35 },
   { heads: [4, 1], headDim: 64, kv: ["f16", "q8_0"], sinks: true },
+  { heads: [6, 2], headDim: 64, kv: ["bf16", "f16"] },
+  { heads: [2, 1], headDim: 40, valueDim: 56, kv: ["f16", "bf16"], softcap: 30 },
   { heads: [5, 5], headDim: 8, valueDim: 16, kv: ["q8_0", "f16"] },
 ];
 

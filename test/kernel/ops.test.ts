@@ -126,7 +126,9 @@ describe("norm", () => {
             "w",
             random.normals(width, 0.5).map((value) => value + 1),
           );
-          weights.addFloats("b", random.normals(width));
+          // Large enough that a sum of one or few elements does not cancel.
+          const biases = random.normals(width).map((value) => value + Math.sign(value) * 4);
+          weights.addFloats("b", biases);
           const b = new PlanBuilder(weights, "hidden");
           const table = b.weight("x", maxRows, width);
           const weight = hasWeight ? b.vector("w", width) : undefined;
