@@ -4,4 +4,5 @@ comptime {
     _ = @import("cpu/exp.zig");
     _ = @import("cpu/rotations.zig");
     _ = @import("cpu/sample_math.zig");
+    _ = @import("product_test.zig");
 }
