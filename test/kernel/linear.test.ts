@@ -250,7 +250,7 @@ for (const activation of activations) {
       weights.add("up", upType, [n, k], up);
       weights.addFloats("gateBias", gateBias);
       weights.addFloats("upBias", upBias);
-      // The same op as two products and an activation of the reference backend over F32 tables.
+      // Both products by their definition; the activation then in f64.
       const products = (order: typeof fused) => {
         const g = canonicalProduct(gateType, gate, n, x, k, order);
         const u = canonicalProduct(upType, up, n, x, k, order);
