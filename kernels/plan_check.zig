@@ -3,6 +3,7 @@
 const std = @import("std");
 const plan = @import("plan.zig");
 const kv_cache = @import("cpu/kv_cache.zig");
+const quant = @import("quant/quant.zig");
 const worker = @import("worker.zig");
 
 /// Fills in the tables of `step`; returns what is wrong, or null.
@@ -26,7 +27,9 @@ pub fn open(bytes: []align(8) const u8, step: *worker.Step) ?[]const u8 {
         if (tensor.offset % 64 != 0) return "tensor not aligned";
         if (tensor.offset + rows * tensor.width * 4 > header.arena_bytes) return "tensor outside the arena";
     }
+    for (step.weights) |*weight| if (checkWeight(weight)) |problem| return problem;
     for (step.caches) |*cache| {
+        if (cache.offset % 64 != 0 or cache.num_kv_heads == 0) return "cache misplaced or without heads";
         const planes = kv_cache.Layout.of(cache, header.num_blocks).plane_bytes;
         if (cache.offset + planes * cache.num_kv_heads > header.kv_bytes) return "cache outside the KV pool";
     }
@@ -42,6 +45,13 @@ fn take(comptime T: type, bytes: []align(8) const u8, offset: *usize, count: u32
     return start[0..count];
 }
 
+fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
+    const known = quant.fromId(weight.type) orelse return "weight type without kernels";
+    const group = quant.group(known);
+    if (group != 0 and weight.cols % group != 0) return "weight rows are not whole quant blocks";
+    return if (weight.rows == 0 or weight.cols == 0) "empty weight" else null;
+}
+
 /// Operand fields are recognised by name, so a new op needs no line here.
 const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits" };
 const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks" };
@@ -52,10 +62,10 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
         .gather_rows => checkFields(step, op.as(plan.GatherRows)),
         .norm => checkFields(step, op.as(plan.Norm)),
         .linear => checkLinear(step, op.as(plan.Linear)),
-        .linear_glu => checkFields(step, op.as(plan.LinearGlu)),
+        .linear_glu => checkLinearGlu(step, op.as(plan.LinearGlu)),
         .rotations => checkFields(step, op.as(plan.Rotations)),
-        .qkv_prep => checkFields(step, op.as(plan.QkvPrep)),
-        .attention_paged => checkFields(step, op.as(plan.AttentionPaged)),
+        .qkv_prep => checkQkvPrep(step, op.as(plan.QkvPrep)),
+        .attention_paged => checkAttention(step, op.as(plan.AttentionPaged)),
         .sample => checkFields(step, op.as(plan.Sample)),
         _ => "unknown opcode",
     };
@@ -69,6 +79,40 @@ fn checkLinear(step: *const worker.Step, op: *const plan.Linear) ?[]const u8 {
         if (step.weights[output.weight].rows != step.tensors[output.output].width) return "linear shapes differ";
     }
     return checkFields(step, op);
+}
+
+fn checkLinearGlu(step: *const worker.Step, op: *const plan.LinearGlu) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const gate = step.weights[op.gate];
+    const up = step.weights[op.up];
+    if (gate.rows != up.rows or gate.cols != up.cols) return "gate and up differ in shape";
+    if (gate.cols != step.tensors[op.input].width) return "linear_glu shapes differ";
+    return if (gate.rows != step.tensors[op.output].width) "linear_glu shapes differ" else null;
+}
+
+fn checkHeads(cache: plan.Cache, num_heads: u32) ?[]const u8 {
+    if (num_heads == 0 or num_heads % cache.num_kv_heads != 0) return "heads are not whole groups";
+    return if (cache.head_dim == 0 or cache.head_dim % 2 != 0) "odd head size" else null;
+}
+
+fn checkQkvPrep(step: *const worker.Step, op: *const plan.QkvPrep) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const cache = step.caches[op.cache];
+    if (checkHeads(cache, op.num_heads)) |problem| return problem;
+    if (step.tensors[op.q].width != op.num_heads * cache.head_dim) return "q width";
+    if (step.tensors[op.k].width != cache.num_kv_heads * cache.head_dim) return "k width";
+    if (step.tensors[op.v].width != cache.num_kv_heads * cache.value_dim) return "v width";
+    if (op.pairing == .none) return null;
+    if (op.rotations == plan.none) return "rotation without a table";
+    return if (step.tensors[op.rotations].width > cache.head_dim) "rotation wider than a head" else null;
+}
+
+fn checkAttention(step: *const worker.Step, op: *const plan.AttentionPaged) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const cache = step.caches[op.cache];
+    if (checkHeads(cache, op.num_heads)) |problem| return problem;
+    if (step.tensors[op.q].width != op.num_heads * cache.head_dim) return "q width";
+    return if (step.tensors[op.output].width != op.num_heads * cache.value_dim) "output width" else null;
 }
 
 fn checkFields(step: *const worker.Step, op: anytype) ?[]const u8 {

@@ -4,9 +4,21 @@ import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import embedded from "../../assets/stories260K.gguf" with { type: "file" };
+import type { SpecialTokens } from "../tokenizer/tokenizer.ts";
 
-/** A real file that can be mapped; a compiled binary's own files cannot. */
-function materialise(): string {
+/** What it is asked when nobody says anything. */
+export const builtInPrompt = "Once upon a time";
+
+/** Its stories lose their thread beyond this many tokens. */
+export const builtInMaxTokens = 400;
+
+/** The tokens that end its answers: its training put BOS between two stories. */
+export function builtInEndIds({ bosId, endOfGenerationIds }: SpecialTokens): number[] {
+  return bosId === undefined ? [...endOfGenerationIds] : [...endOfGenerationIds, bosId];
+}
+
+/** Path of a real file that can be mapped; a compiled binary's own files cannot. */
+export function builtInModel(): string {
   if (!embedded.startsWith("/$bunfs") && !embedded.includes("~BUN")) return embedded;
   const bytes = readFileSync(embedded);
   const folders = [tmpdir(), process.env["XDG_CACHE_HOME"], process.env["HOME"], "/dev/shm"];
@@ -26,8 +38,4 @@ function materialise(): string {
     }
   }
   throw failure;
-}
-
-export function builtInModel(): string {
-  return materialise();
 }

@@ -11,6 +11,7 @@ import { TinferError } from "../core/errors.ts";
 import { openModelText } from "../engine/model-text.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { startEngineWorker } from "../engine/worker.ts";
+import { builtInEndIds, builtInMaxTokens } from "./built-in-model.ts";
 import { greet, LoadingNote } from "./chat-greeting.ts";
 import { type LeavingSignal, PipedChat } from "./chat-pipe.ts";
 import { TerminalChat } from "./chat-terminal.ts";
@@ -20,9 +21,6 @@ import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-fl
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { readTemplate, templateFlags } from "./template-flags.ts";
 import { OutputClosed } from "./terminal.ts";
-
-/** Stories have 200 to 300 tokens; one that does not end must not fill the context. */
-const builtInMaxTokens = 400;
 
 export const chat: Command = {
   name: "chat",
@@ -87,9 +85,7 @@ async function loadModel(
     const text = openModelText(path);
     const fallbackTemplate = isBuiltIn ? "plain" : undefined;
     check({ text, fallbackTemplate });
-    const { bosId, endOfGenerationIds } = text.tokenizer.specialTokens;
-    // Its training put BOS between two stories.
-    const ends = isBuiltIn && bosId !== undefined ? [bosId] : [];
+    const { specialTokens } = text.tokenizer;
     const engine = await starting;
     const isFile = !isBuiltIn && existsSync(argument) && statSync(argument).isFile();
     return {
@@ -98,7 +94,7 @@ async function loadModel(
       engine,
       text,
       fallbackTemplate,
-      endIds: [...endOfGenerationIds, ...ends],
+      endIds: isBuiltIn ? builtInEndIds(specialTokens) : [...specialTokens.endOfGenerationIds],
     };
   } catch (error) {
     // The engine may still be loading: it goes as soon as it is there.

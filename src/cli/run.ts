@@ -6,6 +6,7 @@ import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
 import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
 import { answerWriter, summaryLine } from "./answer.ts";
+import { builtInEndIds, builtInMaxTokens, builtInPrompt } from "./built-in-model.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { type Interrupt, interruptSignal } from "./interrupt.ts";
@@ -13,11 +14,8 @@ import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-fl
 import { openEngine } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
-import { dim, isTerminal, outJson, Progress, say } from "./terminal.ts";
+import { dim, isTerminal, outJson, Progress, say, write } from "./terminal.ts";
 import { parseTokenIds } from "./token-ids.ts";
-
-/** What the built-in model is asked when nobody says anything. */
-const defaultStory = "Once upon a time";
 
 export const run: Command = {
   name: "run",
@@ -59,33 +57,49 @@ export const run: Command = {
 /** The prompt's tokens, and how to read the answer. */
 interface Prompt {
   readonly tokenIds: Int32Array;
-  readonly rendered: RenderedPrompt | undefined;
+  readonly rendered?: RenderedPrompt;
+  /** Text to show before the answer, which continues it. */
+  readonly lead?: string;
 }
+
+/** After this long without the end of a piped prompt, say what is waited for. */
+const patienceMs = 2000;
 
 async function pipedText(): Promise<string> {
   if (process.stdin.isTTY) return "";
+  const notice = setTimeout(() => {
+    say("reading the prompt from stdin until it ends; give < /dev/null when there is none");
+  }, patienceMs);
   try {
     return await Bun.stdin.text();
   } catch {
     return ""; // No stdin at all.
+  } finally {
+    clearTimeout(notice);
   }
+}
+
+function isBuiltIn(model: string | undefined): boolean {
+  return model === undefined || model === "";
 }
 
 async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> {
   const ids = values.text("prompt-token-ids");
-  if (ids !== undefined) return { tokenIds: parseTokenIds(ids), rendered: undefined };
+  if (ids !== undefined) return { tokenIds: parseTokenIds(ids) };
   const [model, words] = values.positionals;
   const piped = words === undefined || !process.stdin.isTTY ? await pipedText() : "";
   const joined = [words, piped.replace(/\n$/, "")].filter((part) => part).join("\n");
-  const builtIn = model === undefined || model === "";
-  const prompt = joined === "" && builtIn ? defaultStory : joined;
+  const builtIn = isBuiltIn(model);
+  const tellsStory = joined === "" && builtIn;
+  const prompt = tellsStory ? builtInPrompt : joined;
   if (prompt === "" && words === undefined) {
     throw new TinferError("usage", "there is no prompt", {
       hint: `tinfer run ${model} 'your question', or pipe a text into it`,
     });
   }
   if (values.boolean("raw") || (builtIn && !values.isGiven("template"))) {
-    return { tokenIds: text.tokenizer.encode(prompt), rendered: undefined };
+    const tokenIds = text.tokenizer.encode(prompt);
+    return tellsStory ? { tokenIds, lead: prompt } : { tokenIds };
   }
   const chat = new ChatPrompt(text.tokenizer, templateFor(values, text));
   const system = values.text("system");
@@ -99,7 +113,9 @@ async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> 
 
 async function runCommand(values: FlagValues): Promise<void> {
   const sampling = samplingParameters(values);
-  const tokens = maxTokens(values);
+  const builtIn = isBuiltIn(values.positionals[0]);
+  const isLimited = builtIn && !values.isGiven("max-tokens");
+  const tokens = isLimited ? builtInMaxTokens : maxTokens(values);
   const options = modelOptions(values);
   const path = modelPath(values.positionals[0]);
   const text = openModelText(path);
@@ -107,7 +123,8 @@ async function runCommand(values: FlagValues): Promise<void> {
   using interrupt = interruptSignal();
   const prompt = await interrupt.race(readPrompt(values, text));
   await using engine = await openEngine(path, options, interrupt.signal);
-  const endIds = text.tokenizer.specialTokens.endOfGenerationIds;
+  const { specialTokens } = text.tokenizer;
+  const endIds = builtIn ? builtInEndIds(specialTokens) : specialTokens.endOfGenerationIds;
   const request: TextRequest = {
     promptTokenIds: prompt.tokenIds,
     maxTokens: tokens,
@@ -116,7 +133,7 @@ async function runCommand(values: FlagValues): Promise<void> {
     stopStrings: values.list("stop"),
   };
   if (values.boolean("json")) await printJson(engine, text, request, interrupt);
-  else await printText(engine, text, request, prompt.rendered, interrupt);
+  else await printText(engine, text, request, prompt, interrupt);
 }
 
 async function printJson(
@@ -154,10 +171,11 @@ async function printText(
   engine: EngineClient,
   text: ModelText,
   request: TextRequest,
-  rendered: RenderedPrompt | undefined,
+  { rendered, lead }: Prompt,
   interrupt: Interrupt,
 ): Promise<void> {
   const writer = answerWriter(rendered?.createSplitter(), "dim");
+  if (lead !== undefined) write(lead);
   const progress = new Progress("reading the prompt", (tokens) => `${tokens} tokens`);
   let end: GenerationEnd | undefined;
   for await (const event of generateText(engine, text.tokenizer, request, interrupt.signal)) {

@@ -148,7 +148,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
   const headDim =
     reader.count("attention.key_length", limits.width) ?? Math.floor(hiddenSize / mostHeads);
   const tokens = getStrings(metadata, "tokenizer.ggml.tokens");
-  return {
+  const config: ModelConfig = {
     architecture,
     name: getString(metadata, "general.name"),
     numLayers,
@@ -173,6 +173,23 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     numExperts: reader.count("expert_count", limits.width, 0) ?? 0,
     numExpertsPerToken: reader.count("expert_used_count", limits.width, 0) ?? 0,
   };
+  checkHeads(config);
+  return config;
+}
+
+/** Query heads come in whole groups per KV head; rotation stays within a head. */
+function checkHeads(config: ModelConfig): void {
+  const key = (suffix: string) => `${config.architecture}.${suffix}`;
+  config.numHeads.forEach((numHeads, layer) => {
+    const numKvHeads = config.numKvHeads[layer]!;
+    if (numHeads === 0 || (numKvHeads > 0 && numHeads % numKvHeads === 0)) return;
+    throw invalid(key("attention.head_count_kv"), numKvHeads, `a divisor of ${numHeads}`);
+  });
+  const { headDim, rotaryDim } = config;
+  if (headDim % 2 !== 0) throw invalid(key("attention.key_length"), headDim, "an even number");
+  if (rotaryDim > headDim || rotaryDim % 2 !== 0) {
+    throw invalid(key("rope.dimension_count"), rotaryDim, `an even number up to ${headDim}`);
+  }
 }
 
 function readRopeScaling(reader: Reader, contextLen: number): RopeScaling {
