@@ -4,7 +4,7 @@
 // NODE_LLAMA_CPP (prompt only: it adds about 10 ms to each generated token).
 import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
 import type { BenchmarkRecord } from "../src/engine/benchmark.ts";
 
@@ -96,7 +96,7 @@ function median(numbers: readonly (number | undefined)[]): number | undefined {
 
 /** The files to compare on, as name and path; made from the shape unless models are given. */
 function openFiles(): { name: string; path: string; made: boolean }[] {
-  const given = values.model.map((path) => ({ name: path, path, made: false }));
+  const given = values.model.map((path) => ({ name: basename(path, ".gguf"), path, made: false }));
   if (given.length > 0) return given;
   mkdirSync(values.folder, { recursive: true });
   return values.types.split(",").map((type) => {
@@ -138,7 +138,7 @@ const report = [
   `Machine: ${cpus()[0]?.model}, ${cpus().length} cores. Commit ${commit.stdout.toString().trim()}.`,
   `Prompt ${values["prompt-tokens"]}, generation ${values["generate-tokens"]}, depth ${values.depth};`,
   `medians of ${values.rounds} interleaved single runs, tokens per second; ratio = median of ratios.`,
-  `Repeat: LLAMA_BENCH=… bun scripts/compare-llama-cpp.ts ${process.argv.slice(2).join(" ")}`,
+  `Repeat: LLAMA_BENCH=… bun scripts/compare-llama-cpp.ts --threads ${values.threads}`,
   "",
   "| model | threads | test | tinfer | llama.cpp | ratio |",
   "| --- | --- | --- | --- | --- | --- |",
