@@ -77,7 +77,10 @@ export function warn(line: string): void {
 export function sayError(error: unknown): void {
   if (error instanceof TinferError) {
     // Messages quote names from files, which may hold anything.
-    log.error(printable(error.message));
+    const message = printable(error.message);
+    // What a person stopped is no error to them.
+    if (error.code === "cancelled") say(dim(message, process.stderr));
+    else log.error(message);
     if (error.hint !== undefined) say(`  ${printable(error.hint)}`);
     return;
   }

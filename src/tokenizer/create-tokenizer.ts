@@ -128,7 +128,7 @@ function unknownKind(model: string | undefined): TinferError {
   const known = Object.keys(KINDS).join(", ");
   if (model === undefined || model === "none" || model === "no_vocab") {
     return new TinferError("unsupported", "the model has no tokenizer (tokenizer.ggml.model)", {
-      hint: `give token ids instead of text, or a file with a tokenizer of a known kind: ${known}`,
+      hint: `known kinds are ${known}; logits --token-ids and bench work without a tokenizer`,
     });
   }
   return new TinferError("unsupported", `tokenizer kind '${model}' is not known`, {
