@@ -5,7 +5,10 @@ import { cleanEnvironment, start, tinfer, tinferCommand } from "./spawn.ts";
 setDefaultTimeout(60_000);
 
 /** Slow on purpose: the reference backend, and no end but the context's. */
-const endless = ["run", "", "Once", "--raw", "--ignore-eos", "--backend", "reference"];
+const endless = [
+  ...["run", "", "Once", "--raw", "--ignore-eos"],
+  ...["--max-tokens", "2000", "--backend", "reference"],
+];
 
 async function shell(command: string): Promise<{ stdout: string; stderr: string }> {
   const program = tinferCommand()
