@@ -39,7 +39,7 @@ async function statsCommand(chat: Chat): Promise<void> {
   const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
   const rows: readonly (readonly [string, string])[] = [
     ["model", `${chat.model.label}, ${facts.architecture}, ${facts.mainType}`],
-    ["computes on", `${facts.backend} (${facts.cpuVariant}), ${facts.numThreads} threads`],
+    ["computes on", `${facts.backend} (${facts.cpuVariant}), threads: ${facts.numThreads}`],
     ...answerRows(chat.totals),
     ["weights", megabytes(facts.weightBytes)],
     ["KV cache", megabytes(facts.kvBytes)],

@@ -1,7 +1,7 @@
 // The header of one GGUF file: magic, version, metadata and tensor table, written for hostile
 // input. Pure: bytes come from a ByteSource. Opening files and joining shards is in `gguf.ts`.
 import { fileKindOf } from "./file-kind.ts";
-import { type ByteSource, downloadAgain, GgufCursor } from "./gguf-cursor.ts";
+import { type ByteSource, GgufCursor } from "./gguf-cursor.ts";
 import { defaultAlignment, ggufLimits } from "./gguf-limits.ts";
 import { quote, readPairs } from "./gguf-values.ts";
 import type { Metadata } from "./metadata.ts";
@@ -254,6 +254,6 @@ function checkExtent(
     `tensor ${quote(last.name)}`,
     `the file is truncated: it has ${byteLength} bytes, its tensors need ${end}; ` +
       `${end - byteLength} bytes are missing`,
-    { offset: last.entryOffset, hint: `the download or copy is incomplete: ${downloadAgain}` },
+    { offset: last.entryOffset, hint: "the download or copy is incomplete: download it again" },
   );
 }
