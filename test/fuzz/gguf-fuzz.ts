@@ -146,14 +146,22 @@ export function run(seconds: number, seed: number): { iterations: number; accept
   while (performance.now() < deadline) {
     const source = sourceOf(mutate(random, corpus), random);
     const isSparse = source.byteLength >= 2 ** 30;
-    const started = performance.now();
-    try {
-      accepted += isAccepted(source) ? 1 : 0;
-    } catch (cause) {
-      throw new Error(`gguf fuzz: seed ${seed}, iteration ${iterations}`, { cause });
+    const limitMs = maxParseMs * (isSparse ? 5 : 1);
+    let elapsedMs = 0;
+    // A pause of the machine or of the garbage collector is not the parser's: what seems slow is
+    // parsed again and must be slow every time.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const started = performance.now();
+      try {
+        const isGood = isAccepted(source);
+        if (attempt === 0) accepted += isGood ? 1 : 0;
+      } catch (cause) {
+        throw new Error(`gguf fuzz: seed ${seed}, iteration ${iterations}`, { cause });
+      }
+      elapsedMs = performance.now() - started;
+      if (elapsedMs <= limitMs) break;
     }
-    const elapsedMs = performance.now() - started;
-    if (elapsedMs > maxParseMs * (isSparse ? 5 : 1)) {
+    if (elapsedMs > limitMs) {
       throw new Error(`gguf fuzz: seed ${seed}, iteration ${iterations} took ${elapsedMs} ms`);
     }
     iterations += 1;
