@@ -7,6 +7,7 @@ import { MappedFile, viewMemory } from "../native/memory.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
+import { availableMemoryBytes } from "./machine.ts";
 
 /** Throws unless the file has weights, of an architecture that tinfer knows. */
 export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
@@ -78,8 +79,14 @@ export class ModelFile implements WeightMemory, Disposable {
     return [...bytes].toSorted((a, b) => b[1] - a[1])[0]![0];
   }
 
+  /** A file larger than free memory would push its own first pages out: it loads at first use. */
+  #fitsMemory(): boolean {
+    return this.weightBytes < availableMemoryBytes();
+  }
+
   /** Brings the whole file into memory ahead of the first step. */
   populate(): void {
+    if (!this.#fitsMemory()) return;
     this.#mapped.forEach((file) => {
       file.populate(0, file.bytes);
     });
@@ -87,6 +94,7 @@ export class ModelFile implements WeightMemory, Disposable {
 
   /** The same in steps, so that signals and progress get their turn in between. */
   async populateInSteps(watch: LoadWatch): Promise<void> {
+    if (!this.#fitsMemory()) return;
     const total = this.#mapped.reduce((sum, file) => sum + file.bytes, 0);
     let done = 0;
     for (const file of this.#mapped) {
