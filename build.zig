@@ -45,11 +45,12 @@ const arm_variants = [_]Variant{
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     const optimize = b.standardOptimizeOption(.{});
+    const only = b.option([]const u8, "variant", "Compile this CPU variant alone (development)");
 
     const library = b.addLibrary(.{
         .name = "tinfer",
         .linkage = .dynamic,
-        .root_module = rootModule(b, target, optimize),
+        .root_module = rootModule(b, target, optimize, only),
     });
     b.installArtifact(library);
 
@@ -65,7 +66,7 @@ fn addTests(
     optimize: std.builtin.OptimizeMode,
 ) void {
     const test_step = b.step("test", "Run the tests of the native code");
-    const tests = b.addTest(.{ .root_module = rootModule(b, target, optimize) });
+    const tests = b.addTest(.{ .root_module = rootModule(b, target, optimize, null) });
     const run_tests = b.addRunArtifact(tests);
     run_tests.skip_foreign_checks = true;
     test_step.dependOn(&run_tests.step);
@@ -105,17 +106,19 @@ fn addReplay(
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.OptimizeMode,
 ) void {
-    const module = rootModule(b, target, optimize);
+    const module = rootModule(b, target, optimize, null);
     module.root_source_file = b.path("kernels/replay.zig");
     const program = b.addExecutable(.{ .name = "replay", .root_module = module, .use_llvm = true });
     const install = b.addInstallArtifact(program, .{});
     b.step("replay", "Build the program that replays recorded steps").dependOn(&install.step);
 }
 
+/// The library with all CPU variants, or with `only` one of them.
 fn rootModule(
     b: *std.Build,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.OptimizeMode,
+    only: ?[]const u8,
 ) *std.Build.Module {
     const module = b.createModule(.{
         .root_source_file = b.path("kernels/abi.zig"),
@@ -125,7 +128,14 @@ fn rootModule(
         .pic = true,
         .strip = optimize != .Debug,
     });
+    const included = b.addOptions();
+    inline for (.{ x86_variants, arm_variants }) |variants| for (variants) |variant| {
+        const name = variant.name;
+        included.addOption(bool, name, only == null or std.mem.eql(u8, only.?, name));
+    };
+    module.addOptions("included", included);
     for (variantsOf(target)) |variant| {
+        if (only) |name| if (!std.mem.eql(u8, name, variant.name)) continue;
         module.addObject(variantObject(b, target, optimize, variant));
     }
     return module;

@@ -1,6 +1,7 @@
 //! Chooses the CPU variant at start: the best one whose instructions this CPU and OS offer.
 const std = @import("std");
 const builtin = @import("builtin");
+const included = @import("included");
 const worker = @import("worker.zig");
 
 pub const Variant = struct {
@@ -11,10 +12,19 @@ pub const Variant = struct {
 };
 
 /// From the most portable to the fastest; the order of build.zig.
-const names: []const [:0]const u8 = switch (builtin.cpu.arch) {
+const all_names: []const [:0]const u8 = switch (builtin.cpu.arch) {
     .x86_64 => &.{ "v2", "v3", "v4" },
     .aarch64 => &.{ "neon", "dotprod", "i8mm" },
     else => @compileError("tinfer has kernels for x86-64 and aarch64"),
+};
+
+/// Those in this library: all, or the one that `zig build -Dvariant=` asked for.
+const names = blk: {
+    var list: []const [:0]const u8 = &.{};
+    for (all_names) |name| {
+        if (@field(included, name)) list = list ++ .{name};
+    }
+    break :blk list;
 };
 
 pub const variants = blk: {
@@ -32,11 +42,16 @@ pub const variants = blk: {
 
 /// Index into `variants` of the best variant that runs here.
 pub fn best() u32 {
-    return switch (builtin.cpu.arch) {
+    const level = switch (builtin.cpu.arch) {
         .x86_64 => bestX86(),
         .aarch64 => bestArm(),
         else => comptime unreachable,
     };
+    var count: u32 = 0;
+    inline for (all_names, 0..) |name, index| {
+        if (@field(included, name) and index <= level) count += 1;
+    }
+    return count - 1;
 }
 
 /// The variant called `name` if this machine can run it.
