@@ -24,16 +24,42 @@ export function decodeLossless(bytes: Uint8Array): string {
   return decodeStrict(bytes) ?? escapeInvalid(bytes);
 }
 
+/** Decodes by hand, in one pass: a call per character took seconds for a long hostile string. */
 function escapeInvalid(bytes: Uint8Array): string {
-  const parts: string[] = [];
+  const units = new Uint16Array(bytes.length);
+  let count = 0;
   let index = 0;
   while (index < bytes.length) {
-    const numBytes = sequenceBytes(bytes[index]!);
-    const text = decodeStrict(bytes.subarray(index, index + numBytes));
-    parts.push(text ?? String.fromCharCode(0xdc00 + bytes[index]!));
-    index += text === undefined ? 1 : numBytes;
+    const numBytes = sequenceBytes(bytes, index);
+    const codePoint = numBytes === 0 ? 0xdc00 + bytes[index]! : codePointAt(bytes, index, numBytes);
+    index += Math.max(1, numBytes);
+    if (codePoint > 0xffff) units[count++] = 0xd7c0 + (codePoint >> 10);
+    units[count++] = codePoint > 0xffff ? 0xdc00 + (codePoint & 0x3ff) : codePoint;
   }
-  return parts.join("");
+  return Buffer.from(units.buffer, 0, 2 * count).toString("utf16le");
+}
+
+/** Bytes of the valid UTF-8 sequence at `index`, or 0 where there is none (Unicode, table 3-7). */
+function sequenceBytes(bytes: Uint8Array, index: number): number {
+  const lead = bytes[index]!;
+  if (lead < 0x80) return 1;
+  if (lead < 0xc2 || lead > 0xf4) return 0;
+  const numBytes = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+  if (index + numBytes > bytes.length) return 0;
+  // Second bytes that would make overlong forms, surrogates or what is past U+10FFFF.
+  const second = bytes[index + 1]!;
+  const least = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
+  const most = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
+  if (second < least || second > most) return 0;
+  for (let i = 2; i < numBytes; i++) if ((bytes[index + i]! & 0xc0) !== 0x80) return 0;
+  return numBytes;
+}
+
+function codePointAt(bytes: Uint8Array, index: number, numBytes: number): number {
+  if (numBytes === 1) return bytes[index]!;
+  let codePoint = bytes[index]! & (0xff >> (numBytes + 1));
+  for (let i = 1; i < numBytes; i++) codePoint = (codePoint << 6) | (bytes[index + i]! & 0x3f);
+  return codePoint;
 }
 
 /** The bytes that `decodeLossless` turns into `text`; undefined for other lone surrogates. */
@@ -47,13 +73,6 @@ export function encodeLossless(text: string): Uint8Array | undefined {
     else return undefined;
   }
   return Uint8Array.from(bytes);
-}
-
-/** Bytes of the UTF-8 sequence that `lead` opens; 1 where it opens none. */
-function sequenceBytes(lead: number): number {
-  if (lead >= 0xf0 && lead < 0xf8) return 4;
-  if (lead >= 0xe0 && lead < 0xf0) return 3;
-  return lead >= 0xc0 && lead < 0xe0 ? 2 : 1;
 }
 
 export class PackedStrings implements StringArray {

@@ -17,6 +17,7 @@ import { readGguf } from "../../src/weights/gguf.ts";
 import { parseGgufHeader } from "../../src/weights/gguf-header.ts";
 import { encodeGguf, type GgufValue, writeGguf } from "../../src/weights/gguf-writer.ts";
 import { getStrings, isStringArray, type MetadataValue } from "../../src/weights/metadata.ts";
+import { decodeLossless, decodeStrict, encodeLossless } from "../../src/weights/packed-strings.ts";
 import { tensorBytes } from "../../src/weights/quant-types.ts";
 import { readTensorBytes, readTensorFloats } from "../../src/weights/tensor-content.ts";
 import { allValues, memorySource, RawHeader, tensorsOfEveryType } from "../fuzz/gguf-corpus.ts";
@@ -180,6 +181,32 @@ describe("edges", () => {
       tensors: [],
     });
     expect(Buffer.from(again).includes(Buffer.from([0x41, 0xe2, 0x82]))).toBe(true);
+  });
+
+  test("any bytes decode to distinct text: whole characters, and one surrogate per other byte", () => {
+    const edges = [0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xdf, 0xe0, 0xed];
+    edges.push(0xef, 0xf0, 0xf4, 0xf5, 0xff);
+    let state = Number(process.env["TINFER_TEST_SEED"] ?? 1);
+    const below = (limit: number) => {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      return Math.floor((state / 2 ** 32) * limit);
+    };
+    const isCharacter = (bytes: Uint8Array) => [...(decodeStrict(bytes) ?? "xx")].length === 1;
+    for (let round = 0; round < 20_000; round++) {
+      const bytes = Uint8Array.from({ length: below(10) }, () => edges[below(edges.length)]!);
+      let expected = "";
+      for (let index = 0; index < bytes.length; ) {
+        const sizes = [1, 2, 3, 4].filter((size) =>
+          isCharacter(bytes.subarray(index, index + size)),
+        );
+        const size = sizes[0];
+        const text = size && decodeStrict(bytes.subarray(index, index + size));
+        expected += text || String.fromCharCode(0xdc00 + bytes[index]!);
+        index += size ?? 1;
+      }
+      expect(decodeLossless(bytes)).toBe(expected);
+      expect(encodeLossless(expected)).toEqual(bytes);
+    }
   });
 
   test("a large vocabulary is read in windows without loss", () => {
