@@ -3,15 +3,17 @@
 //! generated from this file: keep each `export fn` head on one line.
 const std = @import("std");
 const builtin = @import("builtin");
+const clock = @import("clock.zig");
 const dispatch = @import("dispatch.zig");
 const memory = @import("memory.zig");
 const plan = @import("plan.zig");
 const plan_check = @import("plan_check.zig");
 const pool_file = @import("pool.zig");
+const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 1;
+const abi_version: u32 = 2;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -219,14 +221,26 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
     session.pool.start() catch return error.Threads;
 }
 
-pub const StepArgs = extern struct { handle: u64, step_address: u64 };
+/// `times_address`: 0, or clock.OpTime [threads][ops] to which the step adds what its ops take.
+pub const StepArgs = extern struct { handle: u64, step_address: u64, times_address: u64 };
 
 /// Runs one step; returns when its results are in the step's arrays.
 export fn tinfer_step(args: *const StepArgs) i32 {
     const session: *Session = @ptrFromInt(args.handle);
     session.step.data = @ptrFromInt(args.step_address);
+    session.step.times = @ptrFromInt(args.times_address);
     if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
     session.pool.run(&session.step);
+    return ok;
+}
+
+pub const TuneArgs = extern struct { handle: u64, tuning: Tuning };
+
+/// Replaces the plan's tuning between two steps; results keep their bits.
+export fn tinfer_plan_tune(args: *const TuneArgs) i32 {
+    if (!args.tuning.isValid()) return fail(.invalid, "tuning out of bounds", .{});
+    const session: *Session = @ptrFromInt(args.handle);
+    session.pool.tune(args.tuning);
     return ok;
 }
 

@@ -2,6 +2,7 @@
 //! Compiled once per variant; kernels/dispatch.zig picks one at start.
 const std = @import("std");
 const variant = @import("variant").name;
+const clock = @import("clock.zig");
 const plan = @import("plan.zig");
 const worker_file = @import("worker.zig");
 const Step = worker_file.Step;
@@ -22,7 +23,9 @@ const quant = @import("quant/quant.zig");
 /// Runs every op of the plan; called by all threads of the pool at once.
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
     worker.cancel = &step.data.cancel;
-    for (step.ops) |*op| {
+    var timer: ?Timer = if (step.timesOf(worker.index)) |times| .start(times) else null;
+    worker.timed = timer != null;
+    for (step.ops, 0..) |*op, index| {
         switch (op.opcode) {
             .embed => embed.run(step, op.as(plan.Embed), worker),
             .gather_rows => gather_rows.run(step, op.as(plan.GatherRows), worker),
@@ -35,9 +38,28 @@ fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
             .sample => sample.run(step, op.as(plan.Sample), worker),
             _ => unreachable, // plan_check.zig refuses unknown opcodes at load
         }
+        if (timer) |*running| running.endOp(index, worker);
         if (worker.stopped) return;
     }
 }
+
+/// Adds up what each op takes on its thread, without a gap between ops.
+const Timer = struct {
+    times: []clock.OpTime,
+    op_start: u64,
+
+    fn start(times: []clock.OpTime) Timer {
+        return .{ .times = times, .op_start = clock.now() };
+    }
+
+    fn endOp(timer: *Timer, index: usize, worker: *Worker) void {
+        const end = clock.now();
+        timer.times[index].wall_ns += end - timer.op_start;
+        timer.times[index].waited_ns += worker.waited_ns;
+        timer.op_start = end;
+        worker.waited_ns = 0;
+    }
+};
 
 /// Memory that the ops need beside the arena, for the plan's largest step.
 fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv(.c) void {

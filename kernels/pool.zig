@@ -1,6 +1,7 @@
 //! The thread pool: persistent threads that all run the same step; the caller is worker 0.
 const std = @import("std");
 const worker_file = @import("worker.zig");
+const Tuning = @import("tuning.zig").Tuning;
 const Variant = @import("dispatch.zig").Variant;
 const Shared = worker_file.Shared;
 const Step = worker_file.Step;
@@ -25,9 +26,7 @@ pub const Pool = struct {
 
     pub fn start(pool: *Pool) !void {
         pool.shared.num_threads = pool.num_threads;
-        // On an oversubscribed machine spinning takes the core from the thread waited for.
-        const cores = std.Thread.getCpuCount() catch 1;
-        if (pool.num_threads > cores) pool.shared.spin_limit = 50;
+        pool.tune(.{});
         var spawned: u32 = 1;
         errdefer pool.join(spawned);
         while (spawned < pool.num_threads) : (spawned += 1) {
@@ -37,6 +36,15 @@ pub const Pool = struct {
                 .{ pool, spawned },
             );
         }
+    }
+
+    /// Takes effect at the next step; call between steps.
+    pub fn tune(pool: *Pool, tuning: Tuning) void {
+        pool.shared.tuning = tuning;
+        // On an oversubscribed machine spinning takes the core from the thread waited for.
+        const cores = std.Thread.getCpuCount() catch 1;
+        const most: u32 = if (pool.num_threads > cores) 50 else tuning.spin_limit;
+        @atomicStore(u32, &pool.shared.spin_limit, @min(most, tuning.spin_limit), .monotonic);
     }
 
     pub fn stop(pool: *Pool) void {
@@ -61,9 +69,13 @@ pub const Pool = struct {
         while (true) {
             const left = pool.unfinished.load(.acquire);
             if (left == 0) return;
-            const limit = pool.shared.spin_limit;
+            const limit = pool.spinLimit();
             worker_file.waitChange(&pool.unfinished, left, limit, &pool.waiting);
         }
+    }
+
+    fn spinLimit(pool: *const Pool) u32 {
+        return @atomicLoad(u32, &pool.shared.spin_limit, .monotonic);
     }
 
     fn work(pool: *Pool, index: u32) void {
@@ -81,7 +93,7 @@ pub const Pool = struct {
     fn loop(pool: *Pool, index: u32) void {
         var seen: u32 = 0;
         while (true) {
-            const limit = pool.shared.spin_limit;
+            const limit = pool.spinLimit();
             worker_file.waitChange(&pool.started, seen, limit, &pool.sleepers);
             seen +%= 1;
             if (pool.stopping) return;

@@ -7,6 +7,7 @@ const quant = @import("quant/quant.zig");
 const simd = @import("simd.zig");
 const activation = @import("cpu/activation.zig");
 const product = @import("cpu/product.zig");
+const Tuning = @import("tuning.zig").Tuning;
 
 const types = std.enums.values(quant.Type);
 
@@ -130,6 +131,7 @@ const Run = struct {
 fn runProducts(
     a: std.mem.Allocator,
     threads: u32,
+    tuning: Tuning,
     input: product.Input,
     products: []const product.Product,
 ) !void {
@@ -143,7 +145,7 @@ fn runProducts(
     for (products, 0..) |*p, i| weights[i] = p.weights[0];
     const need = product.scratchNeed(&step, 0, weights[0..products.len]);
     var run: Run = .{
-        .shared = .{ .num_threads = threads },
+        .shared = .{ .num_threads = threads, .tuning = tuning },
         .need = need,
         .memory = try a.alignedAlloc(u8, .@"64", need.shared_bytes + 64),
         .input = input,
@@ -158,6 +160,10 @@ fn runProducts(
 }
 
 fn checkShape(k: usize, rows: usize, threads: u32, seed: u64) !void {
+    return checkTuned(.{}, k, rows, threads, seed);
+}
+
+fn checkTuned(tuning: Tuning, k: usize, rows: usize, threads: u32, seed: u64) !void {
     var arena: std.heap.ArenaAllocator = .init(std.testing.allocator);
     defer arena.deinit();
     const a = arena.allocator();
@@ -179,7 +185,7 @@ fn checkShape(k: usize, rows: usize, threads: u32, seed: u64) !void {
         for (0..rows) |m| for (0..n) |c| {
             want[m * n + c] += defineOne(w, c, x[m * k ..][0..k]) + bias[c];
         };
-        try runProducts(a, threads, .{ .x = x.ptr, .rows = rows, .k = k }, &.{.{
+        try runProducts(a, threads, tuning, .{ .x = x.ptr, .rows = rows, .k = k }, &.{.{
             .weights = .{ w, undefined },
             .num_weights = 1,
             .epilogue = .{
@@ -211,4 +217,15 @@ test "columns that fill no whole step" {
     for ([_]usize{ 1, 5, 31, 32, 64, 96, 172, 576, 1055 }) |k| {
         for ([_]usize{ 1, 4, 11 }) |rows| try checkShape(k, rows, 2, k * rows);
     }
+}
+
+test "no tuning changes a bit" {
+    const tunings = [_]Tuning{
+        .{ .prefetch_bytes = 0, .stream_bytes = 0, .cached_stream_bytes = 0, .rows_regime = 0 },
+        .{ .rows_regime = Tuning.max_rows_regime, .stream_bytes = 1, .spin_limit = 0 },
+        .{ .prefetch_bytes = 1 << 24, .stream_bytes = 1 << 24, .cached_stream_bytes = 1 << 24 },
+    };
+    for (tunings) |tuning| for ([_]usize{ 1, 2, 8, 9, 15, 16, 17 }) |rows| {
+        try checkTuned(tuning, 768, rows, 3, rows);
+    };
 }

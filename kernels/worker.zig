@@ -2,7 +2,9 @@
 //! Ops are called by every thread at once; `Phase` hands out units, `sync` ends a phase.
 const std = @import("std");
 const builtin = @import("builtin");
+const clock = @import("clock.zig");
 const plan = @import("plan.zig");
+const Tuning = @import("tuning.zig").Tuning;
 
 /// State shared by the threads of one pool. Lives in the pool; cache lines are kept apart.
 pub const Shared = struct {
@@ -14,8 +16,9 @@ pub const Shared = struct {
     /// The cancel flag as the last thread at the barrier read it, so that all threads agree.
     stopped: std.atomic.Value(bool) = .init(false),
     num_threads: u32 = 1,
-    /// Spins before a waiting thread sleeps on a futex.
-    spin_limit: u32 = 4000,
+    tuning: Tuning = .{},
+    /// The tuning's, or less where spinning takes the core from the thread waited for.
+    spin_limit: u32 = (Tuning{}).spin_limit,
 };
 
 pub const Worker = struct {
@@ -28,6 +31,9 @@ pub const Worker = struct {
     cancel: *const u32,
     /// True once `cancel` was seen: the executor leaves after the op that is running.
     stopped: bool = false,
+    /// Whether `waited_ns` counts the time at barriers.
+    timed: bool = false,
+    waited_ns: u64 = 0,
 
     /// Units 0..num_units shared among all threads. Every thread must call with the same count
     /// and end the phase with `sync`.
@@ -38,6 +44,13 @@ pub const Worker = struct {
     /// Waits for all threads; afterwards everything written before is visible to all of them.
     /// The last thread to arrive rewinds the unit counter for the next phase.
     pub fn sync(worker: *Worker) void {
+        if (!worker.timed) return worker.meet();
+        const start = clock.now();
+        worker.meet();
+        worker.waited_ns += clock.now() - start;
+    }
+
+    fn meet(worker: *Worker) void {
         const shared = worker.shared;
         if (worker.count == 1) {
             shared.next_unit.store(0, .monotonic);
@@ -118,6 +131,14 @@ pub const Step = struct {
     /// Memory shared by all threads inside one op (quantised activations), 64-byte aligned.
     scratch: []align(64) u8,
     data: *plan.StepHeader,
+    /// Where the ops' times are added, one list per thread; null when nobody asks.
+    times: ?[*]clock.OpTime = null,
+
+    /// The list of thread `index`, one entry per op.
+    pub fn timesOf(step: *const Step, index: u32) ?[]clock.OpTime {
+        const times = step.times orelse return null;
+        return times[index * step.ops.len ..][0..step.ops.len];
+    }
 
     /// Rows of the tensor in this step.
     pub fn rows(step: *const Step, id: u32) u32 {

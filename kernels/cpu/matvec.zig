@@ -1,5 +1,5 @@
-//! The rows regime: up to eight activation rows against native quant blocks, the weights read
-//! once from memory. Lays out the activations and picks the kernel of a weight type.
+//! The rows regime: few activation rows against native quant blocks, the weights read once from
+//! memory. Lays out the activations and picks the kernel of a weight type.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const quant = @import("../quant/quant.zig");
@@ -8,9 +8,6 @@ const blocks = @import("matvec_blocks.zig");
 const super = @import("matvec_super.zig");
 const float = @import("matvec_float.zig");
 pub const Span = @import("matvec_span.zig").Span;
-
-/// Above this the tile kernels are faster (measured: Q4_K and Q6_K cross at 8, Q4_0 and Q8_0 at 9).
-pub const max_rows = 8;
 
 /// Bytes of one activation row laid out for `group`; 0 for group 0, which reads f32.
 pub fn inputBytes(group: u32, k: usize) usize {

@@ -24,7 +24,7 @@ pub fn multiply(
     for (0..span.count) |r| {
         var p: [4][*]const u8 = undefined;
         inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;
-        const sums = fourRows(Q, M, p, k, input.*);
+        const sums = fourRows(Q, M, p, k, input.*, span.prefetch_bytes);
         inline for (0..M) |m| inline for (0..4) |i| {
             out[m * out_stride + i * span.count + r] = sums[m][i];
         };
@@ -37,6 +37,7 @@ inline fn fourRows(
     start: [4][*]const u8,
     k: usize,
     input: [M]BlockRow,
+    prefetch_bytes: usize,
 ) [M]Floats4 {
     const step_bytes = 4 * @sizeOf(Q.Block);
     var p = start;
@@ -51,7 +52,7 @@ inline fn fourRows(
             addStep(Q, M, p, step, &input, &acc);
             inline for (0..4) |i| {
                 inline for (0..step_bytes / 64) |line| {
-                    simd.prefetch(p[i] + Span.prefetch_bytes + line * 64);
+                    simd.prefetch(p[i] + prefetch_bytes + line * 64);
                 }
                 p[i] += step_bytes;
             }

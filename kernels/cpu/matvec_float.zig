@@ -24,7 +24,7 @@ pub fn multiply(
         inline for (0..streams) |i| {
             p[i] = span.weight + span.row(group * streams + i, r) * k * @sizeOf(Q.Block);
         }
-        const sums = someRows(Q, M, p, k, x);
+        const sums = someRows(Q, M, p, k, x, span.prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
             out[m * out_stride + (group * streams + i) * span.count + r] = sums[m][i];
         };
@@ -37,6 +37,7 @@ inline fn someRows(
     p: [streams][*]const u8,
     k: usize,
     x: *const [M][*]const f32,
+    prefetch_bytes: usize,
 ) [M][streams]f32 {
     const size = @sizeOf(Q.Block);
     var acc: [M][streams]Floats = @splat(@splat(@splat(0)));
@@ -44,7 +45,7 @@ inline fn someRows(
     while (at + 16 <= k) : (at += 16) {
         inline for (0..streams) |i| {
             const w = Q.load(16, p[i] + at * size);
-            simd.prefetch(p[i] + at * size + Span.prefetch_bytes);
+            simd.prefetch(p[i] + at * size + prefetch_bytes);
             inline for (0..M) |m| {
                 acc[m][i] = simd.fma(Floats, w, simd.load(Floats, x[m] + at), acc[m][i]);
             }

@@ -9,10 +9,8 @@ pub const Span = struct {
     num_rows: usize,
     first: usize,
     count: usize,
-
-    /// How far ahead of the weights in use a line is asked for: about where one thread's rate
-    /// peaks for all types, with 4 KiB pages (+13 % for Q4_0 over no request) as with 2 MiB.
-    pub const prefetch_bytes = 512;
+    /// How far ahead of the weights in use a line is asked for (tuning.zig).
+    prefetch_bytes: usize,
 
     pub fn quarterRows(num_rows: usize) usize {
         return (num_rows + 3) / 4;

@@ -1,6 +1,6 @@
 //! Products of one input with several weight matrices: quantises the activations once, shares
 //! (matrix, columns) units among the threads, and finishes each unit with its epilogue. Up to
-//! `matvec.max_rows` rows take the rows regime, more take the tile regime; the bits are the same.
+//! `Tuning.rows_regime` rows take the rows regime, more take the tile regime; the bits are the same.
 const std = @import("std");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
@@ -9,6 +9,7 @@ const matvec = @import("matvec.zig");
 const dense = @import("dense.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const Epilogue = @import("epilogue.zig").Epilogue;
+const Tuning = @import("../tuning.zig").Tuning;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
@@ -33,16 +34,14 @@ pub const Input = struct { x: [*]const f32, rows: usize, k: usize };
 
 /// Activation rows of one pass of the tile regime.
 const max_tile_rows = 516;
-/// Rows regime: weight bytes of the shortest of a unit's four streams.
-const stream_bytes = 16 * 1024;
-/// Longest stream of a unit whose weights are passed over more than once.
-const cached_stream_bytes = 64 * 1024;
 /// Rows of a quarter in the largest unit, which bounds the buffer of its results.
 const max_quarter_rows = 256;
 
 /// Runs all products; every thread calls it with the same arguments. Ends with `sync`.
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
-    if (input.rows <= matvec.max_rows) return runRows(shared, worker, input, products);
+    if (input.rows <= worker.shared.tuning.rows_regime) {
+        return runRows(shared, worker, input, products);
+    }
     // Even parts, so that no part is left with a few rows.
     const parts = (input.rows + max_tile_rows - 1) / max_tile_rows;
     const each = padded((input.rows + parts - 1) / parts);
@@ -67,22 +66,20 @@ pub fn scratchNeed(step: *const Step, input: u32, weights: []const plan.Weight) 
         .tokens => step.header.max_tokens,
         .outputs => step.header.max_outputs,
     };
-    var need: ScratchNeed = .{};
     const groups = Groups.of(weights);
-    const few: usize = @min(rows, matvec.max_rows);
-    need.shared_bytes = groups.offset(2, k, few, matvec.inputBytes);
-    need.thread_bytes = groups.offset(2, k, 1, matvec.inputBytes) +
-        2 * matvec.max_rows * 4 * max_quarter_rows * @sizeOf(f32);
-    if (rows > matvec.max_rows) {
-        const many: usize = @min(padded(rows), max_tile_rows);
-        const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
-        const values = 2 * many * tile_gemm.columns * @sizeOf(f32);
-        need = need.largest(.{
-            .shared_bytes = groups.packedOffset(2, k, many),
-            .thread_bytes = kernel_bytes + values,
-        });
-    }
-    return need;
+    // Both regimes at every row count: the plan of the memory does not depend on the tuning.
+    const few: usize = @min(rows, Tuning.max_rows_regime);
+    const in_rows: ScratchNeed = .{
+        .shared_bytes = groups.offset(2, k, few, matvec.inputBytes),
+        .thread_bytes = groups.offset(2, k, 1, matvec.inputBytes) +
+            2 * few * 4 * max_quarter_rows * @sizeOf(f32),
+    };
+    const many: usize = @min(padded(rows), max_tile_rows);
+    const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
+    return in_rows.largest(.{
+        .shared_bytes = groups.packedOffset(2, k, many),
+        .thread_bytes = kernel_bytes + 2 * many * tile_gemm.columns * @sizeOf(f32),
+    });
 }
 
 /// Which activation groups an op's weights need, and where their quantised rows lie.
@@ -163,7 +160,11 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
         worker.sync();
     }
     const values: [*]f32 = @ptrCast(@alignCast(worker.scratch.ptr + own_bytes));
-    const sharing: Sharing = .{ .rows = input.rows, .num_threads = worker.count };
+    const sharing: Sharing = .{
+        .rows = input.rows,
+        .num_threads = worker.count,
+        .tuning = &worker.shared.tuning,
+    };
     var phase = worker.phase(sharing.numUnits(products));
     while (phase.next()) |index| {
         const unit = sharing.unitAt(products, index);
@@ -202,10 +203,12 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
 const Sharing = struct {
     rows: usize,
     num_threads: usize,
+    tuning: *const Tuning,
 
     /// Rows `first..first + count` of every quarter of the product's matrices.
     const Unit = struct {
         product: *const Product,
+        prefetch_bytes: usize,
         first: usize,
         count: usize,
 
@@ -215,6 +218,7 @@ const Sharing = struct {
                 .num_rows = weight.rows,
                 .first = unit.first,
                 .count = unit.count,
+                .prefetch_bytes = unit.prefetch_bytes,
             };
         }
     };
@@ -239,7 +243,12 @@ const Sharing = struct {
                 }
                 const first = round.first + left * round.size;
                 const count = @min(round.size, rounds.total - first);
-                return .{ .product = product, .first = first, .count = count };
+                return .{
+                    .product = product,
+                    .prefetch_bytes = sharing.tuning.prefetch_bytes,
+                    .first = first,
+                    .count = count,
+                };
             }
         }
         unreachable;
@@ -269,10 +278,11 @@ const Sharing = struct {
         for (product.weights[0..product.num_weights]) |w| {
             row_bytes += quant.rowBytes(w.type, w.cols);
         }
+        const tuning = sharing.tuning;
         // Four rows share one decoding; more rows pass over the unit again, from the cache.
         const passes = (sharing.rows + 3) / 4;
-        const longest = if (passes == 1) max_quarter_rows else cached_stream_bytes / row_bytes;
-        const smallest = @max(4, stream_bytes / passes / row_bytes);
+        const longest = if (passes == 1) max_quarter_rows else tuning.cached_stream_bytes / row_bytes;
+        const smallest = @max(4, tuning.stream_bytes / passes / row_bytes);
         return .{
             .total = matvec.Span.quarterRows(product.numColumns()),
             .num_threads = sharing.num_threads,

@@ -3,6 +3,8 @@ import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
+import type { OpTimes } from "./op-times.ts";
+import type { Tuning } from "./tuning.ts";
 
 /** Where the model's weights lie in memory, by tensor name of the file. */
 export interface WeightMemory {
@@ -32,6 +34,10 @@ export interface Session extends Disposable {
   readonly stepData: StepData;
   /** Runs one step to its end. */
   run(): void;
+  /** From now on `run` adds what each op takes to `times`, made for this plan; undefined stops. */
+  recordOpTimes(times: OpTimes | undefined): void;
+  /** Takes effect at the next step; results keep their bits. */
+  tune(tuning: Tuning): void;
   /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
   readTensor(tensor: Tensor): Float32Array;
 }

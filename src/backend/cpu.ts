@@ -10,6 +10,8 @@ import type { Plan } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+import type { OpTimes } from "./op-times.ts";
+import { type Tuning, tuningWords } from "./tuning.ts";
 
 /** PlanArgs of kernels/abi.zig: four u64, two u32, two u64. */
 function planArgs(
@@ -30,6 +32,8 @@ function planArgs(
 
 const scratchField = 5;
 const handleField = 6;
+/** Of StepArgs. */
+const timesField = 2;
 
 function measure(
   plan: Plan,
@@ -56,6 +60,8 @@ class CpuSession implements Session {
   readonly #handle: BigUint64Array<ArrayBuffer>;
   /** StepArgs of kernels/abi.zig. */
   readonly #stepArgs: BigUint64Array<ArrayBuffer>;
+  /** Kept alive while the executor writes there. */
+  #opTimes: OpTimes | undefined;
 
   constructor(plan: Plan, layout: MemoryLayout, options: LoadOptions) {
     this.#plan = plan;
@@ -69,7 +75,7 @@ class CpuSession implements Session {
     check(native().tinfer_plan_load(ptr(args)), "load plan");
     this.#handle = new BigUint64Array([args[handleField]!]);
     this.stepData = new StepData(options.limits);
-    this.#stepArgs = new BigUint64Array([args[handleField]!, BigInt(ptr(this.stepData.bytes))]);
+    this.#stepArgs = new BigUint64Array([args[handleField]!, BigInt(ptr(this.stepData.bytes)), 0n]);
     const scratchBytes = Number(args[scratchField]);
     this.memory = { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes };
     const planned = measure(plan, layout, options);
@@ -89,6 +95,20 @@ class CpuSession implements Session {
 
   run(): void {
     check(native().tinfer_step(ptr(this.#stepArgs)), "step");
+  }
+
+  recordOpTimes(times: OpTimes | undefined): void {
+    assert(times === undefined || times.numOps === this.#plan.ops.length, "times of this plan");
+    if (times === this.#opTimes) return;
+    this.#opTimes = times;
+    this.#stepArgs[timesField] = times === undefined ? 0n : BigInt(ptr(times.words));
+  }
+
+  tune(tuning: Tuning): void {
+    const args = new BigUint64Array(4);
+    args[0] = this.#handle[0]!;
+    new Uint32Array(args.buffer).set(tuningWords(tuning), 2);
+    check(native().tinfer_plan_tune(ptr(args)), "tuning");
   }
 
   readTensor(tensor: Tensor): Float32Array {

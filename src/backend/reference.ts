@@ -4,11 +4,12 @@ import { assert } from "../core/errors.ts";
 import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { OpOf, Tensor, Weight } from "../plan/ops.ts";
+import type { Op, OpOf, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+import type { OpTimes } from "./op-times.ts";
 import { activate } from "./reference-activations.ts";
 import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
@@ -23,6 +24,7 @@ class ReferenceSession implements Session, ReferenceState {
   readonly caches: readonly ReferenceCache[];
   readonly #plan: Plan;
   readonly #weights: LoadOptions["weights"];
+  #times: OpTimes | undefined;
   /** Dequantised matrices; the models that this backend runs are small. */
   readonly #expanded = new Map<Weight, Float32Array>();
 
@@ -62,37 +64,50 @@ class ReferenceSession implements Session, ReferenceState {
     return matrix;
   }
 
+  recordOpTimes(times: OpTimes | undefined): void {
+    this.#times = times;
+  }
+
+  /** Nothing here depends on the machine. */
+  tune(): void {}
+
   run(): void {
-    for (const op of this.#plan.ops) {
-      switch (op.kind) {
-        case "embed":
-          embed(this, op);
-          break;
-        case "gatherRows":
-          gatherRows(this, op);
-          break;
-        case "norm":
-          norm(this, op);
-          break;
-        case "linear":
-          linear(this, op);
-          break;
-        case "linearGlu":
-          linearGlu(this, op);
-          break;
-        case "rotations":
-          rotations(this, op);
-          break;
-        case "qkvPrep":
-          prepareQkv(this, op);
-          break;
-        case "attentionPaged":
-          attend(this, op);
-          break;
-        case "sample":
-          sampleRows(this, op);
-          break;
-      }
+    this.#plan.ops.forEach((op, index) => {
+      const start = performance.now();
+      this.#runOp(op);
+      this.#times?.add(index, performance.now() - start);
+    });
+  }
+
+  #runOp(op: Op): void {
+    switch (op.kind) {
+      case "embed":
+        embed(this, op);
+        break;
+      case "gatherRows":
+        gatherRows(this, op);
+        break;
+      case "norm":
+        norm(this, op);
+        break;
+      case "linear":
+        linear(this, op);
+        break;
+      case "linearGlu":
+        linearGlu(this, op);
+        break;
+      case "rotations":
+        rotations(this, op);
+        break;
+      case "qkvPrep":
+        prepareQkv(this, op);
+        break;
+      case "attentionPaged":
+        attend(this, op);
+        break;
+      case "sample":
+        sampleRows(this, op);
+        break;
     }
   }
 

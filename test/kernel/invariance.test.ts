@@ -1,9 +1,10 @@
-// What must not change one bit of the logits: threads, how a prompt is cut into steps, who else is
-// in the batch, where the KV blocks lie, whether a prefix is taken from the cache, and the CPU.
+// What must not change one bit of the logits: threads, tuning, how a prompt is cut into steps, who
+// else is in the batch, where the KV blocks lie, whether a prefix comes from the cache, the CPU.
 import { afterAll, beforeAll, describe, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { defaultTuning, type Tuning } from "../../src/backend/tuning.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import { blockSize } from "../../src/plan/arena.ts";
@@ -50,6 +51,10 @@ class Runner implements Disposable {
     });
   }
 
+  tune(tuning: Tuning): void {
+    this.#model.session.tune(tuning);
+  }
+
   /** Logits of all rows of one step, `[rows, vocabSize]`. */
   step(parts: readonly SequencePart[]): Float32Array {
     fillStep(this.#model.session.stepData, { parts });
@@ -78,6 +83,15 @@ class Runner implements Disposable {
     this.#model[Symbol.dispose]();
   }
 }
+
+/** Every field at both of its ends. */
+const extremeTunings: readonly Tuning[] = [
+  { prefetchBytes: 0, streamBytes: 0, cachedStreamBytes: 0, rowsRegime: 0, spinLimit: 0 },
+  {
+    ...{ prefetchBytes: 2 ** 24, streamBytes: 2 ** 24, cachedStreamBytes: 2 ** 24 },
+    ...{ rowsRegime: 16, spinLimit: 2 ** 24 },
+  },
+];
 
 const rowsOf = (logits: Float32Array, from: number, to = logits.length / tinyVocabSize) =>
   logits.subarray(from * tinyVocabSize, to * tinyVocabSize);
@@ -131,6 +145,18 @@ for (const { name, kvType, len } of models) {
           using runner = new Runner(setting(chunkLen, numThreads));
           const logits = runner.sequence(prompt, inOrder, chunkLen);
           same(logits, 0, `chunks of ${chunkLen}, ${numThreads} threads`);
+        }
+      });
+
+      test(`${cpuVariant}: tunings, changed between steps`, () => {
+        using runner = new Runner(setting(15, 2));
+        for (const tuning of [...extremeTunings, defaultTuning]) {
+          runner.tune(tuning);
+          for (const chunkLen of [1, 15]) {
+            const part = prompt.slice(0, 30);
+            const logits = runner.sequence(part, inOrder, chunkLen);
+            same(logits, 0, `chunks of ${chunkLen}, ${JSON.stringify(tuning)}`);
+          }
         }
       });
 

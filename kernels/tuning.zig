@@ -1,0 +1,34 @@
+//! What is chosen for the machine and never changes a bit of a result: how far ahead to read, how
+//! work is cut, and how long a thread spins. The defaults are those of the first machine measured.
+const std = @import("std");
+
+pub const Tuning = extern struct {
+    /// How far ahead of the weights in use a line is asked for in the rows regime: 512 is about
+    /// where one thread's rate peaks for all types, with 4 KiB pages (+13 % for Q4_0 over no
+    /// request) as with 2 MiB.
+    prefetch_bytes: u32 = 512,
+    /// Rows regime: weight bytes of the shortest of a unit's four streams.
+    stream_bytes: u32 = 16 * 1024,
+    /// Longest stream of a unit whose weights are passed over more than once.
+    cached_stream_bytes: u32 = 64 * 1024,
+    /// Above this many activation rows the tile regime is faster (measured: Q4_K and Q6_K cross
+    /// at 8, Q4_0 and Q8_0 at 9).
+    rows_regime: u32 = 8,
+    /// Spins before a waiting thread sleeps on a futex.
+    spin_limit: u32 = 4000,
+    reserved: u32 = 0,
+
+    /// Most activation rows that memory is planned for in the rows regime.
+    pub const max_rows_regime = 16;
+    const largest = 1 << 24;
+
+    pub fn isValid(tuning: Tuning) bool {
+        return tuning.rows_regime <= max_rows_regime and tuning.prefetch_bytes <= largest and
+            tuning.stream_bytes <= largest and tuning.cached_stream_bytes <= largest and
+            tuning.spin_limit <= largest;
+    }
+};
+
+comptime {
+    std.debug.assert(@sizeOf(Tuning) == 24);
+}
