@@ -73,31 +73,28 @@ pub const Embed = extern struct { weight: u32, output: u32, scale: f32 };
 /// output[r] = input[output_rows[r]]
 pub const GatherRows = extern struct { input: u32, output: u32 };
 
-pub const NormKind = enum(u32) { rms = 0, layer = 1 };
-/// output = normalised(input) * weight + bias over each row; weight and bias may be `none`.
-pub const Norm = extern struct {
-    input: u32,
-    weight: u32,
-    bias: u32,
-    output: u32,
-    kind: NormKind,
-    epsilon: f32,
-};
+pub const NormKind = enum(u32) { rms = 0, layer = 1, absent = none };
+/// normalised(row) * weight + bias; weight and bias may be `none`.
+pub const RowNorm = extern struct { kind: NormKind, weight: u32, bias: u32, epsilon: f32 };
+/// output = norm(input), row by row.
+pub const Norm = extern struct { input: u32, output: u32, norm: RowNorm };
 
 pub const Epilogue = enum(u32) { store = 0, accumulate = 1 };
 pub const LinearOutput = extern struct { weight: u32, bias: u32, output: u32 };
-/// outputs[i] (+)= input · weights[i]ᵀ + biases[i]; all weights share the input.
+/// outputs[i] (+)= norm(input) · weights[i]ᵀ + biases[i]; all weights share the input.
 pub const Linear = extern struct {
     input: u32,
+    norm: RowNorm,
     epilogue: Epilogue,
     num_outputs: u32,
     outputs: [max_linear_outputs]LinearOutput,
 };
 
 pub const Activation = enum(u32) { silu = 0, gelu_tanh = 1, gelu_erf = 2, relu = 3, relu_squared = 4 };
-/// output = activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias)
+/// output = activation(x · gateᵀ + gate_bias) * (x · upᵀ + up_bias), x = norm(input)
 pub const LinearGlu = extern struct {
     input: u32,
+    norm: RowNorm,
     gate: u32,
     gate_bias: u32,
     up: u32,

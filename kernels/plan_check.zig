@@ -60,7 +60,7 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
     return switch (op.opcode) {
         .embed => checkFields(step, op.as(plan.Embed)),
         .gather_rows => checkFields(step, op.as(plan.GatherRows)),
-        .norm => checkFields(step, op.as(plan.Norm)),
+        .norm => checkNorm(step, op.as(plan.Norm)),
         .linear => checkLinear(step, op.as(plan.Linear)),
         .linear_glu => checkLinearGlu(step, op.as(plan.LinearGlu)),
         .rotations => checkFields(step, op.as(plan.Rotations)),
@@ -78,7 +78,23 @@ fn checkLinear(step: *const worker.Step, op: *const plan.Linear) ?[]const u8 {
         if (step.weights[output.weight].cols != step.tensors[op.input].width) return "linear shapes differ";
         if (step.weights[output.weight].rows != step.tensors[output.output].width) return "linear shapes differ";
     }
-    return checkFields(step, op);
+    return checkFields(step, op) orelse checkRowNorm(step, op.input, &op.norm);
+}
+
+fn checkNorm(step: *const worker.Step, op: *const plan.Norm) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (op.norm.kind == .absent) return "norm of no kind";
+    return checkRowNorm(step, op.input, &op.norm);
+}
+
+fn checkRowNorm(step: *const worker.Step, input: u32, norm: *const plan.RowNorm) ?[]const u8 {
+    if (norm.kind == .absent) return null;
+    if (checkFields(step, norm)) |problem| return problem;
+    for ([_]u32{ norm.weight, norm.bias }) |id| {
+        if (id == plan.none) continue;
+        if (step.weights[id].cols != step.tensors[input].width) return "norm width";
+    }
+    return null;
 }
 
 fn checkLinearGlu(step: *const worker.Step, op: *const plan.LinearGlu) ?[]const u8 {
@@ -87,6 +103,7 @@ fn checkLinearGlu(step: *const worker.Step, op: *const plan.LinearGlu) ?[]const 
     const up = step.weights[op.up];
     if (gate.rows != up.rows or gate.cols != up.cols) return "gate and up differ in shape";
     if (gate.cols != step.tensors[op.input].width) return "linear_glu shapes differ";
+    if (checkRowNorm(step, op.input, &op.norm)) |problem| return problem;
     return if (gate.rows != step.tensors[op.output].width) "linear_glu shapes differ" else null;
 }
 

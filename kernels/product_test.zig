@@ -128,6 +128,13 @@ const Run = struct {
     }
 };
 
+const no_norm: plan.RowNorm = .{
+    .kind = .absent,
+    .weight = plan.none,
+    .bias = plan.none,
+    .epsilon = 0,
+};
+
 fn runProducts(
     a: std.mem.Allocator,
     threads: u32,
@@ -143,7 +150,7 @@ fn runProducts(
     step.tensors = &tensors;
     var weights: [8]plan.Weight = undefined;
     for (products, 0..) |*p, i| weights[i] = p.weights[0];
-    const need = product.scratchNeed(&step, 0, weights[0..products.len]);
+    const need = product.scratchNeed(&step, 0, &no_norm, weights[0..products.len]);
     var run: Run = .{
         .shared = .{ .num_threads = threads, .tuning = tuning },
         .need = need,

@@ -1,4 +1,4 @@
-//! linear: outputs[i] (+)= input · weights[i]ᵀ + biases[i] for matrices that share an input.
+//! linear: outputs[i] (+)= norm(input) · weights[i]ᵀ + biases[i] for matrices that share an input.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const product = @import("product.zig");
@@ -21,11 +21,7 @@ pub fn run(step: *const Step, op: *const plan.Linear, worker: *Worker) void {
             },
         };
     }
-    const input: product.Input = .{
-        .x = step.tensor(op.input),
-        .rows = step.rows(op.input),
-        .k = step.tensors[op.input].width,
-    };
+    const input: product.Input = .of(step, op.input, &op.norm);
     product.run(step.scratch, worker, input, products[0..op.num_outputs]);
 }
 
@@ -33,5 +29,5 @@ pub fn scratchNeed(step: *const Step, op: *const plan.Linear, num_threads: u32) 
     _ = num_threads;
     var weights: [plan.max_linear_outputs]plan.Weight = undefined;
     for (op.outputs[0..op.num_outputs], 0..) |out, i| weights[i] = step.weights[out.weight];
-    return product.scratchNeed(step, op.input, weights[0..op.num_outputs]);
+    return product.scratchNeed(step, op.input, &op.norm, weights[0..op.num_outputs]);
 }

@@ -1,5 +1,5 @@
-//! linear_glu: activation(input · gateᵀ + gate_bias) * (input · upᵀ + up_bias), the gated half
-//! of an MLP. Gate and up columns of the same index are one unit, so neither is ever stored.
+//! linear_glu: activation(x · gateᵀ + gate_bias) * (x · upᵀ + up_bias), x = norm(input): the gated
+//! half of an MLP. Gate and up columns of the same index are one unit, so neither is ever stored.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const product = @import("product.zig");
@@ -21,16 +21,12 @@ pub fn run(step: *const Step, op: *const plan.LinearGlu, worker: *Worker) void {
             .up_bias = step.vector(op.up_bias),
         },
     }};
-    const input: product.Input = .{
-        .x = step.tensor(op.input),
-        .rows = step.rows(op.input),
-        .k = step.tensors[op.input].width,
-    };
+    const input: product.Input = .of(step, op.input, &op.norm);
     product.run(step.scratch, worker, input, &gated);
 }
 
 pub fn scratchNeed(step: *const Step, op: *const plan.LinearGlu, num_threads: u32) ScratchNeed {
     _ = num_threads;
     const weights = [2]plan.Weight{ step.weights[op.gate], step.weights[op.up] };
-    return product.scratchNeed(step, op.input, &weights);
+    return product.scratchNeed(step, op.input, &op.norm, &weights);
 }

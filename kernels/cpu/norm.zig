@@ -1,4 +1,5 @@
-//! norm: RMS or layer normalisation of each row, with optional weight and bias.
+//! norm: RMS or layer normalisation of each row, with optional weight and bias; products call the
+//! same routine for their input.
 //!
 //! Sums run in 64 strands (element i in strand i mod 64) that are halved at the end, with no
 //! fused operations: the same bits on every CPU.
@@ -14,6 +15,7 @@ const elements_per_unit = 8192;
 const Lane = @Vector(16, f32);
 
 pub fn run(step: *const Step, op: *const plan.Norm, worker: *Worker) void {
+    const norm: RowNorm = .of(step, &op.norm);
     const width: usize = step.tensors[op.input].width;
     const num_rows = step.rows(op.input);
     const rows_per_unit: u32 = @intCast(@max(1, elements_per_unit / width));
@@ -23,31 +25,45 @@ pub fn run(step: *const Step, op: *const plan.Norm, worker: *Worker) void {
         for (first..@min(first + rows_per_unit, num_rows)) |t| {
             const x = step.tensor(op.input)[t * width ..][0..width];
             const y = step.tensor(op.output)[t * width ..][0..width];
-            normalize(op, x, y, step.vector(op.weight), step.vector(op.bias));
+            norm.apply(x, y);
         }
     }
     worker.sync();
 }
 
-/// `y` may be `x`.
-fn normalize(
-    op: *const plan.Norm,
-    x: []const f32,
-    y: []f32,
+/// The norm of one row, its weights found.
+pub const RowNorm = struct {
+    kind: plan.NormKind,
     weight: ?[*]align(4) const f32,
     bias: ?[*]align(4) const f32,
-) void {
-    const count: f64 = @floatFromInt(x.len);
-    const mean: f32 = switch (op.kind) {
-        .rms => 0,
-        .layer => @floatCast(sumOf(.values, x, 0) / count),
-    };
-    const variance = sumOf(.squares, x, mean) / count;
-    const scale: f32 = @floatCast(1 / @sqrt(variance + op.epsilon));
-    var i: usize = 0;
-    while (i + 16 <= x.len) : (i += 16) write(16, i, x, y, mean, scale, weight, bias);
-    while (i < x.len) : (i += 1) write(1, i, x, y, mean, scale, weight, bias);
-}
+    epsilon: f32,
+
+    pub fn of(step: *const Step, norm: *const plan.RowNorm) RowNorm {
+        return .{
+            .kind = norm.kind,
+            .weight = step.vector(norm.weight),
+            .bias = step.vector(norm.bias),
+            .epsilon = norm.epsilon,
+        };
+    }
+
+    /// `y` may be `x`.
+    pub fn apply(norm: *const RowNorm, x: []const f32, y: []f32) void {
+        const count: f64 = @floatFromInt(x.len);
+        const mean: f32 = switch (norm.kind) {
+            .rms => 0,
+            .layer => @floatCast(sumOf(.values, x, 0) / count),
+            .absent => unreachable,
+        };
+        const variance = sumOf(.squares, x, mean) / count;
+        const scale: f32 = @floatCast(1 / @sqrt(variance + norm.epsilon));
+        const weight = norm.weight;
+        const bias = norm.bias;
+        var i: usize = 0;
+        while (i + 16 <= x.len) : (i += 16) write(16, i, x, y, mean, scale, weight, bias);
+        while (i < x.len) : (i += 1) write(1, i, x, y, mean, scale, weight, bias);
+    }
+};
 
 inline fn write(
     comptime n: comptime_int,

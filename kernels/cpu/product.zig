@@ -1,4 +1,4 @@
-//! Products of one input with several weight matrices: quantises the activations once, shares
+//! Products of one input with several weight matrices: normalises and quantises the input, shares
 //! (matrix, columns) units among the threads, and finishes each unit with its epilogue. Up to
 //! `Tuning.rows_regime` rows take the rows regime, more take the tile regime; the bits are the same.
 const std = @import("std");
@@ -8,6 +8,7 @@ const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
 const dense = @import("dense.zig");
 const tile_gemm = @import("tile_gemm.zig");
+const RowNorm = @import("norm.zig").RowNorm;
 const Epilogue = @import("epilogue.zig").Epilogue;
 const Tuning = @import("../tuning.zig").Tuning;
 const Step = worker_file.Step;
@@ -29,8 +30,42 @@ pub const Product = struct {
     }
 };
 
-/// What all products of the op read: x `[rows, k]`.
-pub const Input = struct { x: [*]const f32, rows: usize, k: usize };
+/// What all products of the op read: x `[rows, k]`, each row normalised first.
+pub const Input = struct {
+    x: [*]const f32,
+    rows: usize,
+    k: usize,
+    norm: ?RowNorm = null,
+
+    pub fn of(step: *const Step, id: u32, norm: *const plan.RowNorm) Input {
+        return .{
+            .x = step.tensor(id),
+            .rows = step.rows(id),
+            .k = step.tensors[id].width,
+            .norm = if (norm.kind == .absent) null else .of(step, norm),
+        };
+    }
+
+    /// Rows first..first+count as they are multiplied, in `memory` where they are normalised.
+    fn take(input: *const Input, first: usize, count: usize, memory: [*]f32) [*]const f32 {
+        const x = input.x + first * input.k;
+        const norm = input.norm orelse return x;
+        for (0..count) |i| {
+            norm.apply(x[i * input.k ..][0..input.k], memory[i * input.k ..][0..input.k]);
+        }
+        return memory;
+    }
+
+    /// All rows as float weights read them, once each was taken into `kept`.
+    fn floats(input: *const Input, kept: ?[*]const f32) [*]const f32 {
+        return kept orelse input.x;
+    }
+};
+
+/// Bytes of normalised rows.
+fn normedBytes(rows: usize, k: usize) usize {
+    return std.mem.alignForward(usize, rows * k * @sizeOf(f32), 64);
+}
 
 /// Activation rows of one pass of the tile regime.
 const max_tile_rows = 516;
@@ -48,7 +83,9 @@ pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     var first: usize = 0;
     while (first < input.rows) : (first += each) {
         const rows = @min(each, input.rows - first);
-        const part: Input = .{ .x = input.x + first * input.k, .rows = rows, .k = input.k };
+        var part = input;
+        part.x += first * input.k;
+        part.rows = rows;
         runTiles(shared, worker, part, first, products);
     }
 }
@@ -60,25 +97,35 @@ fn padded(rows: usize) usize {
 const panel_rows = 6;
 
 /// Memory for the largest step of products of tensor `input` with `weights`.
-pub fn scratchNeed(step: *const Step, input: u32, weights: []const plan.Weight) ScratchNeed {
+pub fn scratchNeed(
+    step: *const Step,
+    input: u32,
+    norm: *const plan.RowNorm,
+    weights: []const plan.Weight,
+) ScratchNeed {
     const k = step.tensors[input].width;
     const rows = switch (step.tensors[input].rows) {
         .tokens => step.header.max_tokens,
         .outputs => step.header.max_outputs,
     };
     const groups = Groups.of(weights);
+    const keeps = norm.kind != .absent and groups.floats;
+    const normed: usize = if (norm.kind == .absent) 0 else 1;
     // Both regimes at every row count: the plan of the memory does not depend on the tuning.
     const few: usize = @min(rows, Tuning.max_rows_regime);
     const in_rows: ScratchNeed = .{
-        .shared_bytes = groups.offset(2, k, few, matvec.inputBytes),
-        .thread_bytes = groups.offset(2, k, 1, matvec.inputBytes) +
+        .shared_bytes = groups.offset(2, k, few, matvec.inputBytes) +
+            if (keeps) normedBytes(few, k) else 0,
+        .thread_bytes = normedBytes(normed, k) + groups.offset(2, k, 1, matvec.inputBytes) +
             2 * few * 4 * max_quarter_rows * @sizeOf(f32),
     };
     const many: usize = @min(padded(rows), max_tile_rows);
     const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
+    const value_bytes = 2 * many * tile_gemm.columns * @sizeOf(f32);
     return in_rows.largest(.{
-        .shared_bytes = groups.packedOffset(2, k, many),
-        .thread_bytes = kernel_bytes + 2 * many * tile_gemm.columns * @sizeOf(f32),
+        .shared_bytes = groups.packedOffset(2, k, many) +
+            if (keeps) normedBytes(many, k) else 0,
+        .thread_bytes = @max(kernel_bytes + value_bytes, normedBytes(normed * panel_rows, k)),
     });
 }
 
@@ -86,6 +133,8 @@ pub fn scratchNeed(step: *const Step, input: u32, weights: []const plan.Weight) 
 const Groups = struct {
     const ids = [2]u32{ 32, 256 };
     needed: [2]bool = .{ false, false },
+    /// Some weights are floats and read f32 activations.
+    floats: bool = false,
 
     fn of(weights: []const plan.Weight) Groups {
         var groups: Groups = .{};
@@ -102,6 +151,7 @@ const Groups = struct {
     fn add(groups: *Groups, weight: plan.Weight) void {
         const group = quant.group(quant.fromId(weight.type).?);
         for (ids, &groups.needed) |id, *is_needed| is_needed.* = is_needed.* or id == group;
+        groups.floats = groups.floats or group == 0;
     }
     fn any(groups: Groups) bool {
         return groups.needed[0] or groups.needed[1];
@@ -123,7 +173,16 @@ const Groups = struct {
         }
         return bytes;
     }
-    /// The same in the tile regime.
+    /// Quantises x for every group as row `row` of `rows` (rows regime).
+    fn lay(groups: Groups, x: []const f32, laid: [*]u8, row: usize, rows: usize) void {
+        for (ids, groups.needed, 0..) |id, is_needed, g| {
+            if (!is_needed) continue;
+            const start = groups.offset(g, x.len, rows, matvec.inputBytes);
+            const memory = laid + start + row * matvec.inputBytes(id, x.len);
+            matvec.layInput(id, x, @alignCast(memory));
+        }
+    }
+    /// The same as `offset` in the tile regime.
     fn packedOffset(groups: Groups, index: usize, k: usize, rows: usize) usize {
         var bytes: usize = 0;
         for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
@@ -132,6 +191,21 @@ const Groups = struct {
         }
         return bytes;
     }
+    /// Quantises panel `panel` of `rows` rows for every group (tile regime).
+    fn pack(
+        groups: Groups,
+        x: [*]const f32,
+        packed_rows: [*]u8,
+        panel: usize,
+        rows: usize,
+        k: usize,
+    ) void {
+        for (ids, groups.needed, 0..) |id, is_needed, g| {
+            if (!is_needed) continue;
+            const memory = packed_rows + groups.packedOffset(g, k, rows);
+            tile_gemm.packPanel(id, panel, rows, k, x, @alignCast(memory));
+        }
+    }
 };
 
 // ------------------------------------------------------------------------- rows regime
@@ -139,27 +213,29 @@ const Groups = struct {
 fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
     const groups: Groups = .ofProducts(products);
     const k = input.k;
-    const own_bytes = groups.offset(2, k, 1, matvec.inputBytes);
-    // One row is quantised by every thread for itself: cheaper than waiting for each other.
-    const laid = if (input.rows == 1) worker.scratch.ptr else shared.ptr;
+    const own_row: [*]f32 = @ptrCast(worker.scratch.ptr);
+    const own_laid = worker.scratch.ptr + if (input.norm == null) 0 else normedBytes(1, k);
+    var kept: ?[*]f32 = null;
+    var laid: [*]u8 = own_laid;
     if (input.rows == 1) {
-        for (Groups.ids, groups.needed, 0..) |id, is_needed, g| {
-            const memory = laid + groups.offset(g, k, 1, matvec.inputBytes);
-            if (is_needed) matvec.layInput(id, input.x[0..k], @alignCast(memory));
+        // Every thread does it for itself: cheaper than waiting for each other.
+        if (input.norm != null) kept = own_row;
+        groups.lay(input.take(0, 1, own_row)[0..k], laid, 0, 1);
+    } else if (groups.any() or input.norm != null) {
+        laid = shared.ptr;
+        if (input.norm != null and groups.floats) {
+            kept = @ptrCast(shared.ptr);
+            laid += normedBytes(input.rows, k);
         }
-    } else if (groups.any()) {
-        var phase = worker.phase(@intCast(2 * input.rows));
-        while (phase.next()) |unit| {
-            const g = unit / input.rows;
-            if (!groups.needed[g]) continue;
-            const row = unit % input.rows;
-            const bytes = matvec.inputBytes(Groups.ids[g], k);
-            const memory = laid + groups.offset(g, k, input.rows, matvec.inputBytes) + row * bytes;
-            matvec.layInput(Groups.ids[g], input.x[row * k ..][0..k], @alignCast(memory));
+        var phase = worker.phase(@intCast(input.rows));
+        while (phase.next()) |row| {
+            const memory = if (kept) |rows| rows + row * k else own_row;
+            groups.lay(input.take(row, 1, memory)[0..k], laid, row, input.rows);
         }
         worker.sync();
     }
-    const values: [*]f32 = @ptrCast(@alignCast(worker.scratch.ptr + own_bytes));
+    const own_bytes = groups.offset(2, k, 1, matvec.inputBytes);
+    const values: [*]f32 = @ptrCast(@alignCast(own_laid + own_bytes));
     const sharing: Sharing = .{
         .rows = input.rows,
         .num_threads = worker.count,
@@ -174,7 +250,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
             const group = Groups.indexOf(quant.group(weight_type));
             const rows_laid = laid + groups.offset(group, k, input.rows, matvec.inputBytes);
             const rows: matvec.Input = .{
-                .x = input.x,
+                .x = input.floats(kept),
                 .num_rows = input.rows,
                 .k = k,
                 .laid = @alignCast(rows_laid),
@@ -324,25 +400,26 @@ fn runTiles(
     products: []const Product,
 ) void {
     const groups: Groups = .ofProducts(products);
-    if (groups.any()) {
-        const panels = tile_gemm.numPanels(input.rows);
-        var phase = worker.phase(@intCast(2 * panels));
-        while (phase.next()) |unit| {
-            const g = unit / panels;
-            if (!groups.needed[g]) continue;
-            const memory = shared.ptr + groups.packedOffset(g, input.k, input.rows);
-            const panel = unit % panels;
-            tile_gemm.packPanel(
-                Groups.ids[g],
-                panel,
-                input.rows,
-                input.k,
-                input.x,
-                @alignCast(memory),
-            );
+    var kept: ?[*]f32 = null;
+    var packed_rows: [*]u8 = shared.ptr;
+    if (input.norm != null and groups.floats) {
+        kept = @ptrCast(shared.ptr);
+        packed_rows += normedBytes(input.rows, input.k);
+    }
+    if (groups.any() or input.norm != null) {
+        const own: [*]f32 = @ptrCast(worker.scratch.ptr);
+        var phase = worker.phase(@intCast(tile_gemm.numPanels(input.rows)));
+        while (phase.next()) |panel| {
+            const first = panel * panel_rows;
+            const count = @min(panel_rows, input.rows - first);
+            const memory = if (kept) |rows| rows + first * input.k else own;
+            const x = input.take(first, count, memory);
+            groups.pack(x, packed_rows, panel, input.rows, input.k);
         }
         worker.sync();
     }
+    var ready = input;
+    ready.x = input.floats(kept);
     const value_bytes = padded(input.rows) * tile_gemm.columns * @sizeOf(f32);
     const values: [2][*]align(64) f32 = .{
         @ptrCast(worker.scratch.ptr),
@@ -355,7 +432,7 @@ fn runTiles(
         const product = place.product;
         const n = @min(tile_gemm.columns, product.numColumns() - place.first);
         for (product.weights[0..product.num_weights], 0..) |w, i| {
-            computePanel(shared, groups, input, w, place.first, n, kernel_scratch, values[i]);
+            computePanel(packed_rows, groups, ready, w, place.first, n, kernel_scratch, values[i]);
         }
         const stride = tile_gemm.columns;
         const epilogue = &product.epilogue;
@@ -365,7 +442,7 @@ fn runTiles(
 }
 
 fn computePanel(
-    shared: []align(64) u8,
+    packed_rows: [*]u8,
     groups: Groups,
     input: Input,
     weight: plan.Weight,
@@ -382,7 +459,6 @@ fn computePanel(
         return dense.computePanel(weight_type, source, first, n, rows, k, input.x, scratch, out);
     }
     const index = Groups.indexOf(quant.group(weight_type));
-    const packed_rows = shared.ptr + groups.packedOffset(index, k, rows);
     tile_gemm.computePanel(
         weight.type,
         source,
@@ -391,7 +467,7 @@ fn computePanel(
         n,
         rows,
         k,
-        @alignCast(packed_rows),
+        @alignCast(packed_rows + groups.packedOffset(index, k, rows)),
         scratch,
         out,
     );

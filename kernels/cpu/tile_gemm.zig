@@ -48,7 +48,7 @@ pub fn numPanels(rows: usize) usize {
     return (rows + layout.panel_rows - 1) / layout.panel_rows;
 }
 
-/// Quantises and packs one panel of the activations `x` `[rows, k]`.
+/// Quantises and packs panel `panel` of `rows` activation rows; `x` are its rows, `[up to 6, k]`.
 pub fn packPanel(
     group: u32,
     panel: usize,
@@ -63,8 +63,8 @@ pub fn packPanel(
     const first = panel * layout.panel_rows;
     const count = @min(layout.panel_rows, rows - first);
     switch (group) {
-        32 => pack.packRows(32, parts.view(32, base, 0), x + first * k, count, k),
-        256 => pack.packRows(256, parts.view(256, base, 0), x + first * k, count, k),
+        32 => pack.packRows(32, parts.view(32, base, 0), x, count, k),
+        256 => pack.packRows(256, parts.view(256, base, 0), x, count, k),
         else => unreachable,
     }
 }

@@ -4,7 +4,7 @@ import { assert } from "../core/errors.ts";
 import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Op, OpOf, Tensor, Weight } from "../plan/ops.ts";
+import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
@@ -140,18 +140,29 @@ function gatherRows(state: ReferenceState, op: OpOf<"gatherRows">): void {
 }
 
 function norm(state: ReferenceState, op: OpOf<"norm">): void {
-  const weight = op.weight && state.weightRow(op.weight, 0);
-  const bias = op.bias && state.weightRow(op.bias, 0);
   for (let row = 0; row < rowsOf(state.step, op.input); row++) {
-    const x = rowOf(state, op.input, row);
-    const y = rowOf(state, op.output, row);
-    const mean = op.norm === "layer" ? x.reduce((sum, value) => sum + value, 0) / x.length : 0;
-    const variance = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.length;
-    const scale = 1 / Math.sqrt(variance + op.epsilon);
-    for (let i = 0; i < x.length; i++) {
-      y[i] = (x[i]! - mean) * scale * (weight?.[i] ?? 1) + (bias?.[i] ?? 0);
-    }
+    rowOf(state, op.output, row).set(normalized(state, op.rowNorm, rowOf(state, op.input, row)));
   }
+}
+
+function normalized(state: ReferenceState, rowNorm: RowNorm, x: Float64Array): Float64Array {
+  const weight = rowNorm.weight && state.weightRow(rowNorm.weight, 0);
+  const bias = rowNorm.bias && state.weightRow(rowNorm.bias, 0);
+  const mean = rowNorm.norm === "layer" ? x.reduce((sum, value) => sum + value, 0) / x.length : 0;
+  const variance = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.length;
+  const scale = 1 / Math.sqrt(variance + rowNorm.epsilon);
+  return x.map((value, i) => (value - mean) * scale * (weight?.[i] ?? 1) + (bias?.[i] ?? 0));
+}
+
+/** The rows that a product multiplies. */
+function inputRows(
+  state: ReferenceState,
+  op: { input: Tensor; inputNorm: RowNorm | undefined },
+): Float64Array[] {
+  return Array.from({ length: rowsOf(state.step, op.input) }, (_, row) => {
+    const x = rowOf(state, op.input, row);
+    return op.inputNorm === undefined ? x : normalized(state, op.inputNorm, x);
+  });
 }
 
 function dot(x: Float64Array, w: Float32Array): number {
@@ -161,15 +172,16 @@ function dot(x: Float64Array, w: Float32Array): number {
 }
 
 function linear(state: ReferenceState, op: OpOf<"linear">): void {
+  const inputs = inputRows(state, op);
   for (const { weight, bias, output } of op.outputs) {
     const biases = bias && state.weightRow(bias, 0);
     for (let n = 0; n < weight.rows; n++) {
       const w = state.weightRow(weight, n);
-      for (let row = 0; row < rowsOf(state.step, op.input); row++) {
+      inputs.forEach((x, row) => {
         const y = rowOf(state, output, row);
-        const value = dot(rowOf(state, op.input, row), w) + (biases?.[n] ?? 0);
+        const value = dot(x, w) + (biases?.[n] ?? 0);
         y[n] = op.epilogue === "accumulate" ? y[n]! + value : value;
-      }
+      });
     }
   }
 }
@@ -177,15 +189,15 @@ function linear(state: ReferenceState, op: OpOf<"linear">): void {
 function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
   const gateBias = op.gateBias && state.weightRow(op.gateBias, 0);
   const upBias = op.upBias && state.weightRow(op.upBias, 0);
+  const inputs = inputRows(state, op);
   for (let n = 0; n < op.gate.rows; n++) {
     const gate = state.weightRow(op.gate, n);
     const up = state.weightRow(op.up, n);
-    for (let row = 0; row < rowsOf(state.step, op.input); row++) {
-      const x = rowOf(state, op.input, row);
+    inputs.forEach((x, row) => {
       const g = dot(x, gate) + (gateBias?.[n] ?? 0);
       const u = dot(x, up) + (upBias?.[n] ?? 0);
       rowOf(state, op.output, row)[n] = activate(op.activation, g) * u;
-    }
+    });
   }
 }
 

@@ -25,7 +25,7 @@ export class HiddenStates implements Disposable {
     for (let start = 0; start < tokenIds.length; start += maxTokens) {
       const count = Math.min(maxTokens, tokenIds.length - start);
       driver.run(tokenIds, start, count, "all");
-      const states = session.readTensor(plan.hidden);
+      const states = session.readTensor(plan.hidden!);
       if (pooling === "first" && start === 0) result.set(states.subarray(0, hiddenSize));
       if (pooling === "last") result.set(states.subarray((count - 1) * hiddenSize));
       for (let i = 0; i < states.length; i++) sum[i % hiddenSize]! += states[i]!;

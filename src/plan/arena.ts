@@ -63,7 +63,7 @@ function lifetimesOf(plan: Plan, limits: PlanLimits): Lifetime[] {
     }
   });
   // Results stay readable after the step.
-  last.set(plan.hidden, plan.ops.length);
+  if (plan.hidden !== undefined) last.set(plan.hidden, plan.ops.length);
   if (plan.logits !== undefined) last.set(plan.logits, plan.ops.length);
   return plan.tensors.map((tensor) => ({
     tensor,

@@ -9,6 +9,7 @@ import {
   normKinds,
   type Op,
   opcodes,
+  type RowNorm,
   ropePairings,
   type Tensor,
   type Weight,
@@ -30,6 +31,11 @@ type Word = number | { readonly f32: number };
 const id = (operand: Tensor | Weight | undefined) => operand?.id ?? none;
 const indexIn = <T>(list: readonly T[], value: T) => list.indexOf(value);
 
+function rowNormWords(norm: RowNorm | undefined): Word[] {
+  if (norm === undefined) return [none, none, none, 0];
+  return [indexIn(normKinds, norm.norm), id(norm.weight), id(norm.bias), { f32: norm.epsilon }];
+}
+
 /** The words after the opcode, in the field order of the op's struct in kernels/plan.zig. */
 function wordsOf(op: Op): Word[] {
   switch (op.kind) {
@@ -37,18 +43,18 @@ function wordsOf(op: Op): Word[] {
       return [op.weight.id, op.output.id, { f32: op.scale }];
     case "gatherRows":
       return [op.input.id, op.output.id];
-    case "norm": {
-      const operands = [op.input.id, id(op.weight), id(op.bias), op.output.id];
-      return [...operands, indexIn(normKinds, op.norm), { f32: op.epsilon }];
-    }
+    case "norm":
+      return [op.input.id, op.output.id, ...rowNormWords(op.rowNorm)];
     case "linear": {
       assert(op.outputs.length <= maxLinearOutputs, "linear has too many outputs");
       const outputs = op.outputs.flatMap((o) => [o.weight.id, id(o.bias), o.output.id]);
-      return [op.input.id, indexIn(epilogues, op.epilogue), op.outputs.length, ...outputs];
+      const head = [op.input.id, ...rowNormWords(op.inputNorm)];
+      return [...head, indexIn(epilogues, op.epilogue), op.outputs.length, ...outputs];
     }
     case "linearGlu": {
       const weights = [op.gate.id, id(op.gateBias), op.up.id, id(op.upBias)];
-      return [op.input.id, ...weights, op.output.id, indexIn(activations, op.activation)];
+      const head = [op.input.id, ...rowNormWords(op.inputNorm), ...weights];
+      return [...head, op.output.id, indexIn(activations, op.activation)];
     }
     case "rotations":
       return [op.frequencies.id, op.output.id, { f32: op.magnitude }];

@@ -1,16 +1,18 @@
 // Collects a model's ops, tensors, weights and caches in the order the model code states them.
 // Knows nothing of memory: `arena.ts` places tensors, `binary.ts` writes the executor's form.
 import { assert, TinferError } from "../core/errors.ts";
-import type {
-  Activation,
-  Cache,
-  LinearOutput,
-  NormKind,
-  Op,
-  RopePairing,
-  Rows,
-  Tensor,
-  Weight,
+import { fuseNorms } from "./fuse-norms.ts";
+import {
+  type Activation,
+  type Cache,
+  type LinearOutput,
+  type NormKind,
+  type Op,
+  operandsOf,
+  type RopePairing,
+  type Rows,
+  type Tensor,
+  type Weight,
 } from "./ops.ts";
 
 /** A matrix of the model file as the plan needs it. */
@@ -28,8 +30,8 @@ export interface Plan {
   readonly tensors: readonly Tensor[];
   readonly weights: readonly Weight[];
   readonly caches: readonly Cache[];
-  /** Token rows' final hidden state `[outputs, hiddenSize]`, after the last norm. */
-  readonly hidden: Tensor;
+  /** Final hidden state after the last norm; undefined when the plan ends in tokens. */
+  readonly hidden: Tensor | undefined;
   /** `[outputs, vocabSize]`; undefined when the plan ends in the hidden state. */
   readonly logits: Tensor | undefined;
   readonly vocabSize: number;
@@ -41,7 +43,7 @@ export class PlanBuilder {
   readonly #source: WeightSource;
   readonly #outputs: PlanOutputs;
   readonly #ops: Op[] = [];
-  readonly #tensors: Tensor[] = [];
+  readonly #tensors: { -readonly [K in keyof Tensor]: Tensor[K] }[] = [];
   readonly #weights: Weight[] = [];
   readonly #caches: Cache[] = [];
   readonly #weightsByName = new Map<string, Weight>();
@@ -136,7 +138,7 @@ export class PlanBuilder {
     bias?: Weight,
   ): Tensor {
     const output = this.#tensor(input.rows, input.width);
-    this.#ops.push({ kind: "norm", input, weight, bias, output, norm, epsilon });
+    this.#ops.push({ kind: "norm", input, output, rowNorm: { norm, weight, bias, epsilon } });
     return output;
   }
 
@@ -148,7 +150,8 @@ export class PlanBuilder {
     const outputs = matrices.map(({ weight, bias }): LinearOutput => {
       return { weight, bias, output: this.#tensor(input.rows, weight.rows) };
     });
-    this.#ops.push({ kind: "linear", input, epilogue: "store", outputs });
+    const op = { input, inputNorm: undefined, outputs };
+    this.#ops.push({ kind: "linear", epilogue: "store", ...op });
     return outputs.map((entry) => entry.output);
   }
 
@@ -159,7 +162,8 @@ export class PlanBuilder {
   /** residual += input · weightᵀ + bias */
   linearAccumulate(input: Tensor, weight: Weight, residual: Tensor, bias?: Weight): void {
     const outputs = [{ weight, bias, output: residual }];
-    this.#ops.push({ kind: "linear", input, epilogue: "accumulate", outputs });
+    const op = { input, inputNorm: undefined, outputs };
+    this.#ops.push({ kind: "linear", epilogue: "accumulate", ...op });
   }
 
   linearGlu(
@@ -170,8 +174,9 @@ export class PlanBuilder {
     biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
     const output = this.#tensor(input.rows, gate.rows);
-    const [gateBias, upBias] = [biases.gate, biases.up];
-    this.#ops.push({ kind: "linearGlu", input, gate, gateBias, up, upBias, output, activation });
+    const weights = { gate, gateBias: biases.gate, up, upBias: biases.up };
+    const op = { input, inputNorm: undefined, ...weights, output, activation };
+    this.#ops.push({ kind: "linearGlu", ...op });
     return output;
   }
 
@@ -215,15 +220,29 @@ export class PlanBuilder {
       logits = this.linear(hidden, lmHead, bias);
       this.#ops.push({ kind: "sample", logits });
     }
+    const result = logits === undefined ? hidden : undefined;
+    const ops = fuseNorms(this.#ops, result === undefined ? [] : [result]);
     return {
-      ops: this.#ops,
-      tensors: this.#tensors,
+      ops,
+      tensors: this.#numberTensors(ops, result),
       weights: this.#weights,
       caches: this.#caches,
-      hidden,
+      hidden: result,
       logits,
       vocabSize: lmHead.rows,
     };
+  }
+
+  /** The tensors that are still there, with ids in that order. */
+  #numberTensors(ops: readonly Op[], result: Tensor | undefined): Tensor[] {
+    const used = new Set<Tensor | undefined>([result]);
+    for (const op of ops) {
+      const { reads, writes } = operandsOf(op);
+      for (const tensor of [...reads, ...writes]) used.add(tensor);
+    }
+    const kept = this.#tensors.filter((tensor) => used.has(tensor));
+    for (const tensor of this.#tensors) tensor.id = kept.indexOf(tensor);
+    return kept;
   }
 }
 

@@ -43,6 +43,14 @@ export type RopePairing = (typeof ropePairings)[number];
 export const epilogues = ["store", "accumulate"] as const;
 export type Epilogue = (typeof epilogues)[number];
 
+/** (x - mean) * scale * weight + bias over one row; RMS norms take no mean off. */
+export interface RowNorm {
+  readonly norm: NormKind;
+  readonly weight: Weight | undefined;
+  readonly bias: Weight | undefined;
+  readonly epsilon: number;
+}
+
 export interface LinearOutput {
   readonly weight: Weight;
   readonly bias: Weight | undefined;
@@ -54,22 +62,21 @@ export type Op =
   | { readonly kind: "embed"; weight: Weight; output: Tensor; scale: number }
   /** output[r] = input[outputRows[r]] */
   | { readonly kind: "gatherRows"; input: Tensor; output: Tensor }
-  /** output = normalised(input) * weight + bias, row by row */
+  /** output = normalised(input), row by row */
+  | { readonly kind: "norm"; input: Tensor; output: Tensor; rowNorm: RowNorm }
+  /** outputs[i] (+)= input · weight[i]ᵀ + bias[i], the input normalised first by `inputNorm` */
   | {
-      readonly kind: "norm";
+      readonly kind: "linear";
       input: Tensor;
-      weight: Weight | undefined;
-      bias: Weight | undefined;
-      output: Tensor;
-      norm: NormKind;
-      epsilon: number;
+      inputNorm: RowNorm | undefined;
+      epilogue: Epilogue;
+      outputs: readonly LinearOutput[];
     }
-  /** outputs[i] (+)= input · weight[i]ᵀ + bias[i] */
-  | { readonly kind: "linear"; input: Tensor; epilogue: Epilogue; outputs: readonly LinearOutput[] }
-  /** output = activation(input · gateᵀ + gateBias) * (input · upᵀ + upBias) */
+  /** output = activation(input · gateᵀ + gateBias) * (input · upᵀ + upBias), input as in `linear` */
   | {
       readonly kind: "linearGlu";
       input: Tensor;
+      inputNorm: RowNorm | undefined;
       gate: Weight;
       gateBias: Weight | undefined;
       up: Weight;
