@@ -2,7 +2,6 @@
 //! status; the text of the last error is read by `tinfer_last_error`. src/native/symbols.ts is
 //! generated from this file: keep each `export fn` head on one line.
 const std = @import("std");
-const builtin = @import("builtin");
 const clock = @import("clock.zig");
 const dispatch = @import("dispatch.zig");
 const memory = @import("memory.zig");
@@ -13,7 +12,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 2;
+const abi_version: u32 = 3;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -53,7 +52,8 @@ pub const CpuReport = extern struct {
     /// Variants this machine can run, comma-separated, most portable first.
     variants: [64]u8,
     num_cpus: u32,
-    reserved: u32,
+    /// Memory is taken in whole pages.
+    page_bytes: u32,
 };
 
 export fn tinfer_cpu_report(report: *CpuReport) i32 {
@@ -71,6 +71,7 @@ export fn tinfer_cpu_report(report: *CpuReport) i32 {
         end += variant.name.len;
     }
     report.num_cpus = @intCast(std.Thread.getCpuCount() catch 1);
+    report.page_bytes = memory.page_bytes;
     return ok;
 }
 
@@ -98,21 +99,52 @@ export fn tinfer_populate(range: *const Range) i32 {
     return ok;
 }
 
-/// Allocates zeroed memory of `range.bytes`; fills in `range.address`.
-export fn tinfer_allocate(range: *Range) i32 {
-    const region = memory.allocate(range.bytes) catch {
-        return fail(.out_of_memory, "{d} bytes of memory are not available", .{range.bytes});
+/// Takes mapped pages of a file out of this process again.
+export fn tinfer_discard(range: *const Range) i32 {
+    memory.discard(range.address, range.bytes);
+    return ok;
+}
+
+/// Keeps a range in memory.
+export fn tinfer_lock(range: *const Range) i32 {
+    memory.lock(range.address, range.bytes) catch {
+        return fail(.access_denied, "{d} bytes cannot be locked in memory", .{range.bytes});
     };
-    range.* = .{ .address = @intFromPtr(region.ptr), .bytes = region.len };
+    return ok;
+}
+
+/// `bytes` from `offset` of a mapped file, to be copied to `target` by `num_threads` threads.
+pub const ReadArgs = extern struct { file: u64, offset: u64, bytes: u64, target: u64, num_threads: u32, reserved: u32 };
+
+export fn tinfer_read_file(args: *const ReadArgs) i32 {
+    const file: *const memory.MappedFile = @ptrFromInt(args.file);
+    const target: [*]u8 = @ptrFromInt(args.target);
+    memory.read(file, args.offset, target[0..args.bytes], args.num_threads) catch {
+        return fail(.failed, "the file cannot be read", .{});
+    };
+    return ok;
+}
+
+/// `pages`: memory.Pages. In, the bytes wanted; out, the region.
+pub const AllocateArgs = extern struct { address: u64, bytes: u64, pages: memory.Pages, reserved: u32 };
+
+/// Allocates zeroed memory, in whole pages.
+export fn tinfer_allocate(args: *AllocateArgs) i32 {
+    const region = memory.allocate(args.bytes, args.pages) catch {
+        return fail(.out_of_memory, "{d} bytes of memory are not available", .{args.bytes});
+    };
+    args.address = @intFromPtr(region.ptr);
+    args.bytes = region.len;
     return ok;
 }
 
 /// Releases what `tinfer_allocate` returned.
-export fn tinfer_release(range: *Range) i32 {
-    if (range.address == 0) return ok;
-    const start: [*]align(memory.page_bytes) u8 = @ptrFromInt(range.address);
-    memory.release(start[0..range.bytes]);
-    range.* = .{ .address = 0, .bytes = 0 };
+export fn tinfer_release(args: *AllocateArgs) i32 {
+    if (args.address == 0) return ok;
+    const start: [*]align(memory.page_bytes) u8 = @ptrFromInt(args.address);
+    memory.release(start[0..args.bytes]);
+    args.address = 0;
+    args.bytes = 0;
     return ok;
 }
 
@@ -166,6 +198,10 @@ fn scratchLayout(step: *const worker.Step, variant: *const dispatch.Variant, thr
     };
 }
 
+fn scratchBytes(need: worker.ScratchNeed, num_threads: u32) u64 {
+    return memory.allocatedBytes(need.shared_bytes + need.thread_bytes * num_threads);
+}
+
 /// Checks the plan and fills in `scratch_bytes` without taking any memory.
 export fn tinfer_plan_measure(args: *PlanArgs) i32 {
     const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
@@ -173,7 +209,7 @@ export fn tinfer_plan_measure(args: *PlanArgs) i32 {
     const source: [*]align(8) const u8 = @ptrFromInt(args.plan_address);
     if (plan_check.open(source[0..args.plan_bytes], &step)) |problem| return fail(.invalid, "plan: {s}", .{problem});
     const need = scratchLayout(&step, variant, args.num_threads);
-    args.scratch_bytes = need.shared_bytes + need.thread_bytes * args.num_threads;
+    args.scratch_bytes = scratchBytes(need, args.num_threads);
     return ok;
 }
 
@@ -182,7 +218,7 @@ export fn tinfer_plan_load(args: *PlanArgs) i32 {
         return fail(.invalid, "threads must be 1 to {d}", .{pool_file.max_threads});
     }
     const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
-    const gpa = std.heap.c_allocator;
+    const gpa = memory.allocator;
     const session = gpa.create(Session) catch return fail(.out_of_memory, "out of memory", .{});
     loadSession(session, args, variant) catch |err| {
         gpa.destroy(session);
@@ -198,7 +234,7 @@ export fn tinfer_plan_load(args: *PlanArgs) i32 {
 }
 
 fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Variant) !void {
-    const gpa = std.heap.c_allocator;
+    const gpa = memory.allocator;
     const source: [*]align(8) const u8 = @ptrFromInt(args.plan_address);
     session.plan_copy = try gpa.alignedAlloc(u8, .@"64", args.plan_bytes);
     errdefer gpa.free(session.plan_copy);
@@ -208,7 +244,7 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
         return error.Invalid;
     }
     const need = scratchLayout(&session.step, variant, args.num_threads);
-    session.scratch = try memory.allocate(need.shared_bytes + need.thread_bytes * args.num_threads);
+    session.scratch = try memory.allocate(scratchBytes(need, args.num_threads), .huge);
     errdefer memory.release(session.scratch);
     session.step.arena = @ptrFromInt(args.arena_address);
     session.step.kv = @ptrFromInt(args.kv_address);
@@ -219,6 +255,20 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
         .scratch = @alignCast(session.scratch[need.shared_bytes..][0 .. need.thread_bytes * args.num_threads]),
     };
     session.pool.start() catch return error.Threads;
+}
+
+/// The addresses of all weights, u64 each, in the plan's order.
+pub const WeightArgs = extern struct { handle: u64, addresses: u64, count: u64 };
+
+/// Moves the plan's weights to other addresses with the same bytes; between two steps.
+export fn tinfer_plan_move_weights(args: *const WeightArgs) i32 {
+    const session: *Session = @ptrFromInt(args.handle);
+    const weights = session.step.weights;
+    if (args.count != weights.len) return fail(.invalid, "{d} addresses for {d} weights", .{ args.count, weights.len });
+    const addresses: [*]const u64 = @ptrFromInt(args.addresses);
+    // The table lies in `plan_copy`, which is this session's own.
+    for (@constCast(weights), addresses) |*weight, address| weight.address = address;
+    return ok;
 }
 
 /// `times_address`: 0, or clock.OpTime [threads][ops] to which the step adds what its ops take.
@@ -244,6 +294,12 @@ export fn tinfer_plan_tune(args: *const TuneArgs) i32 {
     return ok;
 }
 
+/// How many allocations the library has made so far; a step makes none.
+export fn tinfer_allocation_count(count: *u64) i32 {
+    count.* = memory.num_allocations.load(.monotonic);
+    return ok;
+}
+
 pub const Handle = extern struct { handle: u64 };
 
 /// Stops the plan's threads and releases its scratch; arena and KV pool stay the caller's.
@@ -252,8 +308,8 @@ export fn tinfer_plan_release(args: *Handle) i32 {
     const session: *Session = @ptrFromInt(args.handle);
     session.pool.stop();
     memory.release(session.scratch);
-    std.heap.c_allocator.free(session.plan_copy);
-    std.heap.c_allocator.destroy(session);
+    memory.allocator.free(session.plan_copy);
+    memory.allocator.destroy(session);
     args.handle = 0;
     return ok;
 }

@@ -1,5 +1,6 @@
 //! Memory that outlives a step: read-only file mappings with a guard page, and anonymous regions
-//! on huge pages. Who maps or allocates also releases, through the same struct.
+//! on small or huge pages. Who maps or allocates also releases, through the same struct. Every
+//! allocation of the library is made and counted here.
 const std = @import("std");
 const builtin = @import("builtin");
 
@@ -8,8 +9,9 @@ const huge_page_bytes = 2 << 20;
 const posix = std.posix;
 
 /// A mapped file. The mapping is `bytes` rounded up to pages, plus one guard page of zeroes, so
-/// that kernels may load whole vectors at the end of the last tensor.
-pub const MappedFile = extern struct { address: u64 = 0, bytes: u64 = 0 };
+/// that kernels may load whole vectors at the end of the last tensor. The file stays open for
+/// `read`.
+pub const MappedFile = extern struct { address: u64 = 0, bytes: u64 = 0, fd: i32 = -1, reserved: u32 = 0 };
 
 pub const MapError = error{ NotFound, AccessDenied, OutOfMemory, Empty, Failed };
 
@@ -20,7 +22,7 @@ pub fn mapFile(path: [*:0]const u8, file: *MappedFile) MapError!void {
         .ACCES, .PERM => error.AccessDenied,
         else => error.Failed,
     };
-    defer _ = std.c.close(fd);
+    errdefer _ = std.c.close(fd);
     const end = std.c.lseek(fd, 0, std.c.SEEK.END);
     if (end < 0) return error.Failed;
     if (end == 0) return error.Empty;
@@ -44,7 +46,7 @@ pub fn mapFile(path: [*:0]const u8, file: *MappedFile) MapError!void {
         fd,
         0,
     ) catch return error.Failed;
-    file.* = .{ .address = @intFromPtr(region.ptr), .bytes = bytes };
+    file.* = .{ .address = @intFromPtr(region.ptr), .bytes = bytes, .fd = fd };
 }
 
 pub fn unmapFile(file: *MappedFile) void {
@@ -52,6 +54,7 @@ pub fn unmapFile(file: *MappedFile) void {
     const padded = std.mem.alignForward(usize, file.bytes, page_bytes) + page_bytes;
     const start: [*]align(page_bytes) u8 = @ptrFromInt(file.address);
     posix.munmap(start[0..padded]);
+    _ = std.c.close(file.fd);
     file.* = .{};
 }
 
@@ -65,23 +68,135 @@ pub fn populate(address: u64, bytes: u64) void {
     _ = std.os.linux.madvise(@ptrFromInt(start), length, populate_read);
 }
 
-/// Zeroed memory, 64-byte aligned, on huge pages where the system has them.
-pub fn allocate(bytes: u64) error{OutOfMemory}![]align(page_bytes) u8 {
-    const padded = std.mem.alignForward(u64, @max(bytes, 1), page_bytes);
-    const region = posix.mmap(
+/// Takes a file's pages out of this process; the page cache keeps them, and a later access maps
+/// them again. Whole pages inside the range only.
+pub fn discard(address: u64, bytes: u64) void {
+    const start = std.mem.alignForward(u64, address, page_bytes);
+    const end = std.mem.alignBackward(u64, address + bytes, page_bytes);
+    if (end <= start) return;
+    const pages: [*]align(page_bytes) u8 = @ptrFromInt(start);
+    posix.madvise(pages, end - start, posix.MADV.DONTNEED) catch {};
+}
+
+/// Keeps a range in memory from now on. `LockFailed`: more than the process may lock.
+pub fn lock(address: u64, bytes: u64) error{LockFailed}!void {
+    const start: *const anyopaque = @ptrFromInt(std.mem.alignBackward(u64, address, page_bytes));
+    const length = address + bytes - @intFromPtr(start);
+    if (mlock(start, length) != 0) return error.LockFailed;
+}
+
+extern "c" fn mlock(start: *const anyopaque, length: usize) c_int;
+
+/// One reader's share of a file at a time: long enough for the disk, short enough to share out.
+const read_chunk_bytes = 4 << 20;
+
+/// Bytes of a file on their way into memory; read by several threads at once.
+const FileRead = struct {
+    fd: i32,
+    offset: u64,
+    target: []u8,
+    next_chunk: std.atomic.Value(u64) = .init(0),
+    failed: std.atomic.Value(bool) = .init(false),
+
+    fn work(job: *FileRead) void {
+        while (!job.failed.load(.monotonic)) {
+            const start = job.next_chunk.fetchAdd(1, .monotonic) * read_chunk_bytes;
+            if (start >= job.target.len) return;
+            const end = @min(start + read_chunk_bytes, job.target.len);
+            job.readChunk(start, end) catch job.failed.store(true, .monotonic);
+        }
+    }
+
+    fn readChunk(job: *FileRead, start: u64, end: u64) error{Failed}!void {
+        var at = start;
+        while (at < end) {
+            const position: i64 = @intCast(job.offset + at);
+            const count = std.c.pread(job.fd, job.target.ptr + at, end - at, position);
+            if (count < 0 and posix.errno(count) == .INTR) continue;
+            if (count <= 0) return error.Failed;
+            at += @intCast(count);
+        }
+    }
+};
+
+/// Copies `target.len` bytes from `offset` of the file, with up to `num_threads` threads.
+pub fn read(file: *const MappedFile, offset: u64, target: []u8, num_threads: u32) error{Failed}!void {
+    if (offset > file.bytes or target.len > file.bytes - offset) return error.Failed;
+    var job: FileRead = .{ .fd = file.fd, .offset = offset, .target = target };
+    var threads: [16]std.Thread = undefined;
+    var spawned: u32 = 0;
+    while (spawned + 1 < num_threads and spawned < threads.len) : (spawned += 1) {
+        threads[spawned] = std.Thread.spawn(.{ .stack_size = 1 << 18 }, FileRead.work, .{&job}) catch break;
+    }
+    job.work();
+    for (threads[0..spawned]) |thread| thread.join();
+    if (job.failed.load(.monotonic)) return error.Failed;
+}
+
+/// `huge`: the region starts at a huge page and asks for them, and its first use takes each as a
+/// whole. `small`: memory is taken by 4 KiB as it is used.
+pub const Pages = enum(u32) { small = 0, huge = 1 };
+
+/// What `allocate` takes for a wish of `bytes`.
+pub fn allocatedBytes(bytes: u64) u64 {
+    return std.mem.alignForward(u64, @max(bytes, 1), page_bytes);
+}
+
+/// Allocations so far, of regions and through `allocator`.
+pub var num_allocations: std.atomic.Value(u64) = .init(0);
+
+/// Set on a thread while it runs a step: all memory was taken at load, so wanting more is a bug.
+pub threadlocal var in_step: bool = false;
+
+fn noteAllocation() void {
+    if (in_step) @panic("a step allocates memory");
+    _ = num_allocations.fetchAdd(1, .monotonic);
+}
+
+/// Zeroed memory of `allocatedBytes(bytes)`.
+pub fn allocate(bytes: u64, pages: Pages) error{OutOfMemory}![]align(page_bytes) u8 {
+    noteAllocation();
+    const padded = allocatedBytes(bytes);
+    if (builtin.os.tag != .linux or pages == .small or padded < huge_page_bytes) return reserve(padded);
+    const region = try reserve(padded + huge_page_bytes);
+    const start = std.mem.alignForward(usize, @intFromPtr(region.ptr), huge_page_bytes);
+    const before = start - @intFromPtr(region.ptr);
+    if (before > 0) posix.munmap(region[0..before]);
+    const aligned: []align(page_bytes) u8 = @alignCast(region[before..][0..padded]);
+    const rest: []align(page_bytes) u8 = @alignCast(region[before + padded ..]);
+    if (rest.len > 0) posix.munmap(rest);
+    posix.madvise(aligned.ptr, aligned.len, posix.MADV.HUGEPAGE) catch {};
+    return aligned;
+}
+
+fn reserve(bytes: u64) error{OutOfMemory}![]align(page_bytes) u8 {
+    return posix.mmap(
         null,
-        padded,
+        bytes,
         .{ .READ = true, .WRITE = true },
         .{ .TYPE = .PRIVATE, .ANONYMOUS = true },
         -1,
         0,
-    ) catch return error.OutOfMemory;
-    if (builtin.os.tag == .linux and padded >= huge_page_bytes) {
-        posix.madvise(region.ptr, region.len, posix.MADV.HUGEPAGE) catch {};
-    }
-    return region;
+    ) catch error.OutOfMemory;
 }
 
 pub fn release(region: []align(page_bytes) u8) void {
     posix.munmap(region);
+}
+
+/// The C allocator, counted. For what lives as long as a loaded plan.
+pub const allocator: std.mem.Allocator = .{ .ptr = undefined, .vtable = &.{
+    .alloc = countedAlloc,
+    .resize = std.mem.Allocator.noResize,
+    .remap = std.mem.Allocator.noRemap,
+    .free = countedFree,
+} };
+
+fn countedAlloc(_: *anyopaque, bytes: usize, alignment: std.mem.Alignment, from: usize) ?[*]u8 {
+    noteAllocation();
+    return std.heap.c_allocator.rawAlloc(bytes, alignment, from);
+}
+
+fn countedFree(_: *anyopaque, region: []u8, alignment: std.mem.Alignment, from: usize) void {
+    std.heap.c_allocator.rawFree(region, alignment, from);
 }

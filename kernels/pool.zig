@@ -1,5 +1,6 @@
 //! The thread pool: persistent threads that all run the same step; the caller is worker 0.
 const std = @import("std");
+const memory = @import("memory.zig");
 const worker_file = @import("worker.zig");
 const Tuning = @import("tuning.zig").Tuning;
 const Variant = @import("dispatch.zig").Variant;
@@ -87,7 +88,9 @@ pub const Pool = struct {
             .scratch = @alignCast(pool.scratch[index * bytes ..][0..bytes]),
             .cancel = &pool.step.data.cancel,
         };
+        memory.in_step = true;
         pool.variant.run_step(pool.step, &worker);
+        memory.in_step = false;
     }
 
     fn loop(pool: *Pool, index: u32) void {

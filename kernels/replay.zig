@@ -100,13 +100,13 @@ const Comparison = struct {
 fn replay(file: [*]const u8, variant: u32, threads: u32) !Comparison {
     const header: *const Header = @ptrCast(@alignCast(file));
     if (header.magic != magic or header.version != version) return error.NotARecording;
-    const plan_bytes = try memory.allocate(header.plan_bytes);
+    const plan_bytes = try memory.allocate(header.plan_bytes, .huge);
     defer memory.release(plan_bytes);
     @memcpy(plan_bytes[0..header.plan_bytes], file + header.plan_offset);
     placeWeights(file, header, plan_bytes);
-    const arena = try memory.allocate(header.arena_bytes);
+    const arena = try memory.allocate(header.arena_bytes, .huge);
     defer memory.release(arena);
-    const kv = try memory.allocate(header.kv_bytes);
+    const kv = try memory.allocate(header.kv_bytes, .huge);
     defer memory.release(kv);
 
     var args: abi.PlanArgs = .{
@@ -126,7 +126,7 @@ fn replay(file: [*]const u8, variant: u32, threads: u32) !Comparison {
     var sum: Comparison = .{};
     const steps: [*]const Recorded = @ptrCast(@alignCast(file + header.steps_offset));
     for (steps[0..header.num_steps]) |*recorded| {
-        const step = try memory.allocate(recorded.step_bytes);
+        const step = try memory.allocate(recorded.step_bytes, .huge);
         defer memory.release(step);
         @memcpy(step[0..recorded.step_bytes], file + recorded.step_offset);
         const step_args: abi.StepArgs = .{

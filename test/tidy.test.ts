@@ -148,3 +148,16 @@ test("functions are short", () => {
   }
   expect(wrong).toEqual([]);
 });
+
+test("native memory comes from kernels/memory.zig alone, and no op asks for any", () => {
+  const wrong: string[] = [];
+  for (const path of filesBelow("kernels", [".zig"])) {
+    const isTest = /(^|[/_])(tests?|check_\w+)\.zig$/.test(path);
+    if (path === "kernels/memory.zig" || path.startsWith("kernels/lab/") || isTest) continue;
+    const text = read(path);
+    if (/std\.heap\.\w*(alloc|Alloc)/.test(text)) wrong.push(`${path}: std.heap`);
+    const isOp = /^kernels\/(cpu|quant)\//.test(path);
+    if (isOp && /memory\.zig|[aA]llocator/.test(text)) wrong.push(`${path}: an op allocates`);
+  }
+  expect(wrong).toEqual([]);
+});

@@ -38,6 +38,8 @@ export interface Session extends Disposable {
   recordOpTimes(times: OpTimes | undefined): void;
   /** Takes effect at the next step; results keep their bits. */
   tune(tuning: Tuning): void;
+  /** Takes over where the weights lie now: their bytes are the same at another address. */
+  moveWeights(): void;
   /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
   readTensor(tensor: Tensor): Float32Array;
 }

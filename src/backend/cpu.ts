@@ -1,7 +1,7 @@
 // The CPU backend: hands a plan's binary form to libtinfer and runs its steps there.
 import { ptr } from "bun:ffi";
 import { assert } from "../core/errors.ts";
-import { chooseVariant } from "../native/cpu-report.ts";
+import { chooseVariant, cpuReport } from "../native/cpu-report.ts";
 import { check, native } from "../native/library.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
@@ -9,7 +9,7 @@ import { encodePlan } from "../plan/binary.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
-import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+import type { Backend, LoadOptions, PlanMemory, Session, WeightMemory } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { type Tuning, tuningWords } from "./tuning.ts";
 
@@ -35,6 +35,12 @@ const handleField = 6;
 /** Of StepArgs. */
 const timesField = 2;
 
+/** Memory is taken in whole pages. */
+function inPages(bytes: number): number {
+  const { pageBytes } = cpuReport();
+  return Math.max(1, Math.ceil(bytes / pageBytes)) * pageBytes;
+}
+
 function measure(
   plan: Plan,
   layout: MemoryLayout,
@@ -45,7 +51,16 @@ function measure(
   const args = planArgs(bytes, { arena: 0, kv: 0 }, options);
   check(native().tinfer_plan_measure(ptr(args)), "memory plan");
   const scratchBytes = Number(args[scratchField]);
-  return { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes };
+  const { arenaBytes, kvBytes } = layout;
+  return { arenaBytes: inPages(arenaBytes), kvBytes: inPages(kvBytes), scratchBytes };
+}
+
+/** The memory plan is exact: it is what was taken. */
+function assertAsPlanned(taken: PlanMemory, planned: PlanMemory): void {
+  for (const name of ["arenaBytes", "kvBytes", "scratchBytes"] as const) {
+    const same = taken[name] === planned[name];
+    assert(same, `${name}: ${taken[name]} taken, ${planned[name]} planned`);
+  }
 }
 
 class CpuSession implements Session {
@@ -53,11 +68,12 @@ class CpuSession implements Session {
   readonly stepData: StepData;
   readonly #plan: Plan;
   readonly #layout: MemoryLayout;
+  readonly #weights: WeightMemory;
   readonly #arena: MemoryRegion;
   readonly #kv: MemoryRegion;
-  /** Constant tables of the plan; the executor holds their addresses. */
-  readonly #constants: Float32Array[] = [];
   readonly #handle: BigUint64Array<ArrayBuffer>;
+  /** One address per weight of the plan; WeightArgs of kernels/abi.zig points here. */
+  readonly #addresses: BigUint64Array<ArrayBuffer>;
   /** StepArgs of kernels/abi.zig. */
   readonly #stepArgs: BigUint64Array<ArrayBuffer>;
   /** Kept alive while the executor writes there. */
@@ -66,31 +82,45 @@ class CpuSession implements Session {
   constructor(plan: Plan, layout: MemoryLayout, options: LoadOptions) {
     this.#plan = plan;
     this.#layout = layout;
+    this.#weights = options.weights;
+    this.#addresses = new BigUint64Array(plan.weights.length);
     using cleanup = new DisposableStack();
-    this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "activations"));
-    this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "KV cache"));
-    const bytes = encodePlan(plan, options.limits, layout, this.#addresses(options));
-    const memory = { arena: this.#arena.address, kv: this.#kv.address };
-    const args = planArgs(bytes, memory, options);
+    this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "huge", "activations"));
+    this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "huge", "KV cache"));
+    this.#findWeights();
+    const addresses = Array.from(this.#addresses, Number);
+    const bytes = encodePlan(plan, options.limits, layout, addresses);
+    const places = { arena: this.#arena.address, kv: this.#kv.address };
+    const args = planArgs(bytes, places, options);
     check(native().tinfer_plan_load(ptr(args)), "load plan");
     this.#handle = new BigUint64Array([args[handleField]!]);
+    cleanup.defer(() => this.#releasePlan());
     this.stepData = new StepData(options.limits);
     this.#stepArgs = new BigUint64Array([args[handleField]!, BigInt(ptr(this.stepData.bytes)), 0n]);
-    const scratchBytes = Number(args[scratchField]);
-    this.memory = { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes };
-    const planned = measure(plan, layout, options);
-    // A plan without need for scratch is still given one page.
-    const isAsPlanned = planned.scratchBytes === scratchBytes || planned.scratchBytes === 0;
-    assert(isAsPlanned, `scratch: ${scratchBytes} bytes taken, ${planned.scratchBytes} planned`);
+    this.memory = {
+      arenaBytes: this.#arena.bytes,
+      kvBytes: this.#kv.bytes,
+      scratchBytes: Number(args[scratchField]),
+    };
+    assertAsPlanned(this.memory, measure(plan, layout, options));
     cleanup.move();
   }
 
-  #addresses(options: LoadOptions): number[] {
-    return this.#plan.weights.map((weight) => {
-      if (weight.constant === undefined) return options.weights.address(weight.name);
-      this.#constants.push(weight.constant);
-      return ptr(weight.constant as Float32Array<ArrayBuffer>);
-    });
+  #findWeights(): void {
+    for (const [index, { name, constant }] of this.#plan.weights.entries()) {
+      const address =
+        constant === undefined
+          ? this.#weights.address(name)
+          : ptr(constant as Float32Array<ArrayBuffer>);
+      this.#addresses[index] = BigInt(address);
+    }
+  }
+
+  moveWeights(): void {
+    this.#findWeights();
+    const { length } = this.#addresses;
+    const args = [this.#handle[0]!, BigInt(ptr(this.#addresses)), BigInt(length)];
+    check(native().tinfer_plan_move_weights(ptr(new BigUint64Array(args))), "move weights");
   }
 
   run(): void {
@@ -118,8 +148,12 @@ class CpuSession implements Session {
     return new Float32Array(viewMemory(address, rows * tensor.width * 4));
   }
 
-  [Symbol.dispose](): void {
+  #releasePlan(): void {
     check(native().tinfer_plan_release(ptr(this.#handle)), "release plan");
+  }
+
+  [Symbol.dispose](): void {
+    this.#releasePlan();
     this.#kv[Symbol.dispose]();
     this.#arena[Symbol.dispose]();
   }

@@ -71,6 +71,9 @@ class ReferenceSession implements Session, ReferenceState {
   /** Nothing here depends on the machine. */
   tune(): void {}
 
+  /** Weights are read through their owner at each expansion, which knows where they are. */
+  moveWeights(): void {}
+
   run(): void {
     this.#plan.ops.forEach((op, index) => {
       const start = performance.now();

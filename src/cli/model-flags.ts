@@ -1,7 +1,12 @@
 // The flags that say which model to load and how; shared by every command that loads one.
 import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
-import { defaultModelOptions, type ModelOptions } from "../engine/options.ts";
+import {
+  defaultModelOptions,
+  type LoadMode,
+  loadModes,
+  type ModelOptions,
+} from "../engine/options.ts";
 import { type KvType, kvTypes } from "../plan/ops.ts";
 import { locateModel } from "../store/locate.ts";
 import { ModelStore } from "../store/store.ts";
@@ -46,6 +51,12 @@ export const modelFlags: Flags = {
     description: "attention window in tokens; auto: as the architecture's reference applies it",
     default: "auto",
   },
+  load: {
+    kind: "text",
+    choices: loadModes,
+    description: "weights: lazy: mapped, at first use; auto: mapped, at load; eager: copied",
+    default: "auto",
+  },
   cpu: {
     kind: "text",
     placeholder: "VARIANT",
@@ -71,6 +82,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     kvTypeK: (values.text("kv-type-k") as KvType | undefined) ?? kvType,
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
+    load: values.text("load") as LoadMode,
     cpuVariant: values.text("cpu"),
   };
 }

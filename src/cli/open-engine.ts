@@ -17,8 +17,8 @@ export async function openEngine(
   try {
     const engine = await Engine.open(path, options, {
       signal,
-      onProgress: (done, total) => {
-        if (performance.now() - start > patienceMs) progress.update(done, total);
+      onProgress: ({ doneBytes, totalBytes }) => {
+        if (performance.now() - start > patienceMs) progress.update(doneBytes, totalBytes);
       },
     });
     if (options.contextLen !== undefined) warnOfLongContext(engine.facts);

@@ -52,7 +52,7 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path);
   const { memoryPlan } = planModel(file, "tokens", options);
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
-  const weights = file.weightBytes;
+  const weights = options.load === "eager" ? file.copyBytes : file.weightBytes;
   const total = weights + kv + arena + scratch;
   return {
     devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
@@ -69,7 +69,7 @@ async function planCommand(values: FlagValues): Promise<void> {
 }
 
 const classes = [
-  ["weights", "mapped from the file, shared with the page cache"],
+  ["weights", "mapped from the file and shared with the page cache; with --load eager a copy"],
   ["kv", "keys and values of the context"],
   ["arena", "activations of one step"],
   ["scratch", "working memory of the threads"],

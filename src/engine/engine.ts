@@ -15,7 +15,7 @@ import type {
 } from "./client.ts";
 import { HiddenStates } from "./hidden-states.ts";
 import { LoadedModel } from "./loaded-model.ts";
-import type { LoadWatch } from "./model-file.ts";
+import type { LoadProgress } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { ModelOptions } from "./options.ts";
 import { RequestState } from "./request-state.ts";
@@ -24,6 +24,12 @@ import type { Sequence } from "./sequence.ts";
 
 /** Requests that may wait; more are refused as overloaded. */
 const maxWaiting = 512;
+
+/** Who waits for a model to load: may stop it and sees how far it is. */
+export interface LoadWatch {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
 
 export class Engine implements EngineClient {
   #facts: LoadedModelFacts;
@@ -41,9 +47,9 @@ export class Engine implements EngineClient {
   /** Loads a model without holding the thread for long: signals and progress get their turn. */
   static async open(path: string, options: ModelOptions, watch: LoadWatch): Promise<Engine> {
     const start = performance.now();
-    const engine = new Engine(path, options, "mapped");
+    const engine = new Engine(path, options, "later");
     try {
-      await engine.#model.file.populateInSteps(watch);
+      await inTurns(engine.#model.bringIn(), watch);
     } catch (error) {
       await engine[Symbol.asyncDispose]();
       throw error;
@@ -52,8 +58,8 @@ export class Engine implements EngineClient {
     return engine;
   }
 
-  constructor(path: string, options: ModelOptions, residency?: "populated" | "mapped") {
-    this.#model = new LoadedModel(path, options, residency);
+  constructor(path: string, options: ModelOptions, weights?: "now" | "later") {
+    this.#model = new LoadedModel(path, options, weights);
     this.#facts = this.#model.facts;
     const { limits } = this.#model.memoryPlan;
     this.#allocator = new BlockAllocator(limits.numBlocks);
@@ -217,6 +223,15 @@ export class Engine implements EngineClient {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
     this.#hidden[Symbol.dispose]();
     this.#model[Symbol.dispose]();
+  }
+}
+
+/** Runs the steps with turns for everything else of this thread in between. */
+async function inTurns(steps: Iterable<LoadProgress>, watch: LoadWatch): Promise<void> {
+  for (const progress of steps) {
+    watch.onProgress?.(progress);
+    await new Promise((resolve) => setImmediate(resolve));
+    if (watch.signal?.aborted) throw new TinferError("cancelled", "loading was interrupted");
   }
 }
 

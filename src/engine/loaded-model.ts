@@ -5,9 +5,9 @@ import { cpuReport } from "../native/cpu-report.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { MemoryPlan } from "./memory-plan.ts";
-import { ModelFile } from "./model-file.ts";
+import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel } from "./model-plan.ts";
-import type { ModelOptions } from "./options.ts";
+import type { LoadMode, ModelOptions } from "./options.ts";
 
 export class LoadedModel implements Disposable {
   readonly file: ModelFile;
@@ -16,13 +16,11 @@ export class LoadedModel implements Disposable {
   readonly session: Session;
   readonly facts: LoadedModelFacts;
   readonly #options: ModelOptions;
+  /** All sessions that read the weights. */
+  readonly #sessions: Session[] = [];
 
-  /** With "mapped", the file's pages come into memory at their first use, or by `file`. */
-  constructor(
-    path: string,
-    options: ModelOptions,
-    residency: "populated" | "mapped" = "populated",
-  ) {
+  /** With "later", the caller brings the weights in by `bringIn`. */
+  constructor(path: string, options: ModelOptions, weights: "now" | "later" = "now") {
     const start = performance.now();
     this.#options = options;
     using cleanup = new DisposableStack();
@@ -30,16 +28,44 @@ export class LoadedModel implements Disposable {
     const planned = planModel(this.file, "tokens", options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;
-    if (residency === "populated") this.file.populate();
     this.session = cleanup.use(this.#load(planned));
+    if (weights === "now") for (const _ of this.bringIn());
     cleanup.move();
     this.facts = this.#facts(path, planned.backend.name, performance.now() - start);
+  }
+
+  /** Brings the weights into memory as the options say, in steps of some milliseconds. */
+  *bringIn(): Generator<LoadProgress> {
+    yield* this.bringInAs(this.#options.load);
+  }
+
+  /** The same while the model runs: between two steps of it, a step of this. */
+  *bringInAs(mode: LoadMode, copyStepBytes?: number): Generator<LoadProgress> {
+    if (mode === "auto") yield* this.file.populate();
+    if (mode !== "eager") return;
+    for (const progress of this.file.copy(this.memoryPlan.numThreads, copyStepBytes)) {
+      this.#moveWeights();
+      yield progress;
+    }
+  }
+
+  /** Back to the mapped file; the memory of the copies is free afterwards. */
+  dropCopies(): void {
+    using _ = this.file.takeCopies();
+    this.#moveWeights();
+  }
+
+  #moveWeights(): void {
+    for (const session of this.#sessions) session.moveWeights();
   }
 
   #load({ backend, plan, memoryPlan }: PlannedModel): Session {
     const { limits, layout, numThreads } = memoryPlan;
     const { cpuVariant } = this.#options;
-    return backend.load(plan, layout, { limits, weights: this.file, numThreads, cpuVariant });
+    const options = { limits, weights: this.file, numThreads, cpuVariant };
+    const session = backend.load(plan, layout, options);
+    this.#sessions.push(session);
+    return session;
   }
 
   /** A session of the same weights that ends in the hidden state of every token; the caller's. */
@@ -74,6 +100,7 @@ export class LoadedModel implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#sessions.length = 0;
     this.session[Symbol.dispose]();
     this.file[Symbol.dispose]();
   }

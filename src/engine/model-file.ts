@@ -3,11 +3,12 @@ import type { WeightMemory } from "../backend/backend.ts";
 import { assert, TinferError } from "../core/errors.ts";
 import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
 import { familyOf } from "../models/registry.ts";
-import { MappedFile, viewMemory } from "../native/memory.ts";
+import { viewMemory } from "../native/memory.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { availableMemoryBytes } from "./machine.ts";
+import { ResidentFile } from "./resident-file.ts";
 
 /** Throws unless the file has weights, of an architecture that tinfer knows. */
 export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
@@ -22,24 +23,36 @@ export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
 
 /** A step takes 4 ms from the page cache and about a quarter of a second from a slow disk. */
 const populateStepBytes = 64 * 2 ** 20;
+/** Filling huge pages goes at 0.5 to 3 GB/s: about as long. */
+const copyStepBytes = 16 * 2 ** 20;
 
-/** Who waits for a model to load: may stop it and sees how far it is, in bytes. */
-export interface LoadWatch {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+/** How far weights are on their way into memory. */
+export interface LoadProgress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+}
+
+function firstOffset({ tensors }: GgufFile, fileIndex: number): number {
+  let first = Number.POSITIVE_INFINITY;
+  for (const tensor of tensors.values()) {
+    if (tensor.fileIndex === fileIndex) first = Math.min(first, tensor.offset);
+  }
+  return first === Number.POSITIVE_INFINITY ? 0 : first;
 }
 
 export class ModelFile implements WeightMemory, Disposable {
   readonly header: GgufFile;
   readonly config: ModelConfig;
-  readonly #mapped: MappedFile[] = [];
+  readonly #files: ResidentFile[] = [];
 
   constructor(path: string) {
     this.header = readGguf(path);
     requireRunnable(this.header);
     this.config = readModelConfig(this.header.metadata);
     using cleanup = new DisposableStack();
-    for (const shard of this.header.paths) this.#mapped.push(cleanup.use(new MappedFile(shard)));
+    this.header.paths.forEach((shard, index) => {
+      this.#files.push(cleanup.use(new ResidentFile(shard, firstOffset(this.header, index))));
+    });
     cleanup.move();
   }
 
@@ -50,8 +63,8 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   address(name: string): number {
-    const { fileIndex, offset } = this.#tensor(name);
-    return this.#mapped[fileIndex]!.address + offset;
+    const { fileIndex, offset, bytes } = this.#tensor(name);
+    return this.#files[fileIndex]!.address(offset, bytes);
   }
 
   bytes(name: string): number {
@@ -79,34 +92,65 @@ export class ModelFile implements WeightMemory, Disposable {
     return [...bytes].toSorted((a, b) => b[1] - a[1])[0]![0];
   }
 
-  /** A file larger than free memory would push its own first pages out: it loads at first use. */
-  #fitsMemory(): boolean {
-    return this.weightBytes < availableMemoryBytes();
+  /** Memory that a copy of all weights takes. */
+  get copyBytes(): number {
+    return this.#files.reduce((sum, file) => sum + file.copyBytes, 0);
   }
 
-  /** Brings the whole file into memory ahead of the first step. */
-  populate(): void {
-    if (!this.#fitsMemory()) return;
-    this.#mapped.forEach((file) => {
-      file.populate(0, file.bytes);
+  /** Memory that copies of weights take now. */
+  get copiedBytes(): number {
+    return this.#files.reduce((sum, file) => sum + file.takenBytes, 0);
+  }
+
+  /** Maps all pages in file order, which is the order of use, in steps of some milliseconds. */
+  *populate(): Generator<LoadProgress> {
+    // A file larger than free memory would push its own first pages out: it loads at first use.
+    if (this.weightBytes >= availableMemoryBytes()) return;
+    const totalBytes = this.#files.reduce((sum, { mapped }) => sum + mapped.bytes, 0);
+    let doneBytes = 0;
+    for (const { mapped } of this.#files) {
+      for (let offset = 0; offset < mapped.bytes; offset += populateStepBytes) {
+        const bytes = Math.min(populateStepBytes, mapped.bytes - offset);
+        mapped.populate(offset, bytes);
+        doneBytes += bytes;
+        yield { doneBytes, totalBytes };
+      }
+    }
+  }
+
+  /** Copies what is not yet copied into huge pages; each step makes more tensors lie there. */
+  *copy(numThreads: number, stepBytes = copyStepBytes): Generator<LoadProgress> {
+    this.requireCopyMemory();
+    const totalBytes = this.#files.reduce((sum, file) => sum + file.uncopiedBytes, 0);
+    let doneBytes = 0;
+    for (const file of this.#files) {
+      while (file.uncopiedBytes > 0) {
+        doneBytes += file.copy(stepBytes, numThreads);
+        yield { doneBytes, totalBytes };
+        // Here everyone has moved to the copy.
+        file.discardCopied();
+      }
+    }
+  }
+
+  /** Throws unless the rest of the weights can be copied; says what is missing. */
+  requireCopyMemory(): void {
+    const needed = this.copyBytes - this.copiedBytes;
+    const available = availableMemoryBytes();
+    if (needed <= available) return;
+    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+    const sizes = `needs ${gigabytes(needed)}, ${gigabytes(available)} are available`;
+    const missing = `${gigabytes(needed - available)} are missing`;
+    throw new TinferError("outOfMemory", `copying the weights into memory ${sizes}: ${missing}`, {
+      hint: "--load lazy (in a chat: /lazy on) runs them from the mapped file",
     });
   }
 
-  /** The same in steps, so that signals and progress get their turn in between. */
-  async populateInSteps(watch: LoadWatch): Promise<void> {
-    if (!this.#fitsMemory()) return;
-    const total = this.#mapped.reduce((sum, file) => sum + file.bytes, 0);
-    let done = 0;
-    for (const file of this.#mapped) {
-      for (let offset = 0; offset < file.bytes; offset += populateStepBytes) {
-        const bytes = Math.min(populateStepBytes, file.bytes - offset);
-        file.populate(offset, bytes);
-        done += bytes;
-        watch.onProgress?.(done, total);
-        await new Promise((resolve) => setImmediate(resolve));
-        if (watch.signal?.aborted) throw new TinferError("cancelled", "loading was interrupted");
-      }
-    }
+  /** All tensors lie in the mapped files again; what is returned may go once nobody reads it. */
+  takeCopies(): Disposable {
+    const copies = new DisposableStack();
+    for (const file of this.#files) copies.use(file.takeCopy());
+    return copies;
   }
 
   buildPlan(outputs: PlanOutputs, slidingWindow: "auto" | "off" | number): Plan {
@@ -130,6 +174,6 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const file of this.#mapped.toReversed()) file[Symbol.dispose]();
+    for (const file of this.#files.toReversed()) file[Symbol.dispose]();
   }
 }

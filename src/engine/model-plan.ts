@@ -30,7 +30,11 @@ export function planModel(
   const plan = file.buildPlan(outputs, options.slidingWindow);
   checkWeightTypes(plan, backend);
   const resolved = resolveOptions(file, options);
-  const available = availableMemoryBytes();
+  let available = availableMemoryBytes();
+  if (options.load === "eager") {
+    file.requireCopyMemory();
+    available -= file.copyBytes - file.copiedBytes;
+  }
   return {
     backend,
     plan,

@@ -1,6 +1,13 @@
 // How to load a model: the model flags of the command line in typed form.
 import type { KvType } from "../plan/ops.ts";
 
+/**
+ * How weights come into memory. `lazy`: mapped, page by page at first use; `auto`: mapped, all at
+ * load where they fit; `eager`: copied into huge pages at load.
+ */
+export const loadModes = ["auto", "lazy", "eager"] as const;
+export type LoadMode = (typeof loadModes)[number];
+
 export interface ModelOptions {
   /** `auto` or a backend's name. */
   readonly backend: string;
@@ -14,6 +21,7 @@ export interface ModelOptions {
   readonly kvTypeK: KvType | undefined;
   readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;
+  readonly load: LoadMode;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
   /** Most tokens in one step: the prefill chunk. */
@@ -32,6 +40,7 @@ export const defaultModelOptions: ModelOptions = {
   kvTypeK: undefined,
   kvTypeV: undefined,
   slidingWindow: "auto",
+  load: "auto",
   cpuVariant: undefined,
   maxTokensPerStep: 512,
   maxOutputsPerStep: undefined,

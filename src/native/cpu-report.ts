@@ -8,6 +8,8 @@ export interface CpuReport {
   /** Variants that run here, most portable first. */
   readonly variants: readonly string[];
   readonly numCpus: number;
+  /** Native memory is taken in whole pages of this size. */
+  readonly pageBytes: number;
 }
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).replace(/\0+$/, "");
@@ -15,10 +17,12 @@ const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes).replace(/\0+
 export function cpuReport(): CpuReport {
   const bytes = new Uint8Array(88);
   check(native().tinfer_cpu_report(ptr(bytes)), "CPU report");
+  const numbers = new DataView(bytes.buffer);
   return {
     bestVariant: text(bytes.subarray(0, 16)),
     variants: text(bytes.subarray(16, 80)).split(","),
-    numCpus: new DataView(bytes.buffer).getUint32(80, true),
+    numCpus: numbers.getUint32(80, true),
+    pageBytes: numbers.getUint32(84, true),
   };
 }
 

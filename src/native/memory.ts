@@ -4,23 +4,31 @@
 import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { check, native } from "./library.ts";
 
-/** An address and a byte count as the library's `Range` and `MappedFile` structs. */
+/** An address and a byte count as the library's `Range` struct. */
 function makeRange(address: number, bytes: number): BigUint64Array<ArrayBuffer> {
   return new BigUint64Array([BigInt(address), BigInt(bytes)]);
 }
 
+/** Keeps a range in memory; throws where the process may not lock as much. */
+export function lockMemory(address: number, bytes: number, what: string): void {
+  const hint = "raise the limit (ulimit -l unlimited), or leave --mlock out";
+  check(native().tinfer_lock(ptr(makeRange(address, bytes))), what, hint);
+}
+
 /** A file mapped read-only, with a guard page behind its end. */
-export class MappedFile {
+export class MappedFile implements Disposable {
+  readonly path: string;
   readonly address: number;
   readonly bytes: number;
-  readonly #range: BigUint64Array<ArrayBuffer>;
+  /** `MappedFile` of kernels/memory.zig. */
+  readonly #file = new BigUint64Array(3);
 
   constructor(path: string) {
-    this.#range = makeRange(0, 0);
+    this.path = path;
     const cPath = Buffer.from(`${path}\0`);
-    check(native().tinfer_map_file(ptr(cPath), ptr(this.#range)), `cannot map ${path}`);
-    this.address = Number(this.#range[0]);
-    this.bytes = Number(this.#range[1]);
+    check(native().tinfer_map_file(ptr(cPath), ptr(this.#file)), `cannot map ${path}`);
+    this.address = Number(this.#file[0]);
+    this.bytes = Number(this.#file[1]);
   }
 
   /** Reads a range of the file into memory ahead of its use. */
@@ -28,33 +36,53 @@ export class MappedFile {
     check(native().tinfer_populate(ptr(makeRange(this.address + offset, bytes))), "populate");
   }
 
+  /** Takes the range's pages out of this process; the next access maps them again. */
+  discard(offset: number, bytes: number): void {
+    check(native().tinfer_discard(ptr(makeRange(this.address + offset, bytes))), "discard");
+  }
+
+  /** Copies a range of the file to native memory, with several threads. */
+  copyTo(address: number, offset: number, bytes: number, numThreads: number): void {
+    const args = new BigUint64Array(5);
+    args.set([ptr(this.#file), offset, bytes, address, numThreads].map(BigInt));
+    check(native().tinfer_read_file(ptr(args)), `cannot read ${this.path}`);
+  }
+
   [Symbol.dispose](): void {
-    check(native().tinfer_unmap_file(ptr(this.#range)), "unmap");
+    check(native().tinfer_unmap_file(ptr(this.#file)), "unmap");
   }
 }
 
-/** Zeroed anonymous memory, 64-byte aligned. */
-export class MemoryRegion {
+/** How a region's memory comes: by 4 KiB as it is used, or in huge pages of 2 MiB. */
+const pageKinds = ["small", "huge"] as const;
+export type PageKind = (typeof pageKinds)[number];
+
+/** Zeroed anonymous memory, page-aligned. */
+export class MemoryRegion implements Disposable {
   readonly address: number;
+  /** What was taken: the bytes asked for in whole pages. */
   readonly bytes: number;
-  readonly #range: BigUint64Array<ArrayBuffer>;
+  /** `AllocateArgs` of kernels/abi.zig. */
+  readonly #args: BigUint64Array<ArrayBuffer>;
 
-  constructor(bytes: number, what: string) {
-    this.#range = makeRange(0, bytes);
+  constructor(bytes: number, pages: PageKind, what: string) {
+    this.#args = new BigUint64Array([0n, BigInt(bytes), BigInt(pageKinds.indexOf(pages))]);
     const hint = "use a smaller context (--ctx), fewer sequences (--parallel) or a smaller model";
-    check(native().tinfer_allocate(ptr(this.#range)), what, hint);
-    this.address = Number(this.#range[0]);
-    this.bytes = bytes;
-  }
-
-  /** A view of part of the region; valid until the region is disposed. */
-  view(offset: number, bytes: number): ArrayBuffer {
-    return viewMemory(this.address + offset, bytes);
+    check(native().tinfer_allocate(ptr(this.#args)), what, hint);
+    this.address = Number(this.#args[0]);
+    this.bytes = Number(this.#args[1]);
   }
 
   [Symbol.dispose](): void {
-    check(native().tinfer_release(ptr(this.#range)), "release");
+    check(native().tinfer_release(ptr(this.#args)), "release");
   }
+}
+
+/** Allocations of the library so far. */
+export function allocationCount(): number {
+  const count = new BigUint64Array(1);
+  check(native().tinfer_allocation_count(ptr(count)), "allocation count");
+  return Number(count[0]);
 }
 
 /** A view of native memory that its owner keeps alive. */

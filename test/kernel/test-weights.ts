@@ -44,7 +44,7 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
     const bytes = tensorBytes(type, shape);
     if (content.length !== bytes) throw new Error(`${name}: ${content.length} of ${bytes} bytes`);
     const inside = Math.ceil((bytes + mostOverread + fileAlignment) / guardBytes) * guardBytes;
-    const region = new MemoryRegion(inside + 3 * guardBytes, "test weights");
+    const region = new MemoryRegion(inside + 3 * guardBytes, "small", "test weights");
     const first = Math.ceil(region.address / guardBytes) * guardBytes + guardBytes;
     const last = first + inside;
     const atEnd = Math.floor((last - mostOverread - bytes) / fileAlignment) * fileAlignment;
