@@ -8,6 +8,8 @@ const memory = @import("memory.zig");
 const plan = @import("plan.zig");
 const plan_check = @import("plan_check.zig");
 const pool_file = @import("pool.zig");
+const quantize = @import("quantize/quantize.zig");
+const quantize_matrix = @import("quantize_matrix.zig");
 const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
@@ -158,6 +160,30 @@ export fn tinfer_dequantize(args: *const DequantizeArgs) i32 {
     const output: [*]f32 = @ptrFromInt(args.output);
     if (variant.dequantize(args.type_id, source, output, args.count)) return ok;
     return fail(.unsupported, "weight type {d} has no kernels", .{args.type_id});
+}
+
+/// Quantises `rows` rows; their first one is called `first_row` in errors.
+pub const QuantizeArgs = extern struct {
+    job: quantize.Job,
+    rows: u64,
+    first_row: u64,
+    num_threads: u32,
+    /// Index of the CPU variant, from most portable; 0xffffffff = the best one.
+    variant: u32,
+};
+
+export fn tinfer_quantize(args: *const QuantizeArgs) i32 {
+    const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
+    const job = &args.job;
+    if (quantize_matrix.isFloat(job.source_type) == false) return fail(.unsupported, "weights of type {d} are not floats", .{job.source_type});
+    if (quantize.rowBytes(job.type_id, job.cols) == 0) return fail(.unsupported, "no rows of {d} weights of type {d} are made", .{ job.cols, job.type_id });
+    if (quantize_matrix.badImportance(job)) |column| return fail(.invalid, "the importance of column {d} is negative or not a number", .{column});
+    const fault = quantize_matrix.run(variant, job, args.rows, args.num_threads) orelse return ok;
+    const row = args.first_row + fault.row;
+    if (std.math.isFinite(fault.value)) {
+        return fail(.invalid, "row {d}, column {d} is {e}: the type ends at {e}", .{ row, fault.column, fault.value, fault.largest });
+    }
+    return fail(.invalid, "row {d}, column {d} is {s}", .{ row, fault.column, if (std.math.isNan(fault.value)) "NaN" else "infinite" });
 }
 
 /// A loaded plan: in, what to load; out, what it needs and its handle.

@@ -2,6 +2,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const included = @import("included");
+const quantize = @import("quantize/quantize.zig");
 const worker = @import("worker.zig");
 
 pub const Variant = struct {
@@ -9,6 +10,7 @@ pub const Variant = struct {
     run_step: *const fn (*const worker.Step, *worker.Worker) callconv(.c) void,
     scratch_need: *const fn (*const worker.Step, u32, *worker.ScratchNeed) callconv(.c) void,
     dequantize: *const fn (u32, [*]const u8, [*]f32, u64) callconv(.c) bool,
+    quantize_rows: *const fn (*const quantize.Job, u64, u64, *quantize.Fault) callconv(.c) bool,
 };
 
 /// From the most portable to the fastest; the order of build.zig.

@@ -19,6 +19,7 @@ const qkv_prep = @import("cpu/qkv_prep.zig");
 const attention_paged = @import("cpu/attention_paged.zig");
 const sample = @import("cpu/sample.zig");
 const quant = @import("quant/quant.zig");
+const quantize = @import("quantize/quantize.zig");
 
 /// Runs every op of the plan; called by all threads of the pool at once.
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
@@ -86,6 +87,16 @@ fn dequantize(type_id: u32, source: [*]const u8, output: [*]f32, count: u64) cal
     return quant.dequantize(type_id, source, output[0..count]);
 }
 
+/// Quantises rows of a matrix; false and `fault` at the first element that the type cannot hold.
+fn quantizeRows(
+    job: *const quantize.Job,
+    first: u64,
+    count: u64,
+    fault: *quantize.Fault,
+) callconv(.c) bool {
+    return quantize.quantizeRows(job, first, count, fault);
+}
+
 comptime {
     const options = struct {
         fn named(comptime name: []const u8) std.builtin.ExportOptions {
@@ -95,4 +106,5 @@ comptime {
     @export(&runStep, options.named("run_step"));
     @export(&scratchNeed, options.named("scratch_need"));
     @export(&dequantize, options.named("dequantize"));
+    @export(&quantizeRows, options.named("quantize_rows"));
 }

@@ -9,7 +9,8 @@ const root = join(import.meta.dir, "..");
 const arrows: Readonly<Record<string, readonly string[]>> = {
   core: [],
   native: [],
-  weights: [],
+  // Quantisation is native.
+  weights: ["native"],
   sampling: [],
   tokenizer: ["weights"],
   template: ["tokenizer"],

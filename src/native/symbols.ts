@@ -15,6 +15,7 @@ export const symbols = {
   tinfer_allocate: { args: ["ptr"], returns: "i32" },
   tinfer_release: { args: ["ptr"], returns: "i32" },
   tinfer_dequantize: { args: ["ptr"], returns: "i32" },
+  tinfer_quantize: { args: ["ptr"], returns: "i32" },
   tinfer_plan_measure: { args: ["ptr"], returns: "i32" },
   tinfer_plan_load: { args: ["ptr"], returns: "i32" },
   tinfer_plan_move_weights: { args: ["ptr"], returns: "i32" },
