@@ -1,7 +1,7 @@
 // What an executor of plans offers. `reference.ts` and `cpu.ts` implement it; `select.ts` chooses.
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Tensor } from "../plan/ops.ts";
+import type { Tensor, Weight } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
 import type { OpTimes } from "./op-times.ts";
 import type { Tuning } from "./tuning.ts";
@@ -10,6 +10,12 @@ import type { Tuning } from "./tuning.ts";
 export interface WeightMemory {
   address(name: string): number;
   bytes(name: string): number;
+}
+
+/** Where a weight of the file begins. */
+export function weightAddress(weights: WeightMemory, { name, slice }: Weight): number {
+  if (slice === undefined) return weights.address(name);
+  return weights.address(name) + (weights.bytes(name) / slice.count) * slice.index;
 }
 
 export interface LoadOptions {

@@ -9,7 +9,14 @@ import { encodePlan } from "../plan/binary.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
-import type { Backend, LoadOptions, PlanMemory, Session, WeightMemory } from "./backend.ts";
+import {
+  type Backend,
+  type LoadOptions,
+  type PlanMemory,
+  type Session,
+  type WeightMemory,
+  weightAddress,
+} from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { type Tuning, tuningWords } from "./tuning.ts";
 
@@ -107,11 +114,11 @@ class CpuSession implements Session {
   }
 
   #findWeights(): void {
-    for (const [index, { name, constant }] of this.#plan.weights.entries()) {
+    for (const [index, weight] of this.#plan.weights.entries()) {
       const address =
-        constant === undefined
-          ? this.#weights.address(name)
-          : ptr(constant as Float32Array<ArrayBuffer>);
+        weight.constant === undefined
+          ? weightAddress(this.#weights, weight)
+          : ptr(weight.constant as Float32Array<ArrayBuffer>);
       this.#addresses[index] = BigInt(address);
     }
   }
