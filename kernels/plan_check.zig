@@ -47,8 +47,7 @@ fn take(comptime T: type, bytes: []align(8) const u8, offset: *usize, count: u32
 
 fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
     const known = quant.fromId(weight.type) orelse return "weight type without kernels";
-    const group = quant.group(known);
-    if (group != 0 and weight.cols % group != 0) return "weight rows are not whole quant blocks";
+    if (weight.cols % quant.blockLen(known) != 0) return "weight rows are not whole quant blocks";
     return if (weight.rows == 0 or weight.cols == 0) "empty weight" else null;
 }
 

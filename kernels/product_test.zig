@@ -33,7 +33,8 @@ fn randomWeight(
                 else => {
                     const low = known == .q8_0 or known == .q6_k;
                     if (extreme) @memset(std.mem.asBytes(block), if (low) 0x80 else 0xff);
-                    block.d = @floatCast(0.004 * rng.float(f32) - 0.002);
+                    if (@hasField(Block, "e")) block.e = rng.intRangeAtMost(u8, 110, 124);
+                    if (@hasField(Block, "d")) block.d = @floatCast(0.004 * rng.float(f32) - 0.002);
                     if (@hasField(Block, "m")) block.m = @floatCast(rng.floatNorm(f32));
                     if (@hasField(Block, "dmin")) block.dmin = @floatCast(0.003 * rng.float(f32));
                 },
@@ -61,10 +62,14 @@ fn define(comptime t: quant.Type, row: [*]const u8, x: []const f32) f32 {
         var d: [1]f32 = undefined;
         activation.quantizeRow(Q.block_len, x[b * Q.block_len ..][0..Q.block_len], &q, &d);
         var unit = block.*;
-        unit.d = 1;
+        if (@hasField(Q.Block, "e")) unit.e = 128 else unit.d = 1;
         if (@hasField(Q.Block, "m")) unit.m = 0;
         if (@hasField(Q.Block, "dmin")) unit.dmin = 0;
-        var term = blockSum(Q, &unit, &q) * simd.widenHalf(block.d);
+        const d_w = if (@hasField(Q.Block, "e"))
+            Q.halfPowers(1, .{block.e})[0]
+        else
+            simd.widenHalf(block.d);
+        var term = blockSum(Q, &unit, &q) * d_w;
         if (@hasField(Q.Block, "m")) {
             var sum: i32 = 0;
             for (q) |v| sum += v;

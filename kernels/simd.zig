@@ -232,12 +232,28 @@ pub inline fn bits(
 inline fn moveBits(x: @Vector(32, u8), comptime from: u3, comptime to: u3) @Vector(32, u8) {
     return if (from >= to) x >> @splat(from - to) else x << @splat(to - from);
 }
+/// The same with the first bit for each 8 bytes, `to` 0; they may differ by 4 only.
+pub inline fn nibblesOfEights(x: Bytes, comptime from: [8]u3) Bytes {
+    if (has_gfni512) return affine(x, comptime matrixOfEights(from, 4, 0));
+    comptime var is_high: [64]bool = undefined;
+    comptime for (0..64) |i| {
+        is_high[i] = from[i / 8] == 4;
+    };
+    const mask: Bytes = @splat(15);
+    const moved = @as(Bytes, @bitCast(@as(@Vector(32, u16), @bitCast(x)) >> @splat(4)));
+    return @select(u8, @as(@Vector(64, bool), is_high), moved, x) & mask;
+}
 fn bitMatrix(comptime from: [2]u3, comptime count: u4, comptime to: u3) Bytes {
+    const a = from[0];
+    const b = from[1];
+    return matrixOfEights(.{ a, a, a, a, b, b, b, b }, count, to);
+}
+fn matrixOfEights(comptime from: [8]u3, comptime count: u4, comptime to: u3) Bytes {
     @setEvalBranchQuota(100_000);
     var rows: [8]u64 = @splat(0);
     for (0..8) |lane| for (0..count) |b| {
         const shift: u6 = @intCast(8 * (7 - (to + b)));
-        rows[lane] |= @as(u64, 1) << @intCast(from[lane / 4] + b) << shift;
+        rows[lane] |= @as(u64, 1) << @intCast(from[lane] + b) << shift;
     };
     return @bitCast(rows);
 }
@@ -245,6 +261,97 @@ extern fn @"llvm.x86.vgf2p8affineqb.512"(Bytes, Bytes, u8) Bytes;
 inline fn affine(x: Bytes, matrix: Bytes) Bytes {
     return @"llvm.x86.vgf2p8affineqb.512"(x, matrix, 0);
 }
+
+extern fn @"llvm.x86.avx512.pshuf.b.512"(Bytes, Bytes) Bytes;
+extern fn @"llvm.x86.avx2.pshuf.b"(@Vector(32, u8), @Vector(32, u8)) @Vector(32, u8);
+extern fn @"llvm.x86.ssse3.pshuf.b.128"(@Vector(16, u8), @Vector(16, u8)) @Vector(16, u8);
+extern fn @"llvm.aarch64.neon.tbl1.v16i8"(@Vector(16, u8), @Vector(16, u8)) @Vector(16, u8);
+
+/// `levels[i] + offset` for every byte i below 16 of a whole number of native registers.
+pub inline fn lookUp16(
+    indices: anytype,
+    comptime levels: [16]i8,
+    comptime offset: u8,
+) @TypeOf(indices) {
+    const table = comptime blk: {
+        var bytes: [16]u8 = @bitCast(levels);
+        for (&bytes) |*byte| byte.* +%= offset;
+        break :blk bytes;
+    };
+    const size = @typeInfo(@TypeOf(indices)).vector.len;
+    if (size == 64 and has_avx512) {
+        return @"llvm.x86.avx512.pshuf.b.512"(table ++ table ++ table ++ table, indices);
+    }
+    if (size == 32 and has_avx2) return @"llvm.x86.avx2.pshuf.b"(table ++ table, indices);
+    if (size == 16) {
+        if (is_x86) return @"llvm.x86.ssse3.pshuf.b.128"(table, indices);
+        return @"llvm.aarch64.neon.tbl1.v16i8"(table, indices);
+    }
+    const half = size / 2;
+    const low = lookUp16(part(u8, half, indices, 0), levels, offset);
+    return join(u8, half, low, lookUp16(part(u8, half, indices, half), levels, offset));
+}
+
+extern fn @"llvm.x86.avx512.vpermi2var.hi.512"(Words, Words, Words) Words;
+extern fn @"llvm.x86.avx512.permvar.qi.512"(Bytes, Bytes) Bytes;
+extern fn @"llvm.x86.avx512.pmultishift.qb.512"(Bytes, Bytes) Bytes;
+extern fn @"llvm.x86.avx512.pmultishift.qb.256"(@Vector(32, u8), @Vector(32, u8)) @Vector(32, u8);
+extern fn @"llvm.x86.vgf2p8affineqb.256"(@Vector(32, u8), @Vector(32, u8), u8) @Vector(32, u8);
+
+/// AVX-512: `table[index]` for every word, by permutes of two registers and selections.
+pub inline fn lookUpWords(
+    comptime count: usize,
+    table: *const [count]u16,
+    indices: @Vector(32, u16),
+) @Vector(32, u16) {
+    const Codes = @Vector(32, u16);
+    var found: [count / 64]Codes = undefined;
+    inline for (&found, 0..) |*codes, i| {
+        const low = load(Words, table[i * 64 ..]);
+        const high = load(Words, table[i * 64 + 32 ..]);
+        codes.* = @bitCast(@"llvm.x86.avx512.vpermi2var.hi.512"(low, @bitCast(indices), high));
+    }
+    comptime var left = count / 64;
+    inline while (left > 1) : (left /= 2) {
+        const bit: Codes = @splat(count / left);
+        const is_upper = (indices & bit) != @as(Codes, @splat(0));
+        inline for (0..left / 2) |i| {
+            found[i] = @select(u16, is_upper, found[2 * i + 1], found[2 * i]);
+        }
+    }
+    return found[0];
+}
+
+/// AVX-512: `table[index mod 64]` for every byte.
+pub inline fn permuteBytes(table: Bytes, indices: Bytes) Bytes {
+    return @"llvm.x86.avx512.permvar.qi.512"(table, indices);
+}
+
+/// AVX-512: byte i = 8 bits from bit `shifts[i]` on of its 64 bits.
+pub inline fn shiftToBytes(x: Bytes, comptime shifts: [64]u8) Bytes {
+    return @"llvm.x86.avx512.pmultishift.qb.512"(shifts, x);
+}
+
+/// AVX-512: four fields of 7 bits of each word to its four bytes; bit 7 is undefined.
+pub inline fn sevenBits(words: @Vector(8, u32)) @Vector(32, u8) {
+    const shifts = comptime [8]u8{ 0, 7, 14, 21, 32, 39, 46, 53 } ** 4;
+    return @"llvm.x86.avx512.pmultishift.qb.256"(shifts, @bitCast(words));
+}
+
+/// AVX-512: bit 7 of each byte such that its number of ones is even.
+pub inline fn evenParity(bytes: @Vector(32, u8)) @Vector(32, u8) {
+    // A matrix row per result bit, bit 7 first: it is the sum of bits 0..7.
+    const matrix: @Vector(4, u64) = @splat(0x010204081020407f);
+    return @"llvm.x86.vgf2p8affineqb.256"(bytes, @bitCast(matrix), 0);
+}
+
+/// Bit i mod 8 of byte i.
+pub const bit_of_element: Bytes = blk: {
+    @setEvalBranchQuota(100_000);
+    var masks: [64]u8 = undefined;
+    for (0..64) |i| masks[i] = @as(u8, 1) << @intCast(i % 8);
+    break :blk masks;
+};
 
 // ------------------------------------------------------------------------- integer dot products
 
@@ -272,14 +379,29 @@ pub inline fn dot4(acc: Ints, u: Bytes, s: Bytes) Ints {
 /// acc[i] + the sum of four products w * s of signed bytes; s in -127..127.
 pub inline fn dot4Signed(acc: Ints, w: Bytes, s: Bytes) Ints {
     if (!is_x86) return armDot(acc, w, s);
-    const zero: @Vector(64, i8) = @splat(0);
-    const signed: @Vector(64, i8) = @bitCast(w);
-    const negative = signed < zero;
+    return acc +% multiplyPairs(dotPairsSigned(w, s), @splat(1));
+}
+
+extern fn @"llvm.x86.avx2.psign.b"(@Vector(32, u8), @Vector(32, u8)) @Vector(32, u8);
+extern fn @"llvm.x86.ssse3.psign.b.128"(@Vector(16, u8), @Vector(16, u8)) @Vector(16, u8);
+
+/// x86: sums of two neighbouring products of signed bytes; s in -127..127.
+pub inline fn dotPairsSigned(w: Bytes, s: Bytes) Words {
     // |w| * (s with w's sign): 128 * 127 * 2 still fits 16 bits.
-    const magnitude = @select(i8, negative, zero -% signed, signed);
-    const value: @Vector(64, i8) = @bitCast(s);
-    const with_sign = @select(i8, negative, zero -% value, value);
-    return dot4(acc, @bitCast(magnitude), @bitCast(with_sign));
+    const magnitude: Bytes = @bitCast(@abs(@as(@Vector(64, i8), @bitCast(w))));
+    if (has_avx512) {
+        const negative = @as(@Vector(64, i8), @bitCast(w)) < @as(@Vector(64, i8), @splat(0));
+        return dotPairs(magnitude, @select(u8, negative, @as(Bytes, @splat(0)) -% s, s));
+    }
+    if (has_avx2) {
+        const f = @"llvm.x86.avx2.psign.b";
+        const low = f(part(u8, 32, s, 0), part(u8, 32, w, 0));
+        return dotPairs(magnitude, join(u8, 32, low, f(part(u8, 32, s, 32), part(u8, 32, w, 32))));
+    }
+    const f = @"llvm.x86.ssse3.psign.b.128";
+    var lanes: [4]@Vector(16, u8) = undefined;
+    inline for (0..4) |j| lanes[j] = f(part(u8, 16, s, j * 16), part(u8, 16, w, j * 16));
+    return dotPairs(magnitude, joinFour(u8, 16, lanes));
 }
 
 inline fn armDot(acc: Ints, u: Bytes, s: Bytes) Ints {
@@ -362,6 +484,17 @@ pub inline fn dotScaled(acc: Ints, u: Bytes, s: Bytes, scales: LaneScales) Ints 
         return @"llvm.x86.avx512.vpdpwssd.512"(acc, @bitCast(pairs), @bitCast(scales));
     }
     return acc +% multiplyPairs(pairs, scales);
+}
+
+/// acc + scale * (products of signed bytes w and s), exact; s in -127..127.
+pub inline fn dotScaledSigned(acc: Ints, w: Bytes, s: Bytes, scales: LaneScales) Ints {
+    if (!is_x86) return acc +% armDot(@splat(0), w, s) *% scales;
+    return acc +% multiplyPairs(dotPairsSigned(w, s), scales);
+}
+
+/// acc + scale * (products of u and s); u up to 255, which takes `wide_unsigned`.
+pub inline fn dotScaledWide(acc: Ints, u: Bytes, s: Bytes, scales: Ints) Ints {
+    return acc +% dot4(@splat(0), u, s) *% scales;
 }
 
 /// Stops LLVM from cutting a whole-register computation into the four lanes that are used later.

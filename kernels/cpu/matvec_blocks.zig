@@ -20,7 +20,7 @@ pub fn multiply(
     out: [*]f32,
     out_stride: usize,
 ) void {
-    const row_bytes = k / 32 * @sizeOf(Q.Block);
+    const row_bytes = k / Q.block_len * @sizeOf(Q.Block);
     for (0..span.count) |r| {
         var p: [4][*]const u8 = undefined;
         inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;
@@ -39,7 +39,7 @@ inline fn fourRows(
     input: [M]BlockRow,
     prefetch_bytes: usize,
 ) [M]Floats4 {
-    const step_bytes = 4 * @sizeOf(Q.Block);
+    const step_bytes = 128 / Q.block_len * @sizeOf(Q.Block);
     var p = start;
     var acc: [M]Floats4 = @splat(@splat(0));
     var padded: [4][step_bytes]u8 = undefined;
@@ -59,7 +59,7 @@ inline fn fourRows(
         }
         if (step * 128 >= k) return acc;
         end = step + 1;
-        const left = k % 128 / 32 * @sizeOf(Q.Block);
+        const left = k % 128 / Q.block_len * @sizeOf(Q.Block);
         for (0..4) |i| {
             padded[i] = @splat(0);
             @memcpy(padded[i][0..left], p[i]);
@@ -79,7 +79,10 @@ inline fn addStep(
     var quants: [4]block32.Quants = undefined;
     inline for (0..4) |i| quants[i] = Q.quants(p[i]);
     const size = @sizeOf(Q.Block);
-    const d = block32.scales(p, size, @offsetOf(Q.Block, "d"));
+    const d = if (@hasDecl(Q, "scales"))
+        Q.scales(p)
+    else
+        block32.scales(p, size, @offsetOf(Q.Block, "d"));
     const min = if (Q.has_min) block32.scales(p, size, @offsetOf(Q.Block, "m")) else undefined;
     inline for (0..M) |m| {
         const q = input[m].q + step * 128;

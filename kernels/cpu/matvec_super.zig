@@ -49,20 +49,41 @@ inline fn addBlock(
     acc: *[M]Floats4,
 ) void {
     const header = Q.header(p);
-    const units = widen(Q.signed_scales, header.units);
+    const units = if (Q.sub_len == 256) undefined else widen(Q.signed_scales, header.units);
     var sums: [M][4]Ints = @splat(@splat(@splat(0)));
-    inline for (0..4) |i| inline for (0..4) |t| {
-        const quants = Q.quants(p[i], t / 2, t % 2);
-        const scales = simd.laneScales(units[i / 2], unitsOf(Q.sub_len, t, (i % 2) * 16));
-        inline for (0..M) |m| {
-            const q = simd.load(simd.Bytes, input[m].q + step * 256 + t * 64);
-            sums[m][i] = simd.dotScaled(sums[m][i], quants, q, scales);
+    inline for (0..4) |i| {
+        const whole = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
+        const wide = if (Q.form == .wide) widenAgain(Q.signed_scales, header.units, i) else {};
+        inline for (0..4) |t| {
+            const quants = if (@hasDecl(Q, "all")) whole[t] else Q.quants(p[i], t / 2, t % 2);
+            const scales = if (Q.sub_len == 256)
+                0
+            else if (Q.form == .wide)
+                wideScales(wide, unitsOf(Q.sub_len, t, 0))
+            else
+                simd.laneScales(units[i / 2], unitsOf(Q.sub_len, t, (i % 2) * 16));
+            inline for (0..M) |m| {
+                const q = simd.load(simd.Bytes, input[m].q + step * 256 + t * 64);
+                sums[m][i] = multiplyAdd(Q, sums[m][i], quants, q, scales);
+            }
         }
-    };
+    }
     inline for (0..M) |m| {
         const by_unit = simd.load(@Vector(16, i16), input[m].sums + step * 32);
         var s = simd.sumLanes(simd.sumQuads(sums[m]));
-        if (Q.offset != 0) s -%= unitProduct(units, by_unit) *% @as(Ints4, @splat(Q.offset));
+        if (Q.offset != 0) {
+            const excess = switch (Q.sub_len) {
+                16 => unitProduct(units, by_unit),
+                // Sums of 32 lie beside zeros: half of the scales meet them.
+                32 => unitProduct(
+                    units,
+                    simd.load(@Vector(16, i16), input[m].sums + step * 32 + 16),
+                ),
+                256 => @as(Ints4, @splat(@reduce(.Add, @as(Ints, by_unit)))),
+                else => comptime unreachable,
+            };
+            s -%= excess *% @as(Ints4, @splat(Q.offset));
+        }
         var t = @as(Floats4, @floatFromInt(s)) * header.d;
         if (Q.mins != .none) {
             const min_sum = switch (Q.mins) {
@@ -78,6 +99,15 @@ inline fn addBlock(
         }
         acc[m] = simd.fma(Floats4, t, @splat(input[m].d[step]), acc[m]);
     }
+}
+
+inline fn multiplyAdd(comptime Q: type, acc: Ints, w: simd.Bytes, a: simd.Bytes, scales: anytype) Ints {
+    if (Q.sub_len == 256) return simd.dot4(acc, w, a);
+    return switch (Q.form) {
+        .narrow => simd.dotScaled(acc, w, a, scales),
+        .wide => simd.dotScaledWide(acc, w, a, scales),
+        .signed => simd.dotScaledSigned(acc, w, a, scales),
+    };
 }
 
 /// Which scale belongs to each 128-bit lane of vector `t` of a quant block.
@@ -99,6 +129,19 @@ inline fn widen(comptime signed: bool, bytes: simd.Bytes) [2]Words {
         words[pair] = if (signed) @as(@Vector(32, i8), @bitCast(half)) else half;
     }
     return words;
+}
+
+/// The 16 bytes of row `i` as 32-bit integers.
+inline fn widenAgain(comptime signed: bool, bytes: simd.Bytes, comptime i: usize) Ints {
+    const lane = simd.part(u8, 16, bytes, i * 16);
+    return if (signed) @as(@Vector(16, i8), @bitCast(lane)) else lane;
+}
+inline fn wideScales(units: Ints, comptime indices: [4]usize) Ints {
+    comptime var mask: [16]i32 = undefined;
+    comptime for (&mask, 0..) |*index, k| {
+        index.* = @intCast(indices[k / 4]);
+    };
+    return @shuffle(i32, units, undefined, mask);
 }
 
 /// Element i = the sum over the 16 units of row i's value times `v`.

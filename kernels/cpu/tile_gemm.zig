@@ -8,6 +8,7 @@ const kernel = @import("tile_kernel.zig");
 const pack = @import("tile_pack.zig");
 const unpack = @import("tile_unpack.zig");
 const blocks = @import("tile_unpack_blocks.zig");
+const decoded = @import("tile_unpack_decoded.zig");
 const mins = @import("tile_unpack_mins.zig");
 const signed = @import("tile_unpack_signed.zig");
 const vector = @import("tile_vector.zig");
@@ -29,6 +30,9 @@ fn Unpacker(comptime weight_type: quant.Type) ?type {
         .q4_k, .q5_k => mins.Nibbles(Format.Block),
         .q3_k => signed.ThreeBits(Format.Block),
         .q6_k => signed.SixBits(Format.Block),
+        .iq4_nl, .mxfp4 => blocks.Levels(Format),
+        .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
+        .iq4_xs, .tq1_0, .tq2_0 => decoded.Decoded(Format),
         .f32, .f16, .bf16 => null,
     };
 }

@@ -32,6 +32,11 @@ const Prepared = struct {
         kc: usize,
     ) void {
         const minus_offset: i16 = -recipe.offset;
+        if (recipe.group == 256 and recipe.sub == 32) return prepared.fillThirtyTwos(
+            minus_offset,
+            panel,
+            kc,
+        );
         const source = if (recipe.sub == 256) panel.sum_256 else panel.lane_sums;
         const count = kc / recipe.sub * panel_rows;
         var i: usize = 0;
@@ -47,6 +52,28 @@ const Prepared = struct {
             if (recipe.offset != 0) vector.store(prepared.bias[i..].ptr, bias);
             const total: Floats = @floatFromInt(vector.pairDot(pairs, @splat(1)));
             if (recipe.has_min) vector.store(prepared.sums[i..].ptr, total);
+        }
+    }
+
+    /// Super-blocks with sub-blocks of 32: their sums are those of two neighbouring 16s.
+    fn fillThirtyTwos(
+        prepared: *Prepared,
+        minus_offset: i16,
+        panel: *const Panel.View,
+        kc: usize,
+    ) void {
+        for (0..kc / 32) |step| {
+            var r: usize = 0;
+            while (r < panel_rows) : (r += vector.lanes) {
+                const source = panel.lane_sums + 2 * step * panel_rows + r;
+                const pairs = vector.load(Shorts, source) +% vector.load(Shorts, source + panel_rows);
+                const bias: Ints = if (vector.in_pairs)
+                    @bitCast(pairs *% vector.splat(Shorts, minus_offset))
+                else
+                    vector.pairDot(pairs, @splat(minus_offset));
+                // What passes the step's rows is overwritten by the next step.
+                vector.store(prepared.bias[step * panel_rows + r ..].ptr, bias);
+            }
         }
     }
 };

@@ -20,6 +20,8 @@ pub const Recipe = struct {
     offset: i16 = 0,
     /// Largest true weight by magnitude; a sum of pairs in i16 may not pass 32767.
     largest: i16,
+    /// Weights are signed bytes also where the instruction wants unsigned ones.
+    is_signed: bool = false,
     has_min: bool = false,
     /// Weights per integer min of a K-quant, 16 or 32.
     min_sub: u16 = 0,
@@ -35,7 +37,7 @@ pub const Recipe = struct {
 
     /// Signed weights for an instruction that wants unsigned ones without saturating.
     pub fn signedPairs(comptime recipe: Recipe) bool {
-        return vector.products == .unsigned_pairs and recipe.largest > 64;
+        return vector.products == .unsigned_pairs and recipe.is_signed;
     }
 
     /// The recipe less what the kernels do not look at, so that equal kernels become one.
@@ -43,6 +45,7 @@ pub const Recipe = struct {
         comptime var same = recipe;
         if (same.offset != 0) same.offset = 1;
         if (!vector.in_pairs) same.largest = 1;
+        if (vector.products != .unsigned_pairs) same.is_signed = false;
         return same;
     }
 };

@@ -1,5 +1,6 @@
-//! Unpacks the 32-blocks Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: one F16 scale, and for the `_1` types
-//! one F16 min, per 32 weights.
+//! Unpacks the 32-blocks Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4: one scale, and for the
+//! `_1` types one F16 min, per 32 weights.
+const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
@@ -47,6 +48,43 @@ inline fn fifthBits(words: Words) Words {
     return spread & unpack.bytes(0x10);
 }
 
+/// A format with `levels` for nibbles that lie as in Q4_0.
+pub fn Levels(comptime Format: type) type {
+    const largest = comptime blk: {
+        var most: i16 = 0;
+        for (Format.levels) |level| most = @max(most, @abs(@as(i16, level)));
+        break :blk most;
+    };
+    const shifted = vector.products == .unsigned_dot or
+        (vector.products == .unsigned_pairs and largest <= 16);
+    const excess = if (largest <= 16) 16 else 128;
+
+    return struct {
+        pub const block_bytes = @sizeOf(Format.Block);
+        pub const recipe: Recipe = .{
+            .group = 32,
+            .sub = 32,
+            .offset = if (shifted) excess else 0,
+            .largest = largest,
+            .is_signed = !shifted,
+        };
+
+        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+            if (@hasField(Format.Block, "e")) {
+                const e = strip.field(u8, from + @offsetOf(Format.Block, "e"));
+                strip.putScaleFloats(b, Format.halfPowers(vector.lanes, e));
+            } else strip.putScale(b, strip.field(u16, from + @offsetOf(Format.Block, "d")));
+            const nibbles = strip.dwords16(from + @offsetOf(Format.Block, "quants"));
+            inline for (0..8) |j| {
+                const codes = unpack.bits(nibbles[j % 4], if (j < 4) 0 else 4, 0x0f);
+                const bytes: vector.Bytes = @bitCast(codes);
+                const w = simd.lookUp16(bytes, Format.levels, recipe.offset);
+                strip.putWeights(b * 8 + j, @bitCast(w), 0);
+            }
+        }
+    };
+}
+
 /// `Block` of 32 signed bytes `quants`.
 pub fn Bytes(comptime Block: type) type {
     return struct {
@@ -56,6 +94,7 @@ pub fn Bytes(comptime Block: type) type {
             .sub = 32,
             .offset = if (vector.products == .unsigned_dot) 128 else 0,
             .largest = 128,
+            .is_signed = vector.products != .unsigned_dot,
         };
 
         pub inline fn block(strip: Strip, from: usize, b: usize) void {

@@ -31,6 +31,11 @@ pub inline fn nibbles(packed_bytes: Bytes) Quants {
     return .{ simd.bits(packed_bytes, .{ 0, 0 }, 4, 0), simd.bits(packed_bytes, .{ 4, 4 }, 4, 0) };
 }
 
+/// The level of every nibble as a byte, `offset` too large.
+pub inline fn lookUp(low: Quants, comptime levels: [16]i8, comptime offset: u8) Quants {
+    return .{ simd.lookUp16(low[0], levels, offset), simd.lookUp16(low[1], levels, offset) };
+}
+
 /// Adds 16 to element i of block j where bit i of the 32 bits at `p + j * stride + start` is set.
 pub inline fn addFifthBits(
     low: Quants,
@@ -40,7 +45,7 @@ pub inline fn addFifthBits(
 ) Quants {
     var result: Quants = undefined;
     inline for (0..2) |half| {
-        const is_set = (spreadBits(p, stride, start, half) & bit_of_element) != zero;
+        const is_set = (spreadBits(p, stride, start, half) & simd.bit_of_element) != zero;
         result[half] = @select(u8, is_set, low[half] +% @as(Bytes, @splat(16)), low[half]);
     }
     return result;
@@ -75,12 +80,6 @@ fn bitBytes(comptime stride: usize, comptime start: usize, comptime second: usiz
     }
     return indices;
 }
-const bit_of_element: Bytes = blk: {
-    @setEvalBranchQuota(100_000);
-    var masks: [64]u8 = undefined;
-    for (0..64) |i| masks[i] = @as(u8, 1) << @intCast(i % 8);
-    break :blk masks;
-};
 
 pub const Halves = @Vector(16, f16);
 
@@ -138,4 +137,24 @@ fn rowMask(comptime i: usize, comptime first: usize, comptime end: usize) @Vecto
     var mask: [16]bool = @splat(false);
     for (first..end) |j| mask[j * 4 + i] = true;
     return mask;
+}
+
+/// The byte at offset `starts[j]` of four rows: element 4j + i = that of row i.
+pub inline fn scaleBytes(p: [4][*]const u8, comptime starts: [4]usize) @Vector(16, u32) {
+    if (!simd.has_avx512) {
+        var each: [16]u8 = undefined;
+        inline for (0..16) |k| each[k] = p[k % 4][starts[k / 4]];
+        return @as(@Vector(16, u8), each);
+    }
+    comptime var indices: [64]i32 = @splat(0);
+    comptime for (0..16) |k| {
+        indices[4 * k] = @intCast(starts[k / 4]);
+    };
+    var words: @Vector(16, u32) = undefined;
+    inline for (0..4) |i| {
+        const own = @shuffle(u8, simd.load(Bytes, p[i]), undefined, indices);
+        const bytes: @Vector(16, u32) = @bitCast(own);
+        words = if (i == 0) bytes else @select(u32, comptime rowMask(i, 0, 4), bytes, words);
+    }
+    return words & @as(@Vector(16, u32), @splat(0xff));
 }

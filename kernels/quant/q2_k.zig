@@ -30,6 +30,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 
 pub const sub_len = 16;
 pub const signed_scales = false;
+pub const form = super_block.Form.narrow;
 pub const offset = 0;
 pub const mins = super_block.Mins.apart;
 

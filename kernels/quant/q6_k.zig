@@ -30,6 +30,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 
 pub const sub_len = 16;
 pub const signed_scales = true;
+pub const form = super_block.Form.narrow;
 pub const offset = 32;
 pub const mins = super_block.Mins.none;
 

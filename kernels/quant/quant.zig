@@ -16,7 +16,19 @@ pub const Type = enum(u32) {
     q4_k = 12,
     q5_k = 13,
     q6_k = 14,
+    iq2_xxs = 16,
+    iq2_xs = 17,
+    iq3_xxs = 18,
+    iq1_s = 19,
+    iq4_nl = 20,
+    iq3_s = 21,
+    iq2_s = 22,
+    iq4_xs = 23,
+    iq1_m = 29,
     bf16 = 30,
+    tq1_0 = 34,
+    tq2_0 = 35,
+    mxfp4 = 39,
 };
 
 /// The file of a type: `Block`, `block_len`, `dequantize` and what the dot kernels need.
@@ -35,6 +47,18 @@ pub fn Format(comptime t: Type) type {
         .q4_k => @import("q4_k.zig"),
         .q5_k => @import("q5_k.zig"),
         .q6_k => @import("q6_k.zig"),
+        .iq1_s => @import("iq1_s.zig"),
+        .iq1_m => @import("iq1_m.zig"),
+        .iq2_xxs => @import("iq2_xxs.zig"),
+        .iq2_xs => @import("iq2_xs.zig"),
+        .iq2_s => @import("iq2_s.zig"),
+        .iq3_xxs => @import("iq3_xxs.zig"),
+        .iq3_s => @import("iq3_s.zig"),
+        .iq4_nl => @import("iq4_nl.zig"),
+        .iq4_xs => @import("iq4_xs.zig"),
+        .tq1_0 => @import("tq1_0.zig"),
+        .tq2_0 => @import("tq2_0.zig"),
+        .mxfp4 => @import("mxfp4.zig"),
     };
 }
 
@@ -46,7 +70,18 @@ pub fn fromId(type_id: u32) ?Type {
 /// Activations that share a scale: 32, 256, or 0 where activations stay f32.
 pub fn group(t: Type) u32 {
     return switch (t) {
-        inline else => |known| if (Format(known).block_len == 1) 0 else Format(known).block_len,
+        inline else => |known| switch (Format(known).block_len) {
+            1 => 0,
+            256 => 256,
+            else => 32,
+        },
+    };
+}
+
+/// Weights of a quant block.
+pub fn blockLen(t: Type) u32 {
+    return switch (t) {
+        inline else => |known| Format(known).block_len,
     };
 }
 

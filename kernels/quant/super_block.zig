@@ -11,9 +11,20 @@ pub const Mins = enum {
     apart,
 };
 
+/// What the bytes of `quants` are, and so how they are multiplied.
+pub const Form = enum {
+    /// Up to 127 after adding `offset`.
+    narrow,
+    /// Up to 255 after adding `offset`; only where `simd.wide_unsigned`.
+    wide,
+    /// Signed, from -127 to 127; `offset` is 0.
+    signed,
+};
+
 /// The scales of one quant block in each of four rows; 128-bit lane i is row i.
 pub const Header = struct {
-    /// 16 scale bytes, or 8 scales and 8 mins, by sub-block.
+    /// By sub-block 16 scale bytes, or 8 scales and 8 mins, or 8 scales twice; unused where
+    /// `sub_len` is 256.
     units: Bytes,
     mins: Bytes = @splat(0),
     d: simd.Floats4,
@@ -57,7 +68,7 @@ pub inline fn sixBitHeader(p: [4][*]const u8) Header {
         .dmin = simd.part(f32, 4, wide, 4),
     };
 }
-inline fn repeat(comptime T: type, comptime v: [4]T) @Vector(16, T) {
+pub inline fn repeat(comptime T: type, comptime v: [4]T) @Vector(16, T) {
     return comptime v ++ v ++ v ++ v;
 }
 
@@ -67,4 +78,37 @@ pub fn scaleAndMin(bytes: *const [12]u8, j: usize) [2]u8 {
     const scale = (bytes[j + 4] & 15) | (bytes[j - 4] >> 6 << 4);
     const min = (bytes[j + 4] >> 4) | (bytes[j] >> 6 << 4);
     return .{ scale, min };
+}
+
+/// Expands one block of a format without mins by what its dot kernels decode: the product of d,
+/// scale and weight is exact, so that its order does not matter.
+pub fn dequantize(comptime Format: type, p: [*]const u8, output: *[256]f32) void {
+    const block_header = Format.header(.{ p, p, p, p });
+    const units: [64]u8 = block_header.units;
+    for (Format.all(p), 0..) |vector, t| {
+        const weights: [64]u8 = vector;
+        const first = t / 2 * 4 + t % 2;
+        for (weights, 0..) |byte, i| {
+            const e = (first + i / 32 * 2) * 32 + i % 32;
+            const w = @as(i32, byte) - Format.offset;
+            const scale: i32 = units[e / Format.sub_len];
+            output[e] = block_header.d[0] * @as(f32, @floatFromInt(scale * w));
+        }
+    }
+}
+
+/// 8 scales per row, each row's twice: the second eight meet the sums of 32.
+pub inline fn twice(rows: [4]@Vector(8, u8)) Bytes {
+    var each: [4]@Vector(16, u8) = undefined;
+    inline for (rows, &each) |row, *lane| lane.* = simd.join(u8, 8, row, row);
+    return simd.joinFour(u8, 16, each);
+}
+
+/// The 16 nibbles of the 8 bytes at `offset` of each row, low ones first.
+pub inline fn nibbleUnits(p: [4][*]const u8, comptime offset: usize) Bytes {
+    var each: [4]@Vector(8, u8) = undefined;
+    inline for (&each, p) |*bytes, row| bytes.* = simd.load(@Vector(8, u8), row + offset);
+    const Words = @Vector(32, u16);
+    const words: Words = simd.joinFour(u8, 8, each);
+    return @bitCast((words | words << @splat(4)) & @as(Words, @splat(0x0f0f)));
 }

@@ -33,12 +33,21 @@ const scales: Partial<Record<QuantType, Scales>> = {
     [2, 15.5 / 500],
   ],
   q6_k: [[208, 1 / 1350]],
+  iq4_nl: [[0, 1 / 70]],
+  iq4_xs: [[0, 1 / 1300]],
+  tq1_0: [[52, 1 / 0.8]],
+  tq2_0: [[64, 1 / 1.1]],
 };
 
 const floats = ["f32", "f16", "bf16"] as const;
 
+/** MXFP4 has one scale byte, a power of two: its random E2M1 values have deviation 2.9. */
+function powerOfTwo(scale: number): number {
+  return 127 + Math.round(Math.log2(scale / 2.9));
+}
+
 export function canRandomise(name: string): name is QuantType {
-  return name in scales || (floats as readonly string[]).includes(name);
+  return name in scales || name === "mxfp4" || (floats as readonly string[]).includes(name);
 }
 
 /** Blocks made once and repeated: a pass over them is as long as over different ones. */
@@ -68,7 +77,8 @@ function makePattern(type: QuantType, deviation: number, seed: number): Uint8Arr
   const view = new DataView(pattern.buffer);
   for (let i = 0; i < pattern.length; i++) pattern[i] = random() >>> 8;
   for (let block = 0; block < patternBlocks; block++) {
-    for (const [offset, scale] of scales[type]!) {
+    if (type === "mxfp4") pattern[block * quantBlockBytes] = powerOfTwo(deviation);
+    for (const [offset, scale] of scales[type] ?? []) {
       const jitter = 0.5 + (random() & 0xff) / 256;
       view.setFloat16(block * quantBlockBytes + offset, scale * deviation * jitter, true);
     }

@@ -1,5 +1,5 @@
 // Dequantisation of types whose codes look up a small table or are ternary digits: iq4_nl,
-// iq4_xs, mxfp4, nvfp4, tq1_0, tq2_0. (iq1 to iq3 need vector code books and are not here.)
+// iq4_xs, mxfp4, nvfp4, tq1_0, tq2_0. (Those of iq1 to iq3 are in `dequantize-points.ts`.)
 import type { DequantizeBlock } from "./dequantize-block.ts";
 
 const { fround } = Math;

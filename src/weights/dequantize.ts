@@ -6,6 +6,7 @@ import { dequantizeCodebook } from "./dequantize-codebook.ts";
 import { dequantizeFloat } from "./dequantize-float.ts";
 import { dequantizeK } from "./dequantize-k.ts";
 import { dequantizeLegacy } from "./dequantize-legacy.ts";
+import { dequantizePointTypes } from "./dequantize-points.ts";
 import { type QuantType, quantTypeInfo } from "./quant-types.ts";
 
 const byType: Partial<Record<QuantType, DequantizeBlock>> = {
@@ -13,6 +14,7 @@ const byType: Partial<Record<QuantType, DequantizeBlock>> = {
   ...dequantizeLegacy,
   ...dequantizeK,
   ...dequantizeCodebook,
+  ...dequantizePointTypes,
 };
 
 export function canDequantize(type: QuantType): boolean {

@@ -22,7 +22,7 @@ interface Entry {
 /** The list: these must be there; others are compared as they arrive. */
 const required = ["f16", "bf16", "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k"];
 required.push("q5_k", "q6_k", "iq4_nl", "iq4_xs", "tq1_0", "tq2_0", "mxfp4", "nvfp4");
-required.push("q1_0", "q2_0");
+required.push("q1_0", "q2_0", "iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s");
 
 function floats(path: string): Float32Array {
   const bytes = new Uint8Array(readFileSync(path));

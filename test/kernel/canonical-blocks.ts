@@ -1,5 +1,6 @@
 // Quant blocks as integers: what the canonical order sums exactly. Written from the formats'
 // descriptions, apart from the dequantisers and the kernels, so that it can contradict both.
+import { type CodeBookName, codeBook } from "../../src/weights/codebooks.ts";
 import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
 
 /** One quant block: weight i = d * scale[i] * q[i] - dmin * min[i] (dmin 0 where there is none). */
@@ -16,6 +17,7 @@ export interface IntegerBlock {
 
 interface Reader {
   readonly byte: (offset: number) => number;
+  readonly word: (offset: number) => number;
   readonly signed: (offset: number) => number;
   readonly half: (offset: number) => number;
 }
@@ -59,6 +61,58 @@ function sixBits(at: Reader, offset: number, j: number, half: 0 | 1): number {
   return low + 16 * (at.byte(offset + 4 * half + (j - 4)) >> 6);
 }
 
+const iq4Levels = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/** Twice an E2M1 float, as an integer: 1 is subnormal, the others have a hidden bit. */
+function e2m1(code: number): number {
+  const [exponent, mantissa] = [(code >> 1) & 3, code & 1];
+  const magnitude = exponent === 0 ? mantissa : (2 + mantissa) << (exponent - 1);
+  return code < 8 ? magnitude : -magnitude;
+}
+
+/** Base-3 digit of weight i of TQ1_0: a byte is the fraction 0.t0t1t2t3t4 in 256ths. */
+function ternary(at: Reader, i: number): number {
+  const digits = (offset: number, length: number, first: number) => {
+    let fraction = at.byte(offset + ((i - first) % length));
+    for (let left = Math.floor((i - first) / length); left > 0; left--) fraction *= 3;
+    return Math.floor(((fraction % 256) * 3) / 256);
+  };
+  if (i < 160) return digits(0, 32, 0);
+  return i < 240 ? digits(32, 16, 160) : digits(48, 4, 240);
+}
+
+/** Weight `i` of its point of `dim` weights. */
+const point = (book: CodeBookName, dim: 4 | 8, code: number, i: number) =>
+  codeBook(book)[code * dim + (i % dim)]!;
+const nibbleOf = (at: Reader, offset: number, index: number) =>
+  (at.byte(offset + (index >> 1)) >> (4 * (index % 2))) % 16;
+
+/** Sign `index` of 8, of which 7 are stored: an even number is negative. */
+function signOfSeven(seven: number, index: number): 1 | -1 {
+  const ones = Array.from({ length: 7 }, (_, i) => (seven >> i) & 1);
+  const last = ones.reduce((sum, one) => sum + one) % 2;
+  return [...ones, last][index] === 1 ? -1 : 1;
+}
+/** Sign of weight `i` in a word of four times seven bits. */
+function evenSign(at: Reader, offset: number, i: number): 1 | -1 {
+  const seven = Array.from({ length: 7 }, (_, k) => {
+    const position = 7 * ((i >> 3) % 4) + k;
+    return bit(at, offset, position) << k;
+  });
+  return signOfSeven(
+    seven.reduce((sum, value) => sum + value),
+    i % 8,
+  );
+}
+
+/** f16 whose nibbles are the upper ones of four words. */
+function scatteredHalf(at: Reader, offset: number): number {
+  const view = new DataView(new ArrayBuffer(2));
+  const nibbles = [3, 2, 1, 0].map((i) => at.word(offset + 2 * i) >> 12);
+  view.setUint16(0, Number.parseInt(nibbles.map((n) => n.toString(16)).join(""), 16));
+  return view.getFloat16(0);
+}
+
 const unpackers: Partial<Record<QuantType, Unpack>> = {
   q4_0: (at) => block(32, at, at.half(0), undefined, { code: (_, i) => nibble32(at, 2, i) - 8 }),
   q4_1: (at) => block(32, at, at.half(0), at.half(2), { code: (_, i) => nibble32(at, 4, i) }),
@@ -99,6 +153,80 @@ const unpackers: Partial<Record<QuantType, Unpack>> = {
       scale: (_, i) => sixBits(at, 4, i >> 5, 0),
       min: (_, i) => sixBits(at, 4, i >> 5, 1),
     }),
+  iq4_nl: (at) =>
+    block(32, at, at.half(0), undefined, { code: (_, i) => iq4Levels[nibble32(at, 2, i)]! }),
+  mxfp4: (at) =>
+    block(32, at, 2 ** (at.byte(0) - 128), undefined, { code: (_, i) => e2m1(nibble32(at, 1, i)) }),
+  iq4_xs: (at) =>
+    block(256, at, at.half(0), undefined, {
+      code: (_, i) => iq4Levels[nibble32(at, 8 + 16 * (i >> 5), i % 32)]!,
+      scale: (_, i) => {
+        const j = i >> 5;
+        const low = (at.byte(4 + (j >> 1)) >> (4 * (j % 2))) % 16;
+        return low + 16 * ((at.byte(2 + (j >> 2)) >> (2 * (j % 4))) % 4) - 32;
+      },
+    }),
+  iq1_s: (at) =>
+    block(256, at, at.half(0) / 8, undefined, {
+      code: (_, i) => {
+        const word = at.word(34 + 2 * (i >> 5));
+        const code = at.byte(2 + (i >> 3)) + 256 * ((word >> (3 * ((i >> 3) % 4))) % 8);
+        return 8 * point("iq1_s", 8, code, i) + (word >> 15 === 1 ? -1 : 1);
+      },
+      scale: (_, i) => 2 * ((at.word(34 + 2 * (i >> 5)) >> 12) % 8) + 1,
+    }),
+  iq1_m: (at) =>
+    block(256, at, scatteredHalf(at, 48) / 8, undefined, {
+      code: (_, i) => {
+        const nibble = nibbleOf(at, 32, i >> 3);
+        const code = at.byte(i >> 3) + 256 * (nibble % 8);
+        return 8 * point("iq1_s", 8, code, i) + (nibble >= 8 ? -1 : 1);
+      },
+      scale: (_, i) => 2 * ((at.word(48 + 2 * (i >> 6)) >> (3 * ((i >> 4) % 4))) % 8) + 1,
+    }),
+  iq2_xxs: (at) =>
+    block(256, at, at.half(0) / 8, undefined, {
+      code: (_, i) => {
+        const start = 2 + 8 * (i >> 5);
+        const code = at.byte(start + ((i >> 3) % 4));
+        return evenSign(at, start + 4, i) * point("iq2_xxs", 8, code, i);
+      },
+      scale: (_, i) => 2 * (at.byte(2 + 8 * (i >> 5) + 7) >> 4) + 1,
+    }),
+  iq2_xs: (at) =>
+    block(256, at, at.half(0) / 8, undefined, {
+      code: (_, i) => {
+        const word = at.word(2 + 2 * (i >> 3));
+        return signOfSeven(word >> 9, i % 8) * point("iq2_xs", 8, word % 512, i);
+      },
+      scale: (_, i) => 2 * nibbleOf(at, 66, i >> 4) + 1,
+    }),
+  iq2_s: (at) =>
+    block(256, at, at.half(0) / 8, undefined, {
+      code: (_, i) => {
+        const high = (at.byte(66 + (i >> 5)) >> (2 * ((i >> 3) % 4))) % 4;
+        const weight = point("iq2_s", 8, at.byte(2 + (i >> 3)) + 256 * high, i);
+        return bit(at, 34, i) === 1 ? -weight : weight;
+      },
+      scale: (_, i) => 2 * nibbleOf(at, 74, i >> 4) + 1,
+    }),
+  iq3_xxs: (at) =>
+    block(256, at, at.half(0) / 4, undefined, {
+      code: (_, i) =>
+        evenSign(at, 66 + 4 * (i >> 5), i) * point("iq3_xxs", 4, at.byte(2 + (i >> 2)), i),
+      scale: (_, i) => 2 * (at.byte(66 + 4 * (i >> 5) + 3) >> 4) + 1,
+    }),
+  iq3_s: (at) =>
+    block(256, at, at.half(0), undefined, {
+      code: (_, i) => {
+        const code = at.byte(2 + (i >> 2)) + 256 * bit(at, 66, i >> 2);
+        const weight = point("iq3_s", 4, code, i);
+        return bit(at, 74, i) === 1 ? -weight : weight;
+      },
+      scale: (_, i) => 2 * nibbleOf(at, 106, i >> 5) + 1,
+    }),
+  tq1_0: (at) => block(256, at, at.half(52), undefined, { code: (_, i) => ternary(at, i) - 1 }),
+  tq2_0: (at) => block(256, at, at.half(64), undefined, { code: (_, i) => pair256(at, 0, i) - 1 }),
   q6_k: (at) =>
     block(256, at, at.half(208), undefined, {
       code: (_, i) => {
@@ -121,6 +249,7 @@ export function integerBlocks(type: QuantType, row: Uint8Array): IntegerBlock[] 
     const start = index * quantBlockBytes;
     return unpack({
       byte: (offset) => view.getUint8(start + offset),
+      word: (offset) => view.getUint16(start + offset, true),
       signed: (offset) => view.getInt8(start + offset),
       half: (offset) => view.getFloat16(start + offset, true),
     });

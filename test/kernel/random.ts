@@ -32,6 +32,18 @@ const scaleFields: Partial<Record<QuantType, readonly (readonly [number, number]
     [2, 0.002],
   ],
   q6_k: [[208, 0.00004]],
+  iq4_nl: [[0, 0.001]],
+  iq4_xs: [[0, 0.00005]],
+  tq1_0: [[52, 0.1]],
+  tq2_0: [[64, 0.1]],
+  mxfp4: [],
+  iq1_s: [[0, 0.003]],
+  iq1_m: [],
+  iq2_xxs: [[0, 0.001]],
+  iq2_xs: [[0, 0.001]],
+  iq2_s: [[0, 0.001]],
+  iq3_xxs: [[0, 0.0004]],
+  iq3_s: [[0, 0.001]],
 };
 
 /** Every weight type that has kernels, floats first. */
@@ -105,10 +117,27 @@ export class Random {
         const scale = this.of([1, 1, 1, -1, 0.1, 0, 1e-3]) * (0.5 + this.uniform()) * usual;
         view.setFloat16(block + offset, scale, true);
       }
+      // E8M0: mostly about 1 / 64, and both ends, where powers of two are subnormal or too large.
+      if (type === "mxfp4") bytes[block] = this.of([118, 119, 120, 121, 121, 122, 0, 1, 2, 90]);
+      if (type === "iq1_m") this.#setScattered(view, block, 0.003);
       // Extreme codes everywhere: what saturates, saturates here.
       if (this.uniform() < 0.05) this.#fillBlock(bytes, block, quantBlockBytes, fields);
     }
     return bytes;
+  }
+
+  /** IQ1_M: the upper nibbles of the last four words are one f16. */
+  #setScattered(view: DataView, block: number, usual: number): void {
+    const scale = new DataView(new ArrayBuffer(2));
+    scale.setFloat16(0, this.of([1, 1, 1, -1, 0.1, 0, 1e-3]) * (0.5 + this.uniform()) * usual);
+    for (let i = 0; i < 4; i++) {
+      const word = view.getUint16(block + 48 + 2 * i, true) & 0xfff;
+      view.setUint16(
+        block + 48 + 2 * i,
+        word | (((scale.getUint16(0) >> (4 * i)) & 15) << 12),
+        true,
+      );
+    }
   }
 
   #fillBlock(
@@ -118,7 +147,9 @@ export class Random {
     fields: readonly (readonly [number, number])[],
   ): void {
     const value = this.of([0x00, 0xff, 0x80, 0x7f, 0x88, 0xf0]);
-    const isScale = (i: number) => fields.some(([offset]) => i === offset || i === offset + 1);
+    // Types without such fields have E8M0 in the first byte, or a scattered f16 in the last ones.
+    const isScale = (i: number) =>
+      fields.length === 0 ? i === 0 || i >= 48 : fields.some(([at]) => i === at || i === at + 1);
     for (let i = 0; i < length; i++) if (!isScale(i)) bytes[block + i] = value;
   }
 

@@ -1,0 +1,93 @@
+//! Unpacks any super-block format through what the rows regime decodes: a super-block of every row
+//! as bytes in the first-level cache, then four weights of each row side by side.
+const simd = @import("../simd.zig");
+const vector = @import("tile_vector.zig");
+const layout = @import("tile_layout.zig");
+const unpack = @import("tile_unpack.zig");
+const Strip = unpack.Strip;
+const Recipe = layout.Recipe;
+const lanes = vector.lanes;
+
+/// `Format` without mins whose weights are at most `largest` by magnitude.
+pub fn Decoded(comptime Format: type) type {
+    // Pairs of products fit in i16 with an offset only while the weights are small.
+    const shifted = Format.offset != 0 and
+        (vector.products == .unsigned_dot or
+            (vector.products == .unsigned_pairs and Format.largest <= 16));
+    const has_scales = Format.sub_len < 256;
+
+    return struct {
+        pub const block_bytes = @sizeOf(Format.Block);
+        pub const recipe: Recipe = .{
+            .group = 256,
+            .sub = if (!has_scales and vector.in_pairs) 32 else Format.sub_len,
+            .offset = if (shifted) Format.offset else 0,
+            .largest = Format.largest,
+            .is_signed = !shifted,
+        };
+
+        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+            var rows: [lanes]Row align(64) = undefined;
+            var scales: [lanes]f32 align(64) = undefined;
+            decodeRows(strip.rows, from, &rows, &scales);
+            strip.putScaleFloats(b, scales);
+            var decoded: [lanes][*]const u8 = undefined;
+            for (&decoded, &rows) |*pointer, *row| pointer.* = &row.weights;
+            const source: Strip = .{ .rows = &decoded, .tile = strip.tile, .column = strip.column };
+            for (0..16) |i| {
+                const words = source.dwords16(i * 16);
+                inline for (0..4) |j| strip.putWeights(b * 64 + i * 4 + j, words[j], 0);
+            }
+            if (!has_scales and !vector.in_pairs) return;
+            const num_subs = 256 / recipe.sub;
+            const units = source.dwords16(@offsetOf(Row, "units"));
+            inline for (0..num_subs) |s| {
+                const unit = units[s / 4];
+                const multiplier = if (!has_scales)
+                    vector.splat(vector.Ints, 1)
+                else if (Format.signed_scales)
+                    unpack.signedByte(unit, s % 4)
+                else
+                    @as(vector.Ints, @bitCast(unpack.byte(unit, s % 4)));
+                strip.putMultiplier(b * num_subs + s, multiplier);
+            }
+        }
+
+        /// A quant block in the tile's bytes, in order.
+        const Row = extern struct { weights: [256]u8, units: [16]u8 };
+
+        noinline fn decodeRows(
+            sources: *const [lanes][*]const u8,
+            from: usize,
+            rows: *align(64) [lanes]Row,
+            scales: *[lanes]f32,
+        ) void {
+            var first: usize = 0;
+            while (first < lanes) : (first += 4) {
+                var p: [4][*]const u8 = undefined;
+                inline for (0..4) |i| p[i] = sources[first + i] + from;
+                const header = Format.header(p);
+                scales[first..][0..4].* = header.d;
+                inline for (0..4) |i| {
+                    if (has_scales) rows[first + i].units = simd.part(u8, 16, header.units, i * 16);
+                    decodeRow(p[i], &rows[first + i].weights);
+                }
+            }
+        }
+
+        inline fn decodeRow(p: [*]const u8, weights: *[256]u8) void {
+            const all = if (@hasDecl(Format, "all")) Format.all(p) else {};
+            inline for (0..4) |t| {
+                const half = t / 2;
+                const odd = t % 2;
+                const decoded = if (@hasDecl(Format, "all")) all[t] else Format.quants(p, half, odd);
+                const excess: u8 = @intCast(recipe.offset);
+                const change: simd.Bytes = @splat(excess -% Format.offset);
+                const bytes = decoded +% change;
+                const at = (4 * half + odd) * 32;
+                weights[at..][0..32].* = simd.part(u8, 32, bytes, 0);
+                weights[at + 64 ..][0..32].* = simd.part(u8, 32, bytes, 32);
+            }
+        }
+    };
+}

@@ -1,0 +1,59 @@
+//! IQ1_M: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * (8 point ± 1). Per 8 weights
+//! a code of 11 bits, whose upper 3 lie in a nibble with the shift's sign; four words of four
+//! 3-bit scales, whose upper nibbles together are d.
+const simd = @import("../simd.zig");
+const super_block = @import("super_block.zig");
+const codebooks = @import("codebooks.zig");
+const points = @import("points.zig");
+
+pub const Block = extern struct { codes: [32]u8, high: [16]u8, scales: [4]u16 align(1) };
+pub const block_len = 256;
+comptime {
+    if (@sizeOf(Block) != 56) @compileError("IQ1_M has 56 bytes a block");
+}
+
+pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
+    super_block.dequantize(@This(), @ptrCast(block), output);
+}
+
+/// A weight of 1 is `d` times this.
+pub const unit = 1.0 / 8.0;
+pub const sub_len = 16;
+pub const signed_scales = false;
+pub const form = super_block.Form.narrow;
+pub const offset = 16;
+pub const largest = 9;
+pub const mins = super_block.Mins.none;
+
+pub inline fn header(p: [4][*]const u8) super_block.Header {
+    const Shorts = @Vector(16, u16);
+    var units: [4]@Vector(16, u8) = undefined;
+    var d: [4]u16 = undefined;
+    inline for (0..4) |i| {
+        const start = p[i] + @offsetOf(Block, "scales");
+        const words = simd.load(@Vector(4, u16), start);
+        const fourOfEach = [16]i32{ 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3 };
+        const spread = @shuffle(u16, words, undefined, fourOfEach);
+        const shifts: @Vector(16, u4) = comptime [4]u4{ 0, 3, 6, 9 } ** 4;
+        units[i] = @truncate(spread >> shifts & @as(Shorts, @splat(7)));
+        const nibbles = simd.load(u64, start) & 0xf000_f000_f000_f000;
+        d[i] = @truncate(nibbles >> 48 | nibbles >> 36 | nibbles >> 24 | nibbles >> 12);
+    }
+    const halves: @Vector(4, f16) = @bitCast(@as(@Vector(4, u16), d));
+    return .{
+        .units = points.oddScales(simd.joinFour(u8, 16, units)),
+        .d = simd.widenHalves(4, halves) * @as(simd.Floats4, @splat(unit)),
+    };
+}
+
+/// As `points.Weights` lie.
+pub inline fn all(p: [*]const u8) points.Weights {
+    const low: points.Codes = simd.load(@Vector(32, u8), p + @offsetOf(Block, "codes"));
+    const pairs: @Vector(16, u16) = simd.load(@Vector(16, u8), p + @offsetOf(Block, "high"));
+    const both: points.Codes = @bitCast(@as(@Vector(16, u32), pairs) |
+        @as(@Vector(16, u32), pairs) << @splat(12));
+    const upper = both & @as(points.Codes, @splat(7));
+    const is_down = (both & @as(points.Codes, @splat(8))) != @as(points.Codes, @splat(0));
+    const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
+    return points.shifted(weights, @bitCast(is_down));
+}

@@ -1,0 +1,48 @@
+//! IQ2_S: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * ±point. Per 8 weights a 10-bit
+//! code, whose upper 2 bits lie in `high`, and 8 sign bits; nibbles of scales, the low one first.
+const simd = @import("../simd.zig");
+const super_block = @import("super_block.zig");
+const codebooks = @import("codebooks.zig");
+const points = @import("points.zig");
+
+pub const Block = extern struct {
+    d: f16 align(1),
+    codes: [32]u8,
+    signs: [32]u8,
+    high: [8]u8,
+    scales: [8]u8,
+};
+pub const block_len = 256;
+comptime {
+    if (@sizeOf(Block) != 82) @compileError("IQ2_S has 82 bytes a block");
+}
+
+pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
+    super_block.dequantize(@This(), @ptrCast(block), output);
+}
+
+/// A weight of 1 is `d` times this.
+pub const unit = 1.0 / 8.0;
+pub const sub_len = 16;
+pub const signed_scales = false;
+pub const form = super_block.Form.narrow;
+pub const offset = 64;
+pub const largest = 43;
+pub const mins = super_block.Mins.none;
+
+pub inline fn header(p: [4][*]const u8) super_block.Header {
+    return .{
+        .units = points.oddScales(super_block.nibbleUnits(p, @offsetOf(Block, "scales"))),
+        .d = super_block.halves(p, @offsetOf(Block, "d")) * @as(simd.Floats4, @splat(unit)),
+    };
+}
+
+/// As `points.Weights` lie.
+pub inline fn all(p: [*]const u8) points.Weights {
+    const low = simd.load(@Vector(32, u8), p + @offsetOf(Block, "codes"));
+    const high: @Vector(8, u16) = simd.load(@Vector(8, u8), p + @offsetOf(Block, "high"));
+    const spread = @shuffle(u16, high, undefined, points.fourOfEach);
+    const upper = spread << points.repeated(u4, .{ 8, 6, 4, 2 }) & @as(points.Codes, @splat(0x300));
+    const signs = simd.load(points.Signs, p + @offsetOf(Block, "signs"));
+    return points.withSigns(offset, points.eights(codebooks.iq2_s, offset, low | upper), signs);
+}

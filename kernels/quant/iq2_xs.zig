@@ -1,0 +1,44 @@
+//! IQ2_XS: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * ±point. Words of a 9-bit code
+//! and 7 sign bits for 8 weights each; nibbles of scales, the low one first.
+const simd = @import("../simd.zig");
+const super_block = @import("super_block.zig");
+const codebooks = @import("codebooks.zig");
+const points = @import("points.zig");
+
+pub const Block = extern struct {
+    d: f16 align(1),
+    words: [32]u16 align(1),
+    scales: [8]u8,
+};
+pub const block_len = 256;
+comptime {
+    if (@sizeOf(Block) != 74) @compileError("IQ2_XS has 74 bytes a block");
+}
+
+pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
+    super_block.dequantize(@This(), @ptrCast(block), output);
+}
+
+/// A weight of 1 is `d` times this.
+pub const unit = 1.0 / 8.0;
+pub const sub_len = 16;
+pub const signed_scales = false;
+pub const form = super_block.Form.narrow;
+pub const offset = 64;
+pub const largest = 43;
+pub const mins = super_block.Mins.none;
+
+pub inline fn header(p: [4][*]const u8) super_block.Header {
+    return .{
+        .units = points.oddScales(super_block.nibbleUnits(p, @offsetOf(Block, "scales"))),
+        .d = super_block.halves(p, @offsetOf(Block, "d")) * @as(simd.Floats4, @splat(unit)),
+    };
+}
+
+/// As `points.Weights` lie.
+pub inline fn all(p: [*]const u8) points.Weights {
+    const words = simd.load(points.Codes, p + @offsetOf(Block, "words"));
+    const codes = words & @as(points.Codes, @splat(511));
+    const signs = points.evenParity(@truncate(words >> @splat(9)));
+    return points.withSigns(offset, points.eights(codebooks.iq2_xs, offset, codes), signs);
+}

@@ -1,0 +1,50 @@
+//! IQ3_XXS: 256 weights in sub-blocks of 32, w = d / 4 * (2 scale + 1) * ±point. A code per 4 weights;
+//! per sub-block a word of four times 7 sign bits and a 4-bit scale.
+const simd = @import("../simd.zig");
+const super_block = @import("super_block.zig");
+const codebooks = @import("codebooks.zig");
+const points = @import("points.zig");
+
+pub const Block = extern struct {
+    d: f16 align(1),
+    codes: [64]u8,
+    signs: [8]u32 align(1),
+};
+pub const block_len = 256;
+comptime {
+    if (@sizeOf(Block) != 98) @compileError("IQ3_XXS has 98 bytes a block");
+}
+
+pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
+    super_block.dequantize(@This(), @ptrCast(block), output);
+}
+
+/// A weight of 1 is `d` times this.
+pub const unit = 1.0 / 4.0;
+pub const sub_len = 32;
+pub const signed_scales = false;
+pub const form = super_block.Form.narrow;
+pub const offset = 64;
+pub const largest = 62;
+pub const mins = super_block.Mins.none;
+
+pub inline fn header(p: [4][*]const u8) super_block.Header {
+    var scales: [4]@Vector(8, u8) = undefined;
+    inline for (&scales, p) |*row, block| {
+        const words = simd.load(@Vector(8, u32), block + @offsetOf(Block, "signs"));
+        row.* = @truncate(words >> @splat(28));
+    }
+    return .{
+        .units = points.oddScales(super_block.twice(scales)),
+        .d = super_block.halves(p, @offsetOf(Block, "d")) * @as(simd.Floats4, @splat(unit)),
+    };
+}
+
+/// As `points.Weights` lie.
+pub inline fn all(p: [*]const u8) points.Weights {
+    const Half = @Vector(32, u8);
+    const start = @offsetOf(Block, "codes");
+    const codes = [2]points.Codes{ simd.load(Half, p + start), simd.load(Half, p + start + 32) };
+    const signs = points.evenSigns(simd.load(@Vector(8, u32), p + @offsetOf(Block, "signs")));
+    return points.withSigns(offset, points.fours(codebooks.iq3_xxs, offset, codes), signs);
+}

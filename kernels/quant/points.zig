@@ -1,0 +1,175 @@
+//! Decoding of the IQ1 to IQ3 types for the dot kernels: 256 weights at once from the codes of
+//! their points, and signs that are stored apart.
+const std = @import("std");
+const simd = @import("../simd.zig");
+const codebooks = @import("codebooks.zig");
+const Book = codebooks.Book;
+const Bytes = simd.Bytes;
+
+pub const Codes = @Vector(32, u16);
+/// One bit per weight, in order.
+pub const Signs = @Vector(32, u8);
+/// Vector `2 * half + odd`: sub-blocks of 32 `4 * half + odd` and `4 * half + odd + 2`.
+pub const Weights = [4]Bytes;
+
+/// Up to this many points are looked up by permutes of registers, more by loads.
+const most_permuted = 512;
+
+/// 32 points of 8 weights, `offset` too large.
+pub inline fn eights(comptime book: Book, comptime offset: u8, codes: Codes) Weights {
+    var result: Weights = undefined;
+    if (simd.has_avx512 and book.count <= most_permuted) {
+        const digits = simd.lookUpWords(book.count, codebooks.digits(book), codes);
+        inline for (&result, 0..) |*vector, t| {
+            const spread = @shuffle(u16, digits, undefined, wordsOf(8, t));
+            vector.* = levels(book, offset, @bitCast(spread));
+        }
+        return result;
+    }
+    const table = codebooks.weights(book, offset);
+    const each = inMemory(codes);
+    inline for (&result, 0..) |*vector, t| {
+        var points: [8]u64 = undefined;
+        inline for (&points, 0..) |*point, i| {
+            point.* = @bitCast(table[each[comptime pieceAt(8, t, i)]]);
+        }
+        vector.* = @bitCast(@as(@Vector(8, u64), points));
+    }
+    return result;
+}
+
+/// 64 points of 4 weights, `offset` too large.
+pub inline fn fours(comptime book: Book, comptime offset: u8, codes: [2]Codes) Weights {
+    var result: Weights = undefined;
+    if (simd.has_avx512) {
+        var digits: [2]Codes = undefined;
+        inline for (0..2) |half| {
+            digits[half] = simd.lookUpWords(book.count, codebooks.digits(book), codes[half]);
+        }
+        inline for (&result, 0..) |*vector, t| {
+            const spread = @shuffle(u16, digits[t / 2], undefined, wordsOf(4, t));
+            vector.* = levels(book, offset, @bitCast(spread));
+        }
+        return result;
+    }
+    const table = codebooks.weights(book, offset);
+    const each = [2][32]u16{ inMemory(codes[0]), inMemory(codes[1]) };
+    inline for (&result, 0..) |*vector, t| {
+        var points: [16]u32 = undefined;
+        inline for (&points, 0..) |*point, i| {
+            point.* = @bitCast(table[each[t / 2][comptime pieceAt(4, t, i) % 32]]);
+        }
+        vector.* = @bitCast(@as(@Vector(16, u32), points));
+    }
+    return result;
+}
+
+/// The piece of `length` weights that is number `i` in vector `t`.
+fn pieceAt(comptime length: usize, comptime t: usize, comptime i: usize) usize {
+    const per_sub = 32 / length;
+    const sub = (t / 2) * 4 + t % 2 + i / per_sub * 2;
+    return sub * per_sub + i % per_sub;
+}
+
+/// Which of 32 words holds the digits of each piece; all words of a piece hold them.
+fn wordsOf(comptime length: usize, comptime t: usize) [32]i32 {
+    @setEvalBranchQuota(10_000);
+    var indices: [32]i32 = undefined;
+    for (&indices, 0..) |*index, i| index.* = @intCast(pieceAt(length, t, i * 2 / length) % 32);
+    return indices;
+}
+
+/// The level of each digit: a byte shift and a byte permute, whose table repeats so that the
+/// bits above a digit do not matter.
+inline fn levels(comptime book: Book, comptime offset: u8, digits: Bytes) Bytes {
+    const bits = codebooks.digitBits(book);
+    comptime var shifts: [64]u8 = undefined;
+    comptime var table: [64]u8 = undefined;
+    comptime for (0..64) |i| {
+        // Four digits of a point begin in either half of 64 bits, eight in their lowest 16.
+        shifts[i] = if (book.dim == 8) i % 8 * bits else i % 4 * bits + i % 8 / 4 * 32;
+        const digit = i % (1 << bits);
+        const level = if (digit < book.levels.len) book.levels[digit] else 0;
+        table[i] = @as(u8, @bitCast(@as(i8, level))) +% offset;
+    };
+    return simd.permuteBytes(table, simd.shiftToBytes(digits, shifts));
+}
+
+/// The codes in memory: taking 32 of them out of registers costs more.
+inline fn inMemory(codes: Codes) [32]u16 {
+    var each: [32]u16 align(64) = codes;
+    const pointer: *align(64) [32]u16 = &each;
+    asm volatile (""
+        :
+        : [pointer] "r" (pointer),
+        : .{ .memory = true });
+    return pointer.*;
+}
+
+/// `offset` - w instead of `offset` + w where the weight's sign bit is set.
+pub inline fn withSigns(comptime offset: u8, weights: Weights, signs: Signs) Weights {
+    var result: Weights = undefined;
+    inline for (&result, weights, 0..) |*vector, w, t| {
+        const spread = @shuffle(u8, signs, undefined, signBytes(t));
+        const is_negative = (spread & simd.bit_of_element) != @as(Bytes, @splat(0));
+        vector.* = @select(u8, is_negative, @as(Bytes, @splat(2 * offset)) -% w, w);
+    }
+    return result;
+}
+fn signBytes(comptime t: usize) [64]i32 {
+    @setEvalBranchQuota(10_000);
+    var indices: [64]i32 = undefined;
+    for (&indices, 0..) |*index, i| index.* = @intCast(pieceAt(8, t, i / 8));
+    return indices;
+}
+
+/// Signs stored as 7 bits per 8 weights, four times in a word: their number is even.
+pub inline fn evenSigns(words: @Vector(8, u32)) Signs {
+    if (simd.has_avx512) return simd.evenParity(simd.sevenBits(words));
+    var spread = words & splat(0x7f);
+    inline for (1..4) |i| spread |= words << @splat(i) & splat(0x7f << (8 * i));
+    return evenParity(@bitCast(spread));
+}
+inline fn splat(comptime value: u32) @Vector(8, u32) {
+    return @splat(value);
+}
+
+/// Bit 7 of each byte such that the number of ones is even; it was 0.
+pub inline fn evenParity(bytes: Signs) Signs {
+    if (simd.has_avx512) return simd.evenParity(bytes);
+    const words: @Vector(8, u32) = @bitCast(bytes);
+    const four = words ^ words >> @splat(4);
+    const two = four ^ four >> @splat(2);
+    const one = two ^ two >> @splat(1);
+    return @bitCast(words | (one & splat(0x01010101)) << @splat(7));
+}
+
+/// Sub-scales of 4 bits, sub-block by sub-block, as 2s + 1 in the bytes of `Header.units`.
+pub inline fn oddScales(scales: Bytes) Bytes {
+    return scales +% scales +% @as(Bytes, @splat(1));
+}
+
+/// One less or one more than 32 points of 8 weights: bit i of `is_down` is for the i-th.
+pub inline fn shifted(weights: Weights, is_down: u32) Weights {
+    const Eights = @Vector(8, u64);
+    var result: Weights = undefined;
+    inline for (&result, weights, 0..) |*vector, w, t| {
+        const first = (t / 2 * 4 + t % 2) * 4;
+        const bits: u8 = @truncate(is_down >> first & 15 | is_down >> (first + 8) << 4);
+        const down: Eights = @splat(0xffff_ffff_ffff_ffff);
+        const up: Eights = @splat(0x0101_0101_0101_0101);
+        const change = @select(u64, @as(@Vector(8, bool), @bitCast(bits)), down, up);
+        vector.* = w +% @as(Bytes, @bitCast(change));
+    }
+    return result;
+}
+
+/// Each of 8 elements for four neighbours.
+pub const fourOfEach: [32]i32 = blk: {
+    var indices: [32]i32 = undefined;
+    for (&indices, 0..) |*index, i| index.* = @intCast(i / 4);
+    break :blk indices;
+};
+pub inline fn repeated(comptime T: type, comptime v: [4]T) @Vector(32, T) {
+    return comptime v ++ v ++ v ++ v ++ v ++ v ++ v ++ v;
+}
