@@ -2,6 +2,7 @@
 //! Scales are applied in integers, so a block's sum is exact (notes/canonical-order.md).
 const std = @import("std");
 const simd = @import("../simd.zig");
+const super_block = @import("../quant/super_block.zig");
 const Span = @import("matvec_span.zig").Span;
 const SuperRow = @import("activation.zig").SuperRow;
 const Floats4 = simd.Floats4;
@@ -48,66 +49,156 @@ inline fn addBlock(
     input: *const [M]SuperRow,
     acc: *[M]Floats4,
 ) void {
+    const rule: Rule = comptime .of(Q);
+    if (M > 1 and @hasDecl(Q, "all")) {
+        // Decoding is the longer part: its code exists once, and the products' once per rule.
+        var decoded: Decoded = undefined;
+        decode(Q, p, &decoded);
+        return addDecoded(rule, M, &decoded, Q.offset, step, input, acc);
+    }
     const header = Q.header(p);
-    const units = if (Q.sub_len == 256) undefined else widen(Q.signed_scales, header.units);
+    const units = Units.of(rule, &header);
     var sums: [M][4]Ints = @splat(@splat(@splat(0)));
     inline for (0..4) |i| {
-        const whole = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
-        const wide = if (Q.form == .wide) widenAgain(Q.signed_scales, header.units, i) else {};
+        const all = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
         inline for (0..4) |t| {
-            const quants = if (@hasDecl(Q, "all")) whole[t] else Q.quants(p[i], t / 2, t % 2);
-            const scales = if (Q.sub_len == 256)
-                0
-            else if (Q.form == .wide)
-                wideScales(wide, unitsOf(Q.sub_len, t, 0))
-            else
-                simd.laneScales(units[i / 2], unitsOf(Q.sub_len, t, (i % 2) * 16));
-            inline for (0..M) |m| {
-                const q = simd.load(simd.Bytes, input[m].q + step * 256 + t * 64);
-                sums[m][i] = multiplyAdd(Q, sums[m][i], quants, q, scales);
-            }
+            const quants = if (@hasDecl(Q, "all")) all[t] else Q.quants(p[i], t / 2, t % 2);
+            addVector(rule, M, i, t, quants, &units, step, input, &sums);
         }
     }
+    finish(rule, M, &header, &units, Q.offset, sums, step, input, acc);
+}
+
+/// Everything about a format that the products depend on, apart from the value of its offset.
+const Rule = struct {
+    sub_len: u16,
+    form: super_block.Form,
+    signed_scales: bool,
+    has_offset: bool,
+    mins: super_block.Mins,
+
+    fn of(comptime Q: type) Rule {
+        return .{
+            .sub_len = Q.sub_len,
+            .form = Q.form,
+            .signed_scales = Q.signed_scales,
+            .has_offset = Q.offset != 0,
+            .mins = Q.mins,
+        };
+    }
+};
+
+/// One quant block of four weight rows.
+const Decoded = struct { header: super_block.Header, rows: [4][4]simd.Bytes };
+
+noinline fn decode(comptime Q: type, p: [4][*]const u8, decoded: *Decoded) void {
+    decoded.header = Q.header(p);
+    for (&decoded.rows, p) |*row, block| row.* = Q.all(block);
+}
+
+noinline fn addDecoded(
+    comptime rule: Rule,
+    comptime M: usize,
+    decoded: *const Decoded,
+    offset: i32,
+    step: usize,
+    input: *const [M]SuperRow,
+    acc: *[M]Floats4,
+) void {
+    const units = Units.of(rule, &decoded.header);
+    var sums: [M][4]Ints = @splat(@splat(@splat(0)));
+    inline for (0..4) |i| inline for (0..4) |t| {
+        addVector(rule, M, i, t, decoded.rows[i][t], &units, step, input, &sums);
+    };
+    finish(rule, M, &decoded.header, &units, offset, sums, step, input, acc);
+}
+
+/// The integer scales of four rows.
+const Units = struct {
+    /// Rows 0 and 1, rows 2 and 3.
+    words: [2]Words,
+    /// Per row, for form `wide`.
+    ints: [4]Ints,
+
+    inline fn of(comptime rule: Rule, header: *const super_block.Header) Units {
+        var units: Units = undefined;
+        if (rule.sub_len == 256) return units;
+        units.words = widen(rule.signed_scales, header.units);
+        if (rule.form == .wide) inline for (&units.ints, 0..) |*row, i| {
+            const lane = simd.part(u8, 16, header.units, i * 16);
+            row.* = if (rule.signed_scales) @as(@Vector(16, i8), @bitCast(lane)) else lane;
+        };
+        return units;
+    }
+};
+
+/// Adds the products of vector `t` of weight row `i`.
+inline fn addVector(
+    comptime rule: Rule,
+    comptime M: usize,
+    comptime i: usize,
+    comptime t: usize,
+    quants: simd.Bytes,
+    units: *const Units,
+    step: usize,
+    input: *const [M]SuperRow,
+    sums: *[M][4]Ints,
+) void {
+    const scales = if (rule.sub_len == 256)
+        0
+    else if (rule.form == .wide)
+        wideScales(units.ints[i], comptime unitsOf(rule.sub_len, t, 0))
+    else
+        simd.laneScales(units.words[i / 2], comptime unitsOf(rule.sub_len, t, (i % 2) * 16));
     inline for (0..M) |m| {
-        const by_unit = simd.load(@Vector(16, i16), input[m].sums + step * 32);
+        const q = simd.load(simd.Bytes, input[m].q + step * 256 + t * 64);
+        const sum = &sums[m][i];
+        sum.* = if (rule.sub_len == 256) simd.dot4(sum.*, quants, q) else switch (rule.form) {
+            .narrow => simd.dotScaled(sum.*, quants, q, scales),
+            .wide => simd.dotScaledWide(sum.*, quants, q, scales),
+            .signed => simd.dotScaledSigned(sum.*, quants, q, scales),
+        };
+    }
+}
+
+/// The block's exact sums as floats, added to the accumulators.
+inline fn finish(
+    comptime rule: Rule,
+    comptime M: usize,
+    header: *const super_block.Header,
+    units: *const Units,
+    offset: i32,
+    sums: [M][4]Ints,
+    step: usize,
+    input: *const [M]SuperRow,
+    acc: *[M]Floats4,
+) void {
+    const Sums = @Vector(16, i16);
+    inline for (0..M) |m| {
+        const of_16 = simd.load(Sums, input[m].sums + step * 32);
+        // Zeros beside the first eight scales, sums of 32 beside the others.
+        const of_32 = simd.load(Sums, input[m].sums + step * 32 + 16);
         var s = simd.sumLanes(simd.sumQuads(sums[m]));
-        if (Q.offset != 0) {
-            const excess = switch (Q.sub_len) {
-                16 => unitProduct(units, by_unit),
-                // Sums of 32 lie beside zeros: half of the scales meet them.
-                32 => unitProduct(
-                    units,
-                    simd.load(@Vector(16, i16), input[m].sums + step * 32 + 16),
-                ),
-                256 => @as(Ints4, @splat(@reduce(.Add, @as(Ints, by_unit)))),
+        if (rule.has_offset) {
+            const excess = switch (rule.sub_len) {
+                16 => unitProduct(units.words, of_16),
+                32 => unitProduct(units.words, of_32),
+                256 => @as(Ints4, @splat(@reduce(.Add, @as(Ints, of_16)))),
                 else => comptime unreachable,
             };
-            s -%= excess *% @as(Ints4, @splat(Q.offset));
+            s -%= excess *% @as(Ints4, @splat(offset));
         }
         var t = @as(Floats4, @floatFromInt(s)) * header.d;
-        if (Q.mins != .none) {
-            const min_sum = switch (Q.mins) {
-                // Zeros beside the scales, sums of 32 beside the mins.
-                .beside_scales => unitProduct(
-                    units,
-                    simd.load(@Vector(16, i16), input[m].sums + step * 32 + 16),
-                ),
-                .apart => unitProduct(widen(false, header.mins), by_unit),
+        if (rule.mins != .none) {
+            const min_sum = switch (rule.mins) {
+                .beside_scales => unitProduct(units.words, of_32),
+                .apart => unitProduct(widen(false, header.mins), of_16),
                 .none => unreachable,
             };
             t = simd.fma(Floats4, -@as(Floats4, @floatFromInt(min_sum)), header.dmin, t);
         }
         acc[m] = simd.fma(Floats4, t, @splat(input[m].d[step]), acc[m]);
     }
-}
-
-inline fn multiplyAdd(comptime Q: type, acc: Ints, w: simd.Bytes, a: simd.Bytes, scales: anytype) Ints {
-    if (Q.sub_len == 256) return simd.dot4(acc, w, a);
-    return switch (Q.form) {
-        .narrow => simd.dotScaled(acc, w, a, scales),
-        .wide => simd.dotScaledWide(acc, w, a, scales),
-        .signed => simd.dotScaledSigned(acc, w, a, scales),
-    };
 }
 
 /// Which scale belongs to each 128-bit lane of vector `t` of a quant block.
@@ -131,11 +222,7 @@ inline fn widen(comptime signed: bool, bytes: simd.Bytes) [2]Words {
     return words;
 }
 
-/// The 16 bytes of row `i` as 32-bit integers.
-inline fn widenAgain(comptime signed: bool, bytes: simd.Bytes, comptime i: usize) Ints {
-    const lane = simd.part(u8, 16, bytes, i * 16);
-    return if (signed) @as(@Vector(16, i8), @bitCast(lane)) else lane;
-}
+/// The scales of the four lanes of a vector.
 inline fn wideScales(units: Ints, comptime indices: [4]usize) Ints {
     comptime var mask: [16]i32 = undefined;
     comptime for (&mask, 0..) |*index, k| {

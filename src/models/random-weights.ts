@@ -35,19 +35,38 @@ const scales: Partial<Record<QuantType, Scales>> = {
   q6_k: [[208, 1 / 1350]],
   iq4_nl: [[0, 1 / 70]],
   iq4_xs: [[0, 1 / 1300]],
+  iq1_s: [[0, 1 / 7]],
+  iq2_xxs: [[0, 1 / 70]],
+  iq2_xs: [[0, 1 / 70]],
+  iq2_s: [[0, 1 / 70]],
+  iq3_xxs: [[0, 1 / 160]],
+  iq3_s: [[0, 1 / 150]],
   tq1_0: [[52, 1 / 0.8]],
   tq2_0: [[64, 1 / 1.1]],
 };
 
 const floats = ["f32", "f16", "bf16"] as const;
 
-/** MXFP4 has one scale byte, a power of two: its random E2M1 values have deviation 2.9. */
-function powerOfTwo(scale: number): number {
-  return 127 + Math.round(Math.log2(scale / 2.9));
-}
+/** Types whose scales are no f16 fields of their own. */
+const ownScales: Partial<Record<QuantType, (block: DataView, deviation: number) => void>> = {
+  // A power of two in the first byte; random E2M1 values have deviation 2.9.
+  mxfp4: (block, deviation) => {
+    block.setUint8(0, 127 + Math.round(Math.log2(deviation / 2.9)));
+  },
+  // The upper nibbles of the last four words are one f16.
+  iq1_m: (block, deviation) => {
+    const scale = new DataView(new ArrayBuffer(2));
+    scale.setFloat16(0, deviation / 7);
+    for (let i = 0; i < 4; i++) {
+      const nibble = (scale.getUint16(0) >> (4 * i)) & 15;
+      const low = block.getUint16(48 + 2 * i, true) & 0xfff;
+      block.setUint16(48 + 2 * i, low | (nibble << 12), true);
+    }
+  },
+};
 
 export function canRandomise(name: string): name is QuantType {
-  return name in scales || name === "mxfp4" || (floats as readonly string[]).includes(name);
+  return name in scales || name in ownScales || (floats as readonly string[]).includes(name);
 }
 
 /** Blocks made once and repeated: a pass over them is as long as over different ones. */
@@ -77,7 +96,8 @@ function makePattern(type: QuantType, deviation: number, seed: number): Uint8Arr
   const view = new DataView(pattern.buffer);
   for (let i = 0; i < pattern.length; i++) pattern[i] = random() >>> 8;
   for (let block = 0; block < patternBlocks; block++) {
-    if (type === "mxfp4") pattern[block * quantBlockBytes] = powerOfTwo(deviation);
+    const bytes = new DataView(pattern.buffer, block * quantBlockBytes, quantBlockBytes);
+    ownScales[type]?.(bytes, deviation);
     for (const [offset, scale] of scales[type] ?? []) {
       const jitter = 0.5 + (random() & 0xff) / 256;
       view.setFloat16(block * quantBlockBytes + offset, scale * deviation * jitter, true);
