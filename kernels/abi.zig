@@ -8,13 +8,14 @@ const memory = @import("memory.zig");
 const plan = @import("plan.zig");
 const plan_check = @import("plan_check.zig");
 const pool_file = @import("pool.zig");
+const Probe = @import("probe.zig").Probe;
 const quantize = @import("quantize/quantize.zig");
 const quantize_matrix = @import("quantize_matrix.zig");
 const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 3;
+const abi_version: u32 = 5;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -306,7 +307,7 @@ export fn tinfer_step(args: *const StepArgs) i32 {
     session.step.data = @ptrFromInt(args.step_address);
     session.step.times = @ptrFromInt(args.times_address);
     if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
-    session.pool.run(&session.step);
+    session.pool.run(.{ .step = &session.step });
     return ok;
 }
 
@@ -323,6 +324,17 @@ export fn tinfer_plan_tune(args: *const TuneArgs) i32 {
 /// How many allocations the library has made so far; a step makes none.
 export fn tinfer_allocation_count(count: *u64) i32 {
     count.* = memory.num_allocations.load(.monotonic);
+    return ok;
+}
+
+pub const ProbeArgs = extern struct { handle: u64, probe: Probe };
+
+/// Measures a limit of the machine with the plan's threads; fills in the probe's results.
+export fn tinfer_probe(args: *ProbeArgs) i32 {
+    const session: *Session = @ptrFromInt(args.handle);
+    const threads = args.probe.num_threads;
+    if (threads == 0 or threads > session.pool.num_threads) return fail(.invalid, "probe: {d} threads", .{threads});
+    session.pool.run(.{ .probe = &args.probe });
     return ok;
 }
 

@@ -2,6 +2,7 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const included = @import("included");
+const probe = @import("probe.zig");
 const quantize = @import("quantize/quantize.zig");
 const worker = @import("worker.zig");
 
@@ -9,6 +10,7 @@ pub const Variant = struct {
     name: [:0]const u8,
     run_step: *const fn (*const worker.Step, *worker.Worker) callconv(.c) void,
     scratch_need: *const fn (*const worker.Step, u32, *worker.ScratchNeed) callconv(.c) void,
+    run_probe: *const fn (*probe.Probe, *worker.Worker) callconv(.c) void,
     dequantize: *const fn (u32, [*]const u8, [*]f32, u64) callconv(.c) bool,
     quantize_rows: *const fn (*const quantize.Job, u64, u64, *quantize.Fault) callconv(.c) bool,
 };

@@ -3,6 +3,7 @@ const std = @import("std");
 const memory = @import("memory.zig");
 const worker_file = @import("worker.zig");
 const Tuning = @import("tuning.zig").Tuning;
+const Probe = @import("probe.zig").Probe;
 const Variant = @import("dispatch.zig").Variant;
 const Shared = worker_file.Shared;
 const Step = worker_file.Step;
@@ -21,9 +22,11 @@ pub const Pool = struct {
     unfinished: std.atomic.Value(u32) align(128) = .init(0),
     waiting: std.atomic.Value(u32) align(128) = .init(0),
     stopping: bool = false,
-    step: *const Step = undefined,
+    task: Task = undefined,
     /// Private scratch of all threads, `thread_bytes` each.
     scratch: []align(64) u8 = &.{},
+
+    const Task = union(enum) { step: *const Step, probe: *Probe };
 
     pub fn start(pool: *Pool) !void {
         pool.shared.num_threads = pool.num_threads;
@@ -59,9 +62,9 @@ pub const Pool = struct {
         for (pool.threads[1..@max(1, spawned)]) |thread| thread.join();
     }
 
-    /// Runs `step` on all threads; returns when every one of them has left it.
-    pub fn run(pool: *Pool, step: *const Step) void {
-        pool.step = step;
+    /// Runs `task` on all threads; returns when every one of them has left it.
+    pub fn run(pool: *Pool, task: Task) void {
+        pool.task = task;
         pool.shared.next_unit.store(0, .monotonic);
         pool.unfinished.store(pool.num_threads - 1, .release);
         _ = pool.started.fetchAdd(1, .seq_cst);
@@ -86,10 +89,13 @@ pub const Pool = struct {
             .index = index,
             .count = pool.num_threads,
             .scratch = @alignCast(pool.scratch[index * bytes ..][0..bytes]),
-            .cancel = &pool.step.data.cancel,
+            .cancel = undefined, // the task says where its flag is
         };
         memory.in_step = true;
-        pool.variant.run_step(pool.step, &worker);
+        switch (pool.task) {
+            .step => |step| pool.variant.run_step(step, &worker),
+            .probe => |probe| pool.variant.run_probe(probe, &worker),
+        }
         memory.in_step = false;
     }
 

@@ -72,8 +72,11 @@ const max_tile_rows = 516;
 /// Rows of a quarter in the largest unit, which bounds the buffer of its results.
 const max_quarter_rows = 256;
 
-/// Runs all products; every thread calls it with the same arguments. Ends with `sync`.
+/// Runs all products; every thread calls it with the same arguments. Ends with `sync`
+/// unless there are no rows.
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
+    // A prompt's part that is not its last has no output rows.
+    if (input.rows == 0) return;
     if (input.rows <= worker.shared.tuning.rows_regime) {
         return runRows(shared, worker, input, products);
     }

@@ -1,7 +1,7 @@
 // What an executor of plans offers. `reference.ts` and `cpu.ts` implement it; `select.ts` chooses.
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Tensor, Weight } from "../plan/ops.ts";
+import type { Tensor } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
 import type { OpTimes } from "./op-times.ts";
 import type { Tuning } from "./tuning.ts";
@@ -10,12 +10,6 @@ import type { Tuning } from "./tuning.ts";
 export interface WeightMemory {
   address(name: string): number;
   bytes(name: string): number;
-}
-
-/** Where a weight of the file begins. */
-export function weightAddress(weights: WeightMemory, { name, slice }: Weight): number {
-  if (slice === undefined) return weights.address(name);
-  return weights.address(name) + (weights.bytes(name) / slice.count) * slice.index;
 }
 
 export interface LoadOptions {
@@ -33,6 +27,23 @@ export interface PlanMemory {
   readonly scratchBytes: number;
 }
 
+export const peakKinds = ["int8", "bf16", "f32"] as const;
+/** Number formats whose dot products have a speed of their own. */
+export type PeakKind = (typeof peakKinds)[number];
+
+/** A limit of the machine to measure, with the first `numThreads` threads of a session. */
+export type Probe =
+  | { readonly kind: PeakKind; readonly numThreads: number }
+  | {
+      readonly kind: "read";
+      readonly numThreads: number;
+      readonly address: number;
+      readonly bytes: number;
+      /** One stream, or four a quarter apart. */
+      readonly streams: 1 | 4;
+      readonly prefetchBytes: number;
+    };
+
 /** A plan with its memory, ready to run steps. Owns arena, KV pool and scratch. */
 export interface Session extends Disposable {
   readonly memory: PlanMemory;
@@ -46,6 +57,8 @@ export interface Session extends Disposable {
   tune(tuning: Tuning): void;
   /** Takes over where the weights lie now: their bytes are the same at another address. */
   moveWeights(): void;
+  /** Bytes read or operations per second, the best of a few rounds; 0 = no such instruction. */
+  probe(probe: Probe): number;
   /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
   readTensor(tensor: Tensor): Float32Array;
 }

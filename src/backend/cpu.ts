@@ -13,9 +13,10 @@ import {
   type Backend,
   type LoadOptions,
   type PlanMemory,
+  type Probe,
+  peakKinds,
   type Session,
   type WeightMemory,
-  weightAddress,
 } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { type Tuning, tuningWords } from "./tuning.ts";
@@ -114,11 +115,11 @@ class CpuSession implements Session {
   }
 
   #findWeights(): void {
-    for (const [index, weight] of this.#plan.weights.entries()) {
+    for (const [index, { name, constant }] of this.#plan.weights.entries()) {
       const address =
-        weight.constant === undefined
-          ? weightAddress(this.#weights, weight)
-          : ptr(weight.constant as Float32Array<ArrayBuffer>);
+        constant === undefined
+          ? this.#weights.address(name)
+          : ptr(constant as Float32Array<ArrayBuffer>);
       this.#addresses[index] = BigInt(address);
     }
   }
@@ -146,6 +147,23 @@ class CpuSession implements Session {
     args[0] = this.#handle[0]!;
     new Uint32Array(args.buffer).set(tuningWords(tuning), 2);
     check(native().tinfer_plan_tune(ptr(args)), "tuning");
+  }
+
+  probe(probe: Probe): number {
+    // ProbeArgs of kernels/abi.zig: the handle, then Probe of kernels/probe.zig.
+    const args = new BigUint64Array(9);
+    args[0] = this.#handle[0]!;
+    const kinds: readonly Probe["kind"][] = ["read", ...peakKinds];
+    const words = new Uint32Array(args.buffer);
+    words.set([kinds.indexOf(probe.kind), probe.numThreads], 6);
+    if (probe.kind === "read") {
+      args[1] = BigInt(probe.address);
+      args[2] = BigInt(probe.bytes);
+      words.set([probe.streams, probe.prefetchBytes], 8);
+    }
+    check(native().tinfer_probe(ptr(args)), "probe");
+    const [nanoseconds, work] = [Number(args[5]), Number(args[6])];
+    return work === 0 ? 0 : (work * 1e9) / nanoseconds;
   }
 
   readTensor(tensor: Tensor): Float32Array {

@@ -1,6 +1,6 @@
 // The reference backend: every op as its definition says, in float64, clear and slow. It is the
 // oracle that other backends are compared with.
-import { assert } from "../core/errors.ts";
+import { assert, TinferError } from "../core/errors.ts";
 import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
@@ -8,20 +8,13 @@ import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
-import {
-  type Backend,
-  type LoadOptions,
-  type PlanMemory,
-  type Session,
-  weightAddress,
-} from "./backend.ts";
+import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { activate } from "./reference-activations.ts";
 import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
-import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
 import { sampleRows } from "./reference-sample.ts";
-import { dot, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
+import { type ReferenceState, rowOf } from "./reference-state.ts";
 
 class ReferenceSession implements Session, ReferenceState {
   readonly memory: PlanMemory;
@@ -61,7 +54,7 @@ class ReferenceSession implements Session, ReferenceState {
     const type = quantTypeOf(weight.typeId);
     assert(type !== undefined, `quant type ${weight.typeId} of ${weight.name}`);
     const bytes = rowBytes(type.name, weight.cols);
-    const address = weightAddress(this.#weights, weight);
+    const address = this.#weights.address(weight.name);
     const matrix = new Float32Array(weight.rows * weight.cols);
     for (let row = 0; row < weight.rows; row++) {
       const source = new Uint8Array(viewMemory(address + row * bytes, bytes));
@@ -80,6 +73,12 @@ class ReferenceSession implements Session, ReferenceState {
 
   /** Weights are read through their owner at each expansion, which knows where they are. */
   moveWeights(): void {}
+
+  probe(): number {
+    throw new TinferError("unsupported", "the reference backend has no limits to measure", {
+      hint: "use --backend cpu",
+    });
+  }
 
   run(): void {
     this.#plan.ops.forEach((op, index) => {
@@ -106,18 +105,6 @@ class ReferenceSession implements Session, ReferenceState {
       case "linearGlu":
         linearGlu(this, op);
         break;
-      case "route":
-        route(this, op);
-        break;
-      case "scaleSlots":
-        scaleSlots(this, op);
-        break;
-      case "expertGlu":
-        expertGlu(this, op);
-        break;
-      case "expertLinear":
-        expertLinear(this, op);
-        break;
       case "rotations":
         rotations(this, op);
         break;
@@ -141,6 +128,10 @@ class ReferenceSession implements Session, ReferenceState {
   [Symbol.dispose](): void {
     this.#expanded.clear();
   }
+}
+
+function rowsOf(step: StepData, tensor: Tensor): number {
+  return tensor.rows === "tokens" ? step.numTokens : step.numOutputs;
 }
 
 function embed(state: ReferenceState, op: OpOf<"embed">): void {
@@ -181,6 +172,12 @@ function inputRows(
     const x = rowOf(state, op.input, row);
     return op.inputNorm === undefined ? x : normalized(state, op.inputNorm, x);
   });
+}
+
+function dot(x: Float64Array, w: Float32Array): number {
+  let sum = 0;
+  for (let k = 0; k < x.length; k++) sum += x[k]! * w[k]!;
+  return sum;
 }
 
 function linear(state: ReferenceState, op: OpOf<"linear">): void {

@@ -1,5 +1,6 @@
 // The forms in which `tinfer bench` prints its records.
 import type { BenchmarkRecord } from "../engine/benchmark.ts";
+import { rooflineHeader, rooflineRows, rooflineText } from "./roofline-output.ts";
 import { formatBytes } from "./terminal.ts";
 
 export const outputFormats = ["table", "md", "json", "jsonl", "csv", "sql"] as const;
@@ -15,10 +16,28 @@ export function formatRecords(records: readonly BenchmarkRecord[], format: strin
     case "sql":
       return sql(records);
     case "md":
-      return markdown(rowsOf(records));
+      return [markdown(rowsOf(records)), ...records.flatMap(rooflineMarkdown)].join("\n");
     default:
-      return table(rowsOf(records));
+      return [table(rowsOf(records), 3), ...records.flatMap(rooflineTable)].join("\n");
   }
+}
+
+function rooflineTable(record: BenchmarkRecord): string[] {
+  const { roofline } = record;
+  if (roofline === undefined) return [];
+  const { above, below } = rooflineText(record, roofline);
+  const rows = [[...rooflineHeader], ...rooflineRows(roofline)];
+  const last = rooflineHeader.length - 1;
+  return ["", ...above, table(rows, 1, last), ...below.map((line) => `→ ${line}`)];
+}
+
+function rooflineMarkdown(record: BenchmarkRecord): string[] {
+  const { roofline } = record;
+  if (roofline === undefined) return [];
+  const { above, below } = rooflineText(record, roofline);
+  const rows = [[...rooflineHeader], ...rooflineRows(roofline)];
+  const list = (lines: readonly string[]) => lines.map((line) => `- ${line}`);
+  return ["", ...list(above), "", markdown(rows), "", ...list(below)];
 }
 
 /** The columns a person reads, header first. */
@@ -52,10 +71,17 @@ function rowsOf(records: readonly BenchmarkRecord[]): string[][] {
   return [header, ...rows];
 }
 
-function table(rows: readonly string[][]): string {
+/** Columns before `numbersFrom`, and from `textFrom` on, start at the left. */
+function table(rows: readonly string[][], numbersFrom: number, textFrom = 99): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   const line = (row: readonly string[]) =>
-    row.map((cell, i) => (i < 3 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ");
+    row
+      .map((cell, i) => {
+        const isText = i < numbersFrom || i >= textFrom;
+        return isText ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!);
+      })
+      .join("  ")
+      .trimEnd();
   return rows.map(line).join("\n");
 }
 
@@ -66,7 +92,8 @@ function markdown([header, ...rows]: readonly string[][]): string {
 
 function csv(records: readonly BenchmarkRecord[]): string {
   const cell = (value: unknown) => {
-    const text = String(value ?? "");
+    if (value === null) return "";
+    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
     return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const header = Object.keys(records[0]!).join(",");
@@ -76,10 +103,12 @@ function csv(records: readonly BenchmarkRecord[]): string {
 function sql(records: readonly BenchmarkRecord[]): string {
   const quote = (value: unknown) => {
     if (value === null) return "NULL";
-    return typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`;
+    if (typeof value === "number") return String(value);
+    const text = typeof value === "object" ? JSON.stringify(value) : String(value);
+    return `'${text.replaceAll("'", "''")}'`;
   };
   const columns = Object.entries(records[0]!).map(([name, value]) => {
-    return `${name} ${typeof value === "string" ? "TEXT" : "REAL"}`;
+    return `${name} ${typeof value === "number" || value === null ? "REAL" : "TEXT"}`;
   });
   const inserts = records.map((record) => {
     return `INSERT INTO bench VALUES (${Object.values(record).map(quote).join(", ")});`;

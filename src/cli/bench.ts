@@ -71,6 +71,11 @@ export const bench: Command = {
       description: "runs per test; the median counts",
       default: 5,
     },
+    roofline: {
+      kind: "boolean",
+      description: "the machine's limits, and what share of them each kind of op reaches",
+      default: false,
+    },
     output: {
       kind: "text",
       choices: outputFormats,
@@ -83,6 +88,7 @@ export const bench: Command = {
   examples: [
     ["tinfer bench model.gguf", "prompt of 512 and generation of 128 tokens"],
     ["tinfer bench --shape llama-3.2-1b --type q4_0", "the same without a download"],
+    ["tinfer bench model.gguf --roofline", "what bounds the speed, op by op"],
     [
       "tinfer bench model.gguf -p 0 -n 64 -d 0,4096 -b 1,4 --output json",
       "more tests, for scripts",
@@ -162,6 +168,7 @@ async function benchCommand(values: FlagValues): Promise<void> {
   const records = benchmark(model.path, model.name, tests, {
     model: modelOptions(values),
     repetitions,
+    roofline: values.boolean("roofline"),
     onProgress: (done, total, name) => progress.update(done, total, name),
   });
   progress.done();

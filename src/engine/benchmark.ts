@@ -2,7 +2,10 @@
 // sizes. Steps are driven directly, so the figures are those of the executor alone.
 import { LoadedModel } from "./loaded-model.ts";
 import { processPeakRssBytes } from "./machine.ts";
+import type { StepShape } from "./op-cost.ts";
 import type { ModelOptions } from "./options.ts";
+import type { RooflineReport } from "./roofline.ts";
+import { RooflineRecorder } from "./roofline-recorder.ts";
 import { StepDriver } from "./step-driver.ts";
 
 export interface BenchmarkTest {
@@ -37,11 +40,14 @@ export interface BenchmarkRecord {
   readonly gigabytesPerSecond: number;
   /** Multiply-adds of the matrices, counted twice. */
   readonly gigaopsPerSecond: number;
+  readonly roofline?: RooflineReport;
 }
 
 export interface BenchmarkOptions {
   readonly model: ModelOptions;
   readonly repetitions: number;
+  /** Whether records get their `roofline`. */
+  readonly roofline: boolean;
   readonly onProgress?: (done: number, total: number, name: string) => void;
 }
 
@@ -54,19 +60,27 @@ export function benchmark(
   const contextLen = Math.max(...tests.map((test) => test.depth + test.numTokens)) + 1;
   const maxSequences = Math.max(...tests.map((test) => test.batch));
   using model = new LoadedModel(path, { ...options.model, contextLen, maxSequences });
+  using roofline = options.roofline ? new RooflineRecorder(model) : undefined;
   const driver = new StepDriver(model.session, contextLen);
   const total = tests.length * (options.repetitions + 1);
   let done = 0;
   return tests.map((test) => {
     const times: number[] = [];
     fillCache(model, driver, test);
+    const steps = stepsOf(model, test);
+    const run = () => runSteps(model, driver, steps);
+    roofline?.begin(steps);
     // The first run warms pages, clocks and predictors up; it does not count.
     for (let i = 0; i <= options.repetitions; i++) {
-      const ms = runTest(model, driver, test);
+      const ms = i === 0 || roofline === undefined ? run() : roofline.record(run);
       if (i > 0) times.push(ms);
       options.onProgress?.(++done, total, testName(test));
     }
-    return makeRecord(name, model, test, times);
+    const record = makeRecord(name, model, test, times);
+    if (roofline === undefined) return record;
+    const { batch } = test;
+    const generates = test.kind === "generate";
+    return { ...record, roofline: roofline.report(median(times), { generates, batch }) };
   });
 }
 
@@ -79,39 +93,47 @@ function makeTokens(count: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length: count }, (_, index) => (index * 7919 + 13) % vocabSize);
 }
 
-/** Runs `tokens[start..end)` of all sequences in chunks as large as a step takes. */
-function runPrompt(
+/** The steps of one repetition: prompts in chunks as large as a step takes, else token by token. */
+function stepsOf(model: LoadedModel, test: BenchmarkTest): StepShape[] {
+  const { depth, numTokens, batch } = test;
+  const isPrompt = test.kind === "prompt";
+  if (isPrompt) return promptSteps(model, { start: depth, end: depth + numTokens }, batch, 1);
+  return Array.from({ length: numTokens }, (_, i) => {
+    return { start: depth + i, numTokens: 1, numSequences: batch, numOutputs: 1 };
+  });
+}
+
+/** `numOutputs` rows of each sequence in the last step. */
+function promptSteps(
   model: LoadedModel,
-  driver: StepDriver,
-  tokens: Int32Array,
-  range: { start: number; end: number },
+  { start, end }: { start: number; end: number },
   batch: number,
-  outputs: "last" | "none",
-): void {
+  numOutputs: 0 | 1,
+): StepShape[] {
   const chunkLen = Math.max(1, Math.floor(model.memoryPlan.limits.maxTokens / batch));
-  for (let start = range.start; start < range.end; start += chunkLen) {
-    const count = Math.min(chunkLen, range.end - start);
-    const last = start + count === range.end;
-    driver.run(tokens, start, count, last ? outputs : "none", batch);
+  const steps: StepShape[] = [];
+  for (let at = start; at < end; at += chunkLen) {
+    const numTokens = Math.min(chunkLen, end - at);
+    const outputs = at + numTokens === end ? numOutputs : 0;
+    steps.push({ start: at, numTokens, numSequences: batch, numOutputs: outputs });
   }
+  return steps;
 }
 
 function fillCache(model: LoadedModel, driver: StepDriver, test: BenchmarkTest): void {
-  if (test.depth === 0) return;
-  const tokens = makeTokens(test.depth, model.facts.vocabSize);
-  runPrompt(model, driver, tokens, { start: 0, end: test.depth }, test.batch, "none");
+  const steps = promptSteps(model, { start: 0, end: test.depth }, test.batch, 0);
+  runSteps(model, driver, steps);
 }
 
 /** Milliseconds of one repetition. */
-function runTest(model: LoadedModel, driver: StepDriver, test: BenchmarkTest): number {
-  const { depth, numTokens, batch } = test;
-  const end = depth + numTokens;
-  const tokens = makeTokens(end, model.facts.vocabSize);
-  const start = performance.now();
-  if (test.kind === "prompt")
-    runPrompt(model, driver, tokens, { start: depth, end }, batch, "last");
-  else for (let at = depth; at < end; at++) driver.run(tokens, at, 1, "last", batch);
-  return performance.now() - start;
+function runSteps(model: LoadedModel, driver: StepDriver, steps: readonly StepShape[]): number {
+  const last = steps.at(-1);
+  const tokens = makeTokens(last ? last.start + last.numTokens : 0, model.facts.vocabSize);
+  const begin = performance.now();
+  for (const { start, numTokens, numOutputs, numSequences } of steps) {
+    driver.run(tokens, start, numTokens, numOutputs > 0 ? "last" : "none", numSequences);
+  }
+  return performance.now() - begin;
 }
 
 function median(values: readonly number[]): number {
