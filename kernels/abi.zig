@@ -4,6 +4,7 @@
 const std = @import("std");
 const clock = @import("clock.zig");
 const dispatch = @import("dispatch.zig");
+const interrupt = @import("interrupt.zig");
 const memory = @import("memory.zig");
 const plan = @import("plan.zig");
 const plan_check = @import("plan_check.zig");
@@ -15,7 +16,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 5;
+const abi_version: u32 = 6;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -25,6 +26,8 @@ pub const Status = enum(i32) {
     access_denied = 4,
     failed = 5,
     unsupported = 6,
+    /// A step that was cancelled on its way; not a failure.
+    stopped = 7,
 };
 
 threadlocal var error_text: [512]u8 = undefined;
@@ -194,6 +197,9 @@ pub const PlanArgs = extern struct {
     plan_bytes: u64,
     arena_address: u64,
     kv_address: u64,
+    /// A u32 that any thread may write the id of a step's request to, or `plan.cancel_all`, and so
+    /// stop the step; 0 = the word that signals set (tinfer_catch_interrupts).
+    cancel_address: u64,
     num_threads: u32,
     /// Index of the CPU variant, from most portable; 0xffffffff = the best one.
     variant: u32,
@@ -275,6 +281,7 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
     errdefer memory.release(session.scratch);
     session.step.arena = @ptrFromInt(args.arena_address);
     session.step.kv = @ptrFromInt(args.kv_address);
+    session.step.cancel_word = if (args.cancel_address == 0) &interrupt.word else @ptrFromInt(args.cancel_address);
     session.step.scratch = session.scratch[0..need.shared_bytes];
     session.pool = .{
         .variant = variant,
@@ -307,8 +314,7 @@ export fn tinfer_step(args: *const StepArgs) i32 {
     session.step.data = @ptrFromInt(args.step_address);
     session.step.times = @ptrFromInt(args.times_address);
     if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
-    session.pool.run(.{ .step = &session.step });
-    return ok;
+    return if (session.pool.run(.{ .step = &session.step })) ok else @intFromEnum(Status.stopped);
 }
 
 pub const TuneArgs = extern struct { handle: u64, tuning: Tuning };
@@ -318,6 +324,24 @@ export fn tinfer_plan_tune(args: *const TuneArgs) i32 {
     if (!args.tuning.isValid()) return fail(.invalid, "tuning out of bounds", .{});
     const session: *Session = @ptrFromInt(args.handle);
     session.pool.tune(args.tuning);
+    return ok;
+}
+
+/// From now on SIGINT and SIGTERM also stop running steps at once, before the handlers that the
+/// process has for them. Call it after those were set.
+export fn tinfer_catch_interrupts() i32 {
+    interrupt.install();
+    return ok;
+}
+
+/// 1 once a signal has come that `tinfer_catch_interrupts` watches for.
+export fn tinfer_is_interrupted() u32 {
+    return @intFromBool(interrupt.isRaised());
+}
+
+/// Steps run again.
+export fn tinfer_clear_interrupt() i32 {
+    interrupt.clear();
     return ok;
 }
 
@@ -334,7 +358,7 @@ export fn tinfer_probe(args: *ProbeArgs) i32 {
     const session: *Session = @ptrFromInt(args.handle);
     const threads = args.probe.num_threads;
     if (threads == 0 or threads > session.pool.num_threads) return fail(.invalid, "probe: {d} threads", .{threads});
-    session.pool.run(.{ .probe = &args.probe });
+    _ = session.pool.run(.{ .probe = &args.probe });
     return ok;
 }
 

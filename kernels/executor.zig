@@ -24,7 +24,6 @@ const quantize = @import("quantize/quantize.zig");
 
 /// Runs every op of the plan; called by all threads of the pool at once.
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
-    worker.cancel = &step.data.cancel;
     var timer: ?Timer = if (step.timesOf(worker.index)) |times| .start(times) else null;
     worker.timed = timer != null;
     for (step.ops, 0..) |*op, index| {

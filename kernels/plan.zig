@@ -10,6 +10,8 @@ pub const block_size: u32 = 32;
 /// 32-bit words in one op record, the opcode included.
 pub const op_words = 64;
 pub const max_linear_outputs = 8;
+/// In the cancel word: every step stops.
+pub const cancel_all: u32 = 0xffff_ffff;
 
 /// Every count is a count of records; `*_bytes` are bytes.
 pub const Header = extern struct {
@@ -174,8 +176,9 @@ pub const StepHeader = extern struct {
     logit_biases: u32,
     /// Results: SampledRow [num_outputs].
     sampled: u32,
-    /// Non-zero stops the step between ops; the caller then ignores the results.
-    cancel: u32,
+    /// The step stops between ops once the session's cancel word holds this id (0 = never) or
+    /// `cancel_all`; the caller then ignores its results.
+    cancel_id: u32,
     reserved: u32 = 0,
 };
 

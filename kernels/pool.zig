@@ -10,6 +10,8 @@ const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
 pub const max_threads = 256;
+/// The cancel word of what nobody cancels.
+const never: u32 = 0;
 
 /// Lives at one address from `start` to `stop`; its threads point into it.
 pub const Pool = struct {
@@ -62,17 +64,18 @@ pub const Pool = struct {
         for (pool.threads[1..@max(1, spawned)]) |thread| thread.join();
     }
 
-    /// Runs `task` on all threads; returns when every one of them has left it.
-    pub fn run(pool: *Pool, task: Task) void {
+    /// Runs `task` on all threads; returns when every one of them has left it. False: it was
+    /// cancelled on the way.
+    pub fn run(pool: *Pool, task: Task) bool {
         pool.task = task;
         pool.shared.next_unit.store(0, .monotonic);
         pool.unfinished.store(pool.num_threads - 1, .release);
         _ = pool.started.fetchAdd(1, .seq_cst);
         if (pool.sleepers.load(.seq_cst) > 0) worker_file.futexWake(&pool.started);
-        pool.work(0);
+        const completed = pool.work(0);
         while (true) {
             const left = pool.unfinished.load(.acquire);
-            if (left == 0) return;
+            if (left == 0) return completed;
             const limit = pool.spinLimit();
             worker_file.waitChange(&pool.unfinished, left, limit, &pool.waiting);
         }
@@ -82,21 +85,26 @@ pub const Pool = struct {
         return @atomicLoad(u32, &pool.shared.spin_limit, .monotonic);
     }
 
-    fn work(pool: *Pool, index: u32) void {
+    fn work(pool: *Pool, index: u32) bool {
         const bytes = pool.scratch.len / pool.num_threads;
         var worker: Worker = .{
             .shared = &pool.shared,
             .index = index,
             .count = pool.num_threads,
             .scratch = @alignCast(pool.scratch[index * bytes ..][0..bytes]),
-            .cancel = undefined, // the task says where its flag is
+            .cancel_word = &never, // a step has its own
         };
         memory.in_step = true;
         switch (pool.task) {
-            .step => |step| pool.variant.run_step(step, &worker),
+            .step => |step| {
+                worker.cancel_word = step.cancel_word;
+                worker.cancel_id = step.data.cancel_id;
+                pool.variant.run_step(step, &worker);
+            },
             .probe => |probe| pool.variant.run_probe(probe, &worker),
         }
         memory.in_step = false;
+        return !worker.stopped;
     }
 
     fn loop(pool: *Pool, index: u32) void {
@@ -106,7 +114,7 @@ pub const Pool = struct {
             worker_file.waitChange(&pool.started, seen, limit, &pool.sleepers);
             seen +%= 1;
             if (pool.stopping) return;
-            pool.work(index);
+            _ = pool.work(index);
             if (pool.unfinished.fetchSub(1, .seq_cst) == 1 and pool.waiting.load(.seq_cst) > 0) {
                 worker_file.futexWake(&pool.unfinished);
             }

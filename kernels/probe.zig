@@ -30,9 +30,6 @@ const num_rounds = 3;
 
 /// Called by all threads of the pool at once.
 pub fn run(probe: *Probe, worker: *Worker) callconv(.c) void {
-    // The one step of a probe has no flag to cancel it.
-    const never: u32 = 0;
-    worker.cancel = &never;
     for (0..num_rounds) |round| {
         if (worker.index == 0) {
             probe.first_start = std.math.maxInt(u64);

@@ -127,7 +127,7 @@ const Run = struct {
             .index = index,
             .count = run.shared.num_threads,
             .scratch = scratch,
-            .cancel = &run.cancel,
+            .cancel_word = &run.cancel,
         };
         product.run(run.memory, &worker, run.input, run.products);
     }

@@ -114,6 +114,7 @@ fn replay(file: [*]const u8, variant: u32, threads: u32) !Comparison {
         .plan_bytes = header.plan_bytes,
         .arena_address = @intFromPtr(arena.ptr),
         .kv_address = @intFromPtr(kv.ptr),
+        .cancel_address = 0,
         .num_threads = threads,
         .variant = variant,
         .scratch_bytes = 0,

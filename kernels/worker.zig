@@ -13,7 +13,7 @@ pub const Shared = struct {
     arrived: std.atomic.Value(u32) align(128) = .init(0),
     generation: std.atomic.Value(u32) align(128) = .init(0),
     sleepers: std.atomic.Value(u32) align(128) = .init(0),
-    /// The cancel flag as the last thread at the barrier read it, so that all threads agree.
+    /// The cancel word as the last thread at the barrier read it, so that all threads agree.
     stopped: std.atomic.Value(bool) = .init(false),
     num_threads: u32 = 1,
     tuning: Tuning = .{},
@@ -27,9 +27,10 @@ pub const Worker = struct {
     count: u32,
     /// Private memory of this thread, 64-byte aligned; its size is `Scratch.thread_bytes`.
     scratch: []align(64) u8,
-    /// Set by the caller to stop the step; looked at in every `sync`.
-    cancel: *const u32,
-    /// True once `cancel` was seen: the executor leaves after the op that is running.
+    /// Whose step is to stop (plan.StepHeader.cancel_id); looked at in every `sync`.
+    cancel_word: *const u32,
+    cancel_id: u32 = 0,
+    /// True once the step is to stop: the executor leaves after the op that is running.
     stopped: bool = false,
     /// Whether `waited_ns` counts the time at barriers.
     timed: bool = false,
@@ -50,18 +51,23 @@ pub const Worker = struct {
         worker.waited_ns += clock.now() - start;
     }
 
+    fn isCancelled(worker: *const Worker) bool {
+        const word = @atomicLoad(u32, worker.cancel_word, .monotonic);
+        return word != 0 and (word == worker.cancel_id or word == plan.cancel_all);
+    }
+
     fn meet(worker: *Worker) void {
         const shared = worker.shared;
         if (worker.count == 1) {
             shared.next_unit.store(0, .monotonic);
-            worker.stopped = @atomicLoad(u32, worker.cancel, .monotonic) != 0;
+            worker.stopped = worker.isCancelled();
             return;
         }
         const generation = shared.generation.load(.acquire);
         if (shared.arrived.fetchAdd(1, .acq_rel) + 1 == worker.count) {
             shared.arrived.store(0, .monotonic);
             shared.next_unit.store(0, .monotonic);
-            const stop = @atomicLoad(u32, worker.cancel, .monotonic) != 0;
+            const stop = worker.isCancelled();
             shared.stopped.store(stop, .monotonic);
             worker.stopped = stop;
             shared.generation.store(generation +% 1, .seq_cst);
@@ -131,6 +137,7 @@ pub const Step = struct {
     /// Memory shared by all threads inside one op (quantised activations), 64-byte aligned.
     scratch: []align(64) u8,
     data: *plan.StepHeader,
+    cancel_word: *const u32,
     /// Where the ops' times are added, one list per thread; null when nobody asks.
     times: ?[*]clock.OpTime = null,
 

@@ -1,4 +1,5 @@
 // What an executor of plans offers. `reference.ts` and `cpu.ts` implement it; `select.ts` chooses.
+import type { CancelWord } from "../native/interrupt.ts";
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
@@ -18,7 +19,11 @@ export interface LoadOptions {
   readonly numThreads: number;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
+  /** What stops steps between ops; undefined = a signal, where `catchInterrupts` was called. */
+  readonly cancelWord: CancelWord | undefined;
 }
+
+export type MeasureOptions = Pick<LoadOptions, "limits" | "numThreads" | "cpuVariant">;
 
 /** Bytes a loaded plan takes beside the weights. */
 export interface PlanMemory {
@@ -49,8 +54,8 @@ export interface Session extends Disposable {
   readonly memory: PlanMemory;
   /** The step's input and output arrays; filled in before `run`. */
   readonly stepData: StepData;
-  /** Runs one step to its end. */
-  run(): void;
+  /** Runs one step to its end. False: it was cancelled on the way and has no results. */
+  run(): boolean;
   /** From now on `run` adds what each op takes to `times`, made for this plan; undefined stops. */
   recordOpTimes(times: OpTimes | undefined): void;
   /** Takes effect at the next step; results keep their bits. */
@@ -68,6 +73,6 @@ export interface Backend {
   /** Whether it computes with weights of this GGUF type. */
   supportsType(typeId: number): boolean;
   /** Bytes that `load` will take, exactly. */
-  measure(plan: Plan, layout: MemoryLayout, options: Omit<LoadOptions, "weights">): PlanMemory;
+  measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): PlanMemory;
   load(plan: Plan, layout: MemoryLayout, options: LoadOptions): Session;
 }

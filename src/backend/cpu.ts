@@ -2,7 +2,8 @@
 import { ptr } from "bun:ffi";
 import { assert } from "../core/errors.ts";
 import { chooseVariant, cpuReport } from "../native/cpu-report.ts";
-import { check, native } from "../native/library.ts";
+import type { CancelWord } from "../native/interrupt.ts";
+import { check, native, stoppedStatus } from "../native/library.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import { encodePlan } from "../plan/binary.ts";
@@ -12,6 +13,7 @@ import { StepData } from "../plan/step-data.ts";
 import {
   type Backend,
   type LoadOptions,
+  type MeasureOptions,
   type PlanMemory,
   type Probe,
   peakKinds,
@@ -21,25 +23,26 @@ import {
 import type { OpTimes } from "./op-times.ts";
 import { type Tuning, tuningWords } from "./tuning.ts";
 
-/** PlanArgs of kernels/abi.zig: four u64, two u32, two u64. */
+/** PlanArgs of kernels/abi.zig: five u64, two u32, two u64. */
 function planArgs(
   bytes: Uint8Array<ArrayBuffer>,
-  memory: { arena: number; kv: number },
+  memory: { arena: number; kv: number; cancelWord: number },
   options: Pick<LoadOptions, "numThreads" | "cpuVariant">,
 ): BigUint64Array<ArrayBuffer> {
-  const args = new BigUint64Array(7);
+  const args = new BigUint64Array(8);
   const words = new Uint32Array(args.buffer);
   args[0] = BigInt(ptr(bytes));
   args[1] = BigInt(bytes.length);
   args[2] = BigInt(memory.arena);
   args[3] = BigInt(memory.kv);
-  words[8] = options.numThreads;
-  words[9] = chooseVariant(options.cpuVariant);
+  args[4] = BigInt(memory.cancelWord);
+  words[10] = options.numThreads;
+  words[11] = chooseVariant(options.cpuVariant);
   return args;
 }
 
-const scratchField = 5;
-const handleField = 6;
+const scratchField = 6;
+const handleField = 7;
 /** Of StepArgs. */
 const timesField = 2;
 
@@ -49,14 +52,10 @@ function inPages(bytes: number): number {
   return Math.max(1, Math.ceil(bytes / pageBytes)) * pageBytes;
 }
 
-function measure(
-  plan: Plan,
-  layout: MemoryLayout,
-  options: Omit<LoadOptions, "weights">,
-): PlanMemory {
+function measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): PlanMemory {
   const noAddresses = plan.weights.map(() => 0);
   const bytes = encodePlan(plan, options.limits, layout, noAddresses);
-  const args = planArgs(bytes, { arena: 0, kv: 0 }, options);
+  const args = planArgs(bytes, { arena: 0, kv: 0, cancelWord: 0 }, options);
   check(native().tinfer_plan_measure(ptr(args)), "memory plan");
   const scratchBytes = Number(args[scratchField]);
   const { arenaBytes, kvBytes } = layout;
@@ -77,6 +76,8 @@ class CpuSession implements Session {
   readonly #plan: Plan;
   readonly #layout: MemoryLayout;
   readonly #weights: WeightMemory;
+  /** Kept alive: the executor reads it. */
+  readonly #cancelWord: CancelWord | undefined;
   readonly #arena: MemoryRegion;
   readonly #kv: MemoryRegion;
   readonly #handle: BigUint64Array<ArrayBuffer>;
@@ -91,14 +92,16 @@ class CpuSession implements Session {
     this.#plan = plan;
     this.#layout = layout;
     this.#weights = options.weights;
+    this.#cancelWord = options.cancelWord;
     this.#addresses = new BigUint64Array(plan.weights.length);
     using cleanup = new DisposableStack();
     this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "huge", "activations"));
-    this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "huge", "KV cache"));
+    this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "small", "KV cache"));
     this.#findWeights();
     const addresses = Array.from(this.#addresses, Number);
     const bytes = encodePlan(plan, options.limits, layout, addresses);
-    const places = { arena: this.#arena.address, kv: this.#kv.address };
+    const cancelWord = this.#cancelWord === undefined ? 0 : ptr(this.#cancelWord);
+    const places = { arena: this.#arena.address, kv: this.#kv.address, cancelWord };
     const args = planArgs(bytes, places, options);
     check(native().tinfer_plan_load(ptr(args)), "load plan");
     this.#handle = new BigUint64Array([args[handleField]!]);
@@ -131,8 +134,11 @@ class CpuSession implements Session {
     check(native().tinfer_plan_move_weights(ptr(new BigUint64Array(args))), "move weights");
   }
 
-  run(): void {
-    check(native().tinfer_step(ptr(this.#stepArgs)), "step");
+  run(): boolean {
+    const status = native().tinfer_step(ptr(this.#stepArgs));
+    if (status === stoppedStatus) return false;
+    check(status, "step");
+    return true;
   }
 
   recordOpTimes(times: OpTimes | undefined): void {

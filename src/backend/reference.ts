@@ -80,12 +80,13 @@ class ReferenceSession implements Session, ReferenceState {
     });
   }
 
-  run(): void {
+  run(): boolean {
     this.#plan.ops.forEach((op, index) => {
       const start = performance.now();
       this.#runOp(op);
       this.#times?.add(index, performance.now() - start);
     });
+    return true;
   }
 
   #runOp(op: Op): void {

@@ -5,10 +5,11 @@ import { basename, join } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import { type BenchmarkTest, benchmark } from "../engine/benchmark.ts";
 import { randomModel } from "../models/shapes.ts";
-import { writeGguf } from "../weights/gguf-writer.ts";
+import { type GgufTensorSource, writeGguf } from "../weights/gguf-writer.ts";
 import { formatRecords, outputFormats } from "./bench-output.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
+import { type Interrupt, interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
 import { out, Progress, say } from "./terminal.ts";
 
@@ -127,8 +128,22 @@ function testsOf(values: FlagValues): BenchmarkTest[] {
   throw new TinferError("usage", "there is nothing to measure", { hint: "give -p or -n above 0" });
 }
 
+/** The same tensors, whose bytes end with the interrupt. */
+function interruptible(tensors: Iterable<GgufTensorSource>, interrupt: Interrupt) {
+  return Array.from(tensors, (tensor): GgufTensorSource => {
+    const { content } = tensor;
+    const chunks = function* () {
+      for (const chunk of content instanceof Uint8Array ? [content] : content()) {
+        interrupt.throwIfRaised();
+        yield chunk;
+      }
+    };
+    return { ...tensor, content: chunks };
+  });
+}
+
 /** The model's path and name; a random one lives in a folder that is removed at the end. */
-function openModel(values: FlagValues) {
+function openModel(values: FlagValues, interrupt: Interrupt) {
   const shape = values.text("shape");
   const saved = values.text("save-shape");
   const [argument] = values.positionals;
@@ -149,7 +164,7 @@ function openModel(values: FlagValues) {
   };
   say(`writing random weights: ${shape} ${type}`);
   try {
-    writeGguf(path, content);
+    writeGguf(path, { ...content, tensors: interruptible(content.tensors, interrupt) });
   } catch (error) {
     dispose();
     throw error;
@@ -163,13 +178,17 @@ async function benchCommand(values: FlagValues): Promise<void> {
   if (!Number.isInteger(repetitions) || repetitions < 1) {
     throw new TinferError("usage", `--repetitions is ${repetitions}, wanted 1 or more`);
   }
-  using model = openModel(values);
+  using interrupt = interruptSignal();
+  using model = openModel(values, interrupt);
   const progress = new Progress("bench");
   const records = benchmark(model.path, model.name, tests, {
     model: modelOptions(values),
     repetitions,
     roofline: values.boolean("roofline"),
-    onProgress: (done, total, name) => progress.update(done, total, name),
+    onProgress: (done, total, name) => {
+      interrupt.throwIfRaised();
+      progress.update(done, total, name);
+    },
   });
   progress.done();
   out(formatRecords(records, values.boolean("json") ? "json" : values.text("output")!));

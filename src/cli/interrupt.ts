@@ -1,10 +1,14 @@
 // Ctrl-C and termination as an AbortSignal: the first one stops the work in good order, a second
 // one ends the program at once.
 import { TinferError } from "../core/errors.ts";
+import { catchInterrupts, clearInterrupt, isInterrupted } from "../native/interrupt.ts";
 
 export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
-  /** Throws "cancelled" (exit code 130) when the signal was raised. */
+  /**
+   * Throws "cancelled" (exit code 130) when the signal was raised; also in code that never yields,
+   * where `signal` cannot change.
+   */
   throwIfRaised(): void;
   /** The promise, or "cancelled" as soon as the signal is raised: for waits that cannot stop. */
   race<T>(promise: Promise<T>): Promise<T>;
@@ -23,10 +27,12 @@ export function interruptSignal(): Interrupt {
   };
   const cancelled = () => new TinferError("cancelled", "interrupted");
   for (const signal of signals) process.on(signal, onSignal);
+  // JavaScript sees the signal when native code returns: a step must end by itself.
+  catchInterrupts();
   return {
     signal: controller.signal,
     throwIfRaised() {
-      if (controller.signal.aborted) throw cancelled();
+      if (controller.signal.aborted || isInterrupted()) throw cancelled();
     },
     race(promise) {
       return new Promise((resolve, reject) => {
@@ -40,6 +46,7 @@ export function interruptSignal(): Interrupt {
     },
     [Symbol.dispose]() {
       for (const signal of signals) process.off(signal, onSignal);
+      clearInterrupt();
     },
   };
 }

@@ -5,6 +5,7 @@ import { computeLogits } from "../engine/logits.ts";
 import { openModelText } from "../engine/model-text.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
 import { outJson } from "./terminal.ts";
 import { parseTokenIds } from "./token-ids.ts";
@@ -64,10 +65,12 @@ async function logitsCommand(values: FlagValues): Promise<void> {
   }
   const path = modelPath(values.positionals[0]);
   const tokenIds = readTokenIds(values, path);
+  using interrupt = interruptSignal();
   const file = openSync(output, "w");
   let width = 0;
   try {
     for (const chunk of computeLogits(path, modelOptions(values), tokenIds, chunkLen)) {
+      interrupt.throwIfRaised();
       width = chunk.vocabSize;
       const { buffer, byteOffset, byteLength } = chunk.logits;
       const bytes = new Uint8Array(buffer, byteOffset, byteLength);

@@ -14,7 +14,7 @@ import type {
   Pooling,
 } from "./client.ts";
 import { HiddenStates } from "./hidden-states.ts";
-import { LoadedModel } from "./loaded-model.ts";
+import { LoadedModel, type Loading } from "./loaded-model.ts";
 import type { LoadProgress } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { ModelOptions } from "./options.ts";
@@ -47,7 +47,7 @@ export class Engine implements EngineClient {
   /** Loads a model without holding the thread for long: signals and progress get their turn. */
   static async open(path: string, options: ModelOptions, watch: LoadWatch): Promise<Engine> {
     const start = performance.now();
-    const engine = new Engine(path, options, "later");
+    const engine = new Engine(path, options, { weights: "later" });
     try {
       await inTurns(engine.#model.bringIn(), watch);
     } catch (error) {
@@ -58,8 +58,8 @@ export class Engine implements EngineClient {
     return engine;
   }
 
-  constructor(path: string, options: ModelOptions, weights?: "now" | "later") {
-    this.#model = new LoadedModel(path, options, weights);
+  constructor(path: string, options: ModelOptions, loading: Loading = {}) {
+    this.#model = new LoadedModel(path, options, loading);
     this.#facts = this.#model.facts;
     const { limits } = this.#model.memoryPlan;
     this.#allocator = new BlockAllocator(limits.numBlocks);
@@ -73,11 +73,13 @@ export class Engine implements EngineClient {
     return this.#facts;
   }
 
+  /** `cancelId`: what stops this request's step in the engine's cancel word; 0: nothing does. */
   async *generate(
     request: GenerationRequest,
     signal?: AbortSignal,
+    cancelId = 0,
   ): AsyncIterableIterator<GenerationEvent> {
-    const state = this.#admit(request);
+    const state = this.#admit(request, cancelId);
     const abort = () => this.#cancel(state);
     signal?.addEventListener("abort", abort);
     try {
@@ -95,7 +97,7 @@ export class Engine implements EngineClient {
     }
   }
 
-  #admit(request: GenerationRequest): RequestState {
+  #admit(request: GenerationRequest, cancelId: number): RequestState {
     const { promptTokenIds, sampling } = request;
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
@@ -104,7 +106,7 @@ export class Engine implements EngineClient {
         hint: "try again later, or raise --parallel",
       });
     }
-    const state = new RequestState(this.#nextId++, request, this.facts.maxContextLen);
+    const state = new RequestState(this.#nextId++, request, this.facts.maxContextLen, cancelId);
     this.#requests.set(state.sequence, state);
     this.#scheduler.add(state.sequence);
     this.#start();
@@ -147,9 +149,18 @@ export class Engine implements EngineClient {
       });
     }
     for (const sequence of batch.sequences) this.#requests.get(sequence)?.markScheduled();
-    this.#runner.run(batch);
+    // A cancelled step has no results: what is left of its sequences runs again.
+    if (!this.#runner.run(batch, this.#cancelIdOf(batch))) return;
     this.#totals.steps++;
     this.#commit(batch);
+  }
+
+  /** The request whose end makes the step worthless: the one that most of its tokens are for. */
+  #cancelIdOf({ sequences, counts, numTokens }: Batch): number {
+    for (let s = 0; s < sequences.length; s++) {
+      if (counts[s]! * 2 > numTokens) return this.#requests.get(sequences[s]!)!.cancelId;
+    }
+    return 0;
   }
 
   /** Appends the sampled tokens, seals full blocks, ends finished requests. */

@@ -2,12 +2,20 @@
 // releases them in reverse order.
 import type { Session } from "../backend/backend.ts";
 import { cpuReport } from "../native/cpu-report.ts";
+import type { CancelWord } from "../native/interrupt.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { MemoryPlan } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
+
+export interface Loading {
+  /** With "later", the caller brings the weights in by `bringIn`. */
+  readonly weights?: "now" | "later";
+  /** What stops the model's steps from other threads. */
+  readonly cancelWord?: CancelWord;
+}
 
 export class LoadedModel implements Disposable {
   readonly file: ModelFile;
@@ -16,20 +24,21 @@ export class LoadedModel implements Disposable {
   readonly session: Session;
   readonly facts: LoadedModelFacts;
   readonly #options: ModelOptions;
+  readonly #cancelWord: CancelWord | undefined;
   /** All sessions that read the weights. */
   readonly #sessions: Session[] = [];
 
-  /** With "later", the caller brings the weights in by `bringIn`. */
-  constructor(path: string, options: ModelOptions, weights: "now" | "later" = "now") {
+  constructor(path: string, options: ModelOptions, loading: Loading = {}) {
     const start = performance.now();
     this.#options = options;
+    this.#cancelWord = loading.cancelWord;
     using cleanup = new DisposableStack();
     this.file = cleanup.use(new ModelFile(path));
     const planned = planModel(this.file, "tokens", options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;
     this.session = cleanup.use(this.#load(planned));
-    if (weights === "now") for (const _ of this.bringIn());
+    if (loading.weights !== "later") for (const _ of this.bringIn());
     cleanup.move();
     this.facts = this.#facts(path, planned.backend.name, performance.now() - start);
   }
@@ -62,7 +71,8 @@ export class LoadedModel implements Disposable {
   #load({ backend, plan, memoryPlan }: PlannedModel): Session {
     const { limits, layout, numThreads } = memoryPlan;
     const { cpuVariant } = this.#options;
-    const options = { limits, weights: this.file, numThreads, cpuVariant };
+    const cancelWord = this.#cancelWord;
+    const options = { limits, weights: this.file, numThreads, cpuVariant, cancelWord };
     const session = backend.load(plan, layout, options);
     this.#sessions.push(session);
     return session;

@@ -12,10 +12,10 @@ export class ModelRunner {
   }
 
   /**
-   * Runs one step. Sampled tokens are then read by `session.stepData.sampledId(row)`, rows
+   * Runs one step; false: request `cancelId` (0: none) stopped it, as if it had not begun. Sampled tokens are then read by `session.stepData.sampledId(row)`, rows
    * counted over the batch's sequences that yield a token.
    */
-  run(batch: Batch): void {
+  run(batch: Batch, cancelId: number): boolean {
     const step = this.#session.stepData;
     step.reset();
     let row = 0;
@@ -40,7 +40,8 @@ export class ModelRunner {
     }
     step.queryStarts[batch.sequences.length] = row;
     step.setCounts(row, outputs, batch.sequences.length);
-    this.#session.run();
+    step.setCancelId(cancelId);
+    return this.#session.run();
   }
 
   #setBlocks(index: number, sequence: Sequence): void {

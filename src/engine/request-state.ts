@@ -8,6 +8,8 @@ import { Sequence } from "./sequence.ts";
 
 export class RequestState {
   readonly sequence: Sequence;
+  /** What stops this request's step in the engine's cancel word; 0: nothing does. */
+  readonly cancelId: number;
   readonly #stopTokenIds: ReadonlySet<number>;
   readonly #wantedTokens: number;
   readonly #createdAt = performance.now();
@@ -17,7 +19,8 @@ export class RequestState {
   #error: unknown;
   #wake: (() => void) | undefined;
 
-  constructor(id: number, request: GenerationRequest, maxContextLen: number) {
+  constructor(id: number, request: GenerationRequest, maxContextLen: number, cancelId: number) {
+    this.cancelId = cancelId;
     const { promptTokenIds, maxTokens, sampling } = request;
     const limits = { maxTokens, maxContextLen };
     const { repeatLastN, logitBias } = sampling;

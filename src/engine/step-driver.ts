@@ -1,6 +1,7 @@
 // Drives a session directly, without scheduler or sampling settings: fixed sequences whose blocks
 // lie one after another. For logits, hidden states and benchmarks.
 import type { Session } from "../backend/backend.ts";
+import { TinferError } from "../core/errors.ts";
 import { blockSize } from "../plan/arena.ts";
 import type { SamplingRow } from "../plan/step-data.ts";
 
@@ -62,6 +63,6 @@ export class StepDriver {
     }
     step.queryStarts[numSequences] = numSequences * count;
     step.setCounts(numSequences * count, numOutputs, numSequences);
-    this.#session.run();
+    if (!this.#session.run()) throw new TinferError("cancelled", "interrupted");
   }
 }

@@ -1,5 +1,7 @@
 // The messages between the main thread and the engine's Worker. Plain data only.
+
 import { type ErrorCode, TinferError } from "../core/errors.ts";
+import type { CancelWord } from "../native/interrupt.ts";
 import type {
   EngineStatus,
   GenerationEvent,
@@ -10,7 +12,12 @@ import type {
 import type { ModelOptions } from "./options.ts";
 
 export type ToEngine =
-  | { readonly kind: "load"; readonly path: string; readonly options: ModelOptions }
+  | {
+      readonly kind: "load";
+      readonly path: string;
+      readonly options: ModelOptions;
+      readonly cancelWord: CancelWord;
+    }
   | { readonly kind: "generate"; readonly id: number; readonly request: GenerationRequest }
   | { readonly kind: "cancel"; readonly id: number }
   | {

@@ -1,6 +1,7 @@
 // The engine on its own thread: `startEngineWorker` is the main thread's side, the code at the
 // end is the Worker's. A compiled binary starts itself again as the Worker, hence one file.
 import { TinferError } from "../core/errors.ts";
+import { type CancelWord, cancelAll, makeCancelWord } from "../native/interrupt.ts";
 import type {
   EngineClient,
   EngineStatus,
@@ -28,28 +29,32 @@ interface Receiver {
 /** Starts a Worker that loads the model; rejects with the loader's error. */
 export function startEngineWorker(path: string, options: ModelOptions): Promise<EngineClient> {
   const worker = new Worker(import.meta.url);
+  const cancelWord = makeCancelWord();
   return new Promise((resolve, reject) => {
     worker.onerror = (event) => reject(new Error(`engine thread: ${event.message}`));
     worker.onmessage = ({ data: message }: MessageEvent<FromEngine>) => {
-      if (message.kind === "loaded") resolve(new WorkerClient(worker, message.facts));
+      if (message.kind === "loaded") resolve(new WorkerClient(worker, message.facts, cancelWord));
       else if (message.kind === "failed") {
         worker.terminate();
         reject(errorFromMessage(message.error));
       }
     };
-    worker.postMessage({ kind: "load", path, options } satisfies ToEngine);
+    worker.postMessage({ kind: "load", path, options, cancelWord } satisfies ToEngine);
   });
 }
 
 class WorkerClient implements EngineClient {
   readonly facts: LoadedModelFacts;
   readonly #worker: Worker;
+  /** Shared with the engine's steps, which end as soon as their request's id is here. */
+  readonly #cancelWord: CancelWord;
   readonly #receivers = new Map<number, Receiver>();
   /** Why the engine thread ended, if it did by itself. */
   #failure: Error | undefined;
   #nextId = 1;
 
-  constructor(worker: Worker, facts: LoadedModelFacts) {
+  constructor(worker: Worker, facts: LoadedModelFacts, cancelWord: CancelWord) {
+    this.#cancelWord = cancelWord;
     this.facts = facts;
     this.#worker = worker;
     worker.onmessage = ({ data: message }: MessageEvent<FromEngine>) => {
@@ -89,7 +94,10 @@ class WorkerClient implements EngineClient {
         wake();
       },
     });
-    const cancel = () => this.#send({ kind: "cancel", id });
+    const cancel = () => {
+      this.#send({ kind: "cancel", id });
+      Atomics.store(this.#cancelWord, 0, id);
+    };
     let ended = false;
     signal?.addEventListener("abort", cancel);
     try {
@@ -142,7 +150,9 @@ class WorkerClient implements EngineClient {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#ask<null>((id) => ({ kind: "dispose", id }));
+    const disposed = this.#ask<null>((id) => ({ kind: "dispose", id }));
+    Atomics.store(this.#cancelWord, 0, cancelAll);
+    await disposed;
     this.#worker.terminate();
   }
 }
@@ -158,7 +168,7 @@ function serveEngine(): void {
   async function generate(id: number, request: GenerationRequest): Promise<void> {
     const controller = new AbortController();
     requests.set(id, controller);
-    for await (const event of engine!.generate(request, controller.signal)) {
+    for await (const event of engine!.generate(request, controller.signal, id)) {
       send({ kind: "event", id, event });
     }
   }
@@ -166,7 +176,7 @@ function serveEngine(): void {
   async function answer(message: ToEngine): Promise<void> {
     switch (message.kind) {
       case "load":
-        engine = new Engine(message.path, message.options);
+        engine = new Engine(message.path, message.options, { cancelWord: message.cancelWord });
         return send({ kind: "loaded", facts: engine.facts });
       case "generate":
         return generate(message.id, message.request).finally(() => requests.delete(message.id));

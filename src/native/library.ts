@@ -89,7 +89,10 @@ function firstThatWorks<T>(attempts: readonly (() => T)[]): T {
   throw last;
 }
 
-/** `Status` of kernels/abi.zig, by number. */
+/** `Status.stopped` of kernels/abi.zig: a step was cancelled on its way; `check` never sees it. */
+export const stoppedStatus = 7;
+
+/** The other values of `Status`, by number. */
 const codes: readonly ErrorCode[] = [
   "native",
   "native",

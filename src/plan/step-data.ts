@@ -35,7 +35,7 @@ const headerField = {
   numOutputs: 1,
   numSequences: 2,
   blockTableStride: 3,
-  cancel: 14,
+  cancelId: 14,
 } as const;
 
 /** Order of the arrays and of their offsets in the header, from word 4 on. */
@@ -132,14 +132,19 @@ export class StepData {
     return this.#header[headerField.numSequences]!;
   }
 
-  /** Starts a new step: counts to zero, cancel flag down. */
+  /** Starts a new step: counts to zero, no request may cancel it. */
   reset(): void {
     this.#header[headerField.numTokens] = 0;
     this.#header[headerField.numOutputs] = 0;
     this.#header[headerField.numSequences] = 0;
-    this.#header[headerField.cancel] = 0;
+    this.#header[headerField.cancelId] = 0;
     this.#numPenalties = 0;
     this.#numBiases = 0;
+  }
+
+  /** The step stops once the session's cancel word holds this id; 0: none does. */
+  setCancelId(id: number): void {
+    this.#header[headerField.cancelId] = id;
   }
 
   setCounts(numTokens: number, numOutputs: number, numSequences: number): void {

@@ -1,5 +1,8 @@
 // Closed pipes and Ctrl-C: the program ends at once, quietly or with 130, and says what it had.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { cleanEnvironment, start, tinfer, tinferCommand } from "./spawn.ts";
 
 setDefaultTimeout(60_000);
@@ -85,6 +88,34 @@ test("Ctrl-C at any time ends with 130", async () => {
   const delays = [30, 150, 300, 600];
   const results = await Promise.all(delays.map((delay) => interruptAfter(delay, long)));
   for (const { exitCode } of results) expect(exitCode).toBe(130);
+});
+
+test("Ctrl-C ends bench and logits with 130 and a word, in a step and between steps", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tinfer-signals-"));
+  using _ = { [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
+  const ids = Array.from({ length: 2000 }, (_, i) => String(400 + (i % 50))).join(",");
+  const output = ["--output", join(folder, "logits.f32")];
+  const commands = [
+    ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"],
+    ["bench", "--shape", "llama-3.2-1b", "--type", "q8_0"],
+    ["logits", "", "--token-ids", ids, "--chunk", "1", "--backend", "reference", ...output],
+  ];
+  const ends = await Promise.all(
+    commands.map(async (args) => {
+      const child = start(args, { env: { TMPDIR: folder } });
+      await Bun.sleep(2500);
+      child.kill("SIGINT");
+      const stderr = await new Response(child.stderr).text();
+      return { exitCode: await child.exited, stderr };
+    }),
+  );
+  for (const { exitCode, stderr } of ends) {
+    expect(exitCode).toBe(130);
+    expect(stderr).toContain("interrupted");
+    expect(stderr).not.toMatch(/\n\s+at /);
+  }
+  // The random model of the shape is gone too.
+  expect(readdirSync(folder).filter((name) => name.startsWith("tinfer-bench"))).toEqual([]);
 });
 
 test("Ctrl-C while waiting for stdin ends with 130", async () => {

@@ -132,7 +132,7 @@ export class TestExecutor implements Disposable {
     this.layout = guarded.layout;
     this.limits = limits;
     const cpuVariant = this.#isCpu ? name : undefined;
-    const options = { limits, weights, numThreads, cpuVariant };
+    const options = { limits, weights, numThreads, cpuVariant, cancelWord: undefined };
     const backend = this.#isCpu ? cpuBackend : referenceBackend;
     this.session = backend.load(this.plan, this.layout, options);
   }

@@ -124,3 +124,22 @@ test("steps allocate nothing", () => {
   using _ = new LoadedModel(path, options);
   expect(allocationCount()).toBeGreaterThan(before);
 });
+
+/** Resident memory of this process; Linux says it exactly. */
+function residentBytes(): number {
+  const pages = readFileSync("/proc/self/statm", "utf8").split(" ")[1];
+  return Number(pages) * 4096;
+}
+
+test.skipIf(process.platform !== "linux")("the KV pool is resident as far as it is used", () => {
+  const longContext = 2 ** 18;
+  const large: ModelOptions = { ...options, contextLen: longContext, load: "lazy" };
+  using model = new LoadedModel(path, large);
+  const { kvBytes } = model.session.memory;
+  expect(kvBytes).toBe(2 ** 28);
+  const driver = new StepDriver(model.session, longContext);
+  driver.run(tokenIds, 0, 1, "last");
+  const before = residentBytes();
+  for (let start = 1; start < contextLen; start++) driver.run(tokenIds, start, 1, "last");
+  expect(residentBytes() - before).toBeLessThan(2 ** 24);
+});
