@@ -18,6 +18,10 @@ const linear_glu = @import("cpu/linear_glu.zig");
 const rotations = @import("cpu/rotations.zig");
 const qkv_prep = @import("cpu/qkv_prep.zig");
 const attention_paged = @import("cpu/attention_paged.zig");
+const route = @import("cpu/route.zig");
+const scale_slots = @import("cpu/scale_slots.zig");
+const expert_glu = @import("cpu/expert_glu.zig");
+const expert_linear = @import("cpu/expert_linear.zig");
 const sample = @import("cpu/sample.zig");
 const quant = @import("quant/quant.zig");
 const quantize = @import("quantize/quantize.zig");
@@ -37,6 +41,10 @@ fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
             .qkv_prep => qkv_prep.run(step, op.as(plan.QkvPrep), worker),
             .attention_paged => attention_paged.run(step, op.as(plan.AttentionPaged), worker),
             .sample => sample.run(step, op.as(plan.Sample), worker),
+            .route => route.run(step, op.as(plan.Route), worker),
+            .scale_slots => scale_slots.run(step, op.as(plan.ScaleSlots), worker),
+            .expert_glu => expert_glu.run(step, op.as(plan.ExpertGlu), worker),
+            .expert_linear => expert_linear.run(step, op.as(plan.ExpertLinear), worker),
             _ => unreachable, // plan_check.zig refuses unknown opcodes at load
         }
         if (timer) |*running| running.endOp(index, worker);
@@ -75,6 +83,8 @@ fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv
                 num_threads,
             ),
             .sample => sample.scratchNeed(step, op.as(plan.Sample), num_threads),
+            .expert_glu => expert_glu.scratchNeed(step, op.as(plan.ExpertGlu)),
+            .expert_linear => expert_linear.scratchNeed(step, op.as(plan.ExpertLinear)),
             else => .{},
         };
         total = total.largest(own);

@@ -12,6 +12,8 @@ pub const op_words = 64;
 pub const max_linear_outputs = 8;
 /// In the cancel word: every step stops.
 pub const cancel_all: u32 = 0xffff_ffff;
+/// Experts of one layer; also most experts of one token.
+pub const max_experts = 1024;
 
 /// Every count is a count of records; `*_bytes` are bytes.
 pub const Header = extern struct {
@@ -66,6 +68,10 @@ pub const Opcode = enum(u32) {
     qkv_prep = 7,
     attention_paged = 8,
     sample = 9,
+    route = 10,
+    scale_slots = 11,
+    expert_glu = 12,
+    expert_linear = 13,
     _,
 };
 
@@ -103,6 +109,54 @@ pub const LinearGlu = extern struct {
     up_bias: u32,
     output: u32,
     activation: Activation,
+};
+
+pub const Scoring = enum(u32) { softmax = 0, sigmoid = 1, softmax_selected = 2 };
+pub const GroupScore = enum(u32) { max = 0, top2_sum = 1 };
+/// output[t] `[2 * num_slots]` = numbers of the chosen experts as floats, best first, then their
+/// weights; src/plan/ops.ts defines the choice. `selection_bias` F32 `[1, num_experts]` or none.
+pub const Route = extern struct {
+    logits: u32,
+    output: u32,
+    selection_bias: u32,
+    scoring: Scoring,
+    num_slots: u32,
+    num_groups: u32,
+    num_groups_used: u32,
+    group_score: GroupScore,
+    is_normalised: u32,
+    scale: f32,
+};
+
+/// output[t, s] = input[t] * weight of slot s
+pub const ScaleSlots = extern struct { input: u32, routing: u32, output: u32 };
+
+/// output[t, s] = activation(x · gate[e]ᵀ + gate_bias[e]) * (x · up[e]ᵀ + up_bias[e]), e = expert
+/// of slot s, x = input[t] or, where the input has a row per slot, input[t, s]. `gate` and `up`
+/// are the first of `num_experts` weights; biases are F32 `[num_experts, width]` or none.
+pub const ExpertGlu = extern struct {
+    input: u32,
+    routing: u32,
+    gate: u32,
+    gate_bias: u32,
+    up: u32,
+    up_bias: u32,
+    output: u32,
+    num_experts: u32,
+    activation: Activation,
+};
+
+/// output[t] (+)= Σ over slots s in order: weight of s * (input[t, s] · weight[e]ᵀ + bias[e])
+pub const ExpertLinear = extern struct {
+    input: u32,
+    routing: u32,
+    weight: u32,
+    bias: u32,
+    output: u32,
+    num_experts: u32,
+    epilogue: Epilogue,
+    /// 0: every slot weighs 1.
+    is_weighted: u32,
 };
 
 /// output[t] = cos and sin of positions[t] * frequencies[i], times `magnitude`:

@@ -52,8 +52,8 @@ fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
 }
 
 /// Operand fields are recognised by name, so a new op needs no line here.
-const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits" };
-const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks" };
+const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits", "routing" };
+const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks", "selection_bias" };
 
 fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
     return switch (op.opcode) {
@@ -66,6 +66,10 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
         .qkv_prep => checkQkvPrep(step, op.as(plan.QkvPrep)),
         .attention_paged => checkAttention(step, op.as(plan.AttentionPaged)),
         .sample => checkFields(step, op.as(plan.Sample)),
+        .route => checkRoute(step, op.as(plan.Route)),
+        .scale_slots => checkScaleSlots(step, op.as(plan.ScaleSlots)),
+        .expert_glu => checkExpertGlu(step, op.as(plan.ExpertGlu)),
+        .expert_linear => checkExpertLinear(step, op.as(plan.ExpertLinear)),
         _ => "unknown opcode",
     };
 }
@@ -104,6 +108,71 @@ fn checkLinearGlu(step: *const worker.Step, op: *const plan.LinearGlu) ?[]const 
     if (gate.cols != step.tensors[op.input].width) return "linear_glu shapes differ";
     if (checkRowNorm(step, op.input, &op.norm)) |problem| return problem;
     return if (gate.rows != step.tensors[op.output].width) "linear_glu shapes differ" else null;
+}
+
+fn checkRoute(step: *const worker.Step, op: *const plan.Route) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const num_experts = step.tensors[op.logits].width;
+    if (num_experts == 0 or num_experts > plan.max_experts) return "number of experts";
+    if (op.num_groups == 0 or num_experts % op.num_groups != 0) return "experts are not whole groups";
+    if (op.num_groups_used == 0 or op.num_groups_used > op.num_groups) return "number of groups used";
+    const reachable = num_experts / op.num_groups * op.num_groups_used;
+    if (op.num_slots == 0 or op.num_slots > reachable) return "experts per token";
+    if (step.tensors[op.output].width != 2 * op.num_slots) return "routing width";
+    if (op.selection_bias == plan.none) return null;
+    return if (step.weights[op.selection_bias].cols != num_experts) "selection bias" else null;
+}
+
+fn checkRouting(step: *const worker.Step, routing: u32, others: [2]u32) ?[]const u8 {
+    const tensor = step.tensors[routing];
+    if (tensor.width == 0 or tensor.width % 2 != 0) return "routing width";
+    for (others) |other| if (step.tensors[other].rows != tensor.rows) return "rows without routing";
+    return null;
+}
+
+fn checkScaleSlots(step: *const worker.Step, op: *const plan.ScaleSlots) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (checkRouting(step, op.routing, .{ op.input, op.output })) |problem| return problem;
+    const wanted = step.tensors[op.routing].width / 2 * step.tensors[op.input].width;
+    return if (step.tensors[op.output].width != wanted) "scale_slots shapes differ" else null;
+}
+
+/// `count` weights from `first` on, all of the shape of the first; biases a row for each.
+fn checkExperts(step: *const worker.Step, first: u32, bias: u32, count: u32) ?[]const u8 {
+    if (count == 0 or count > plan.max_experts) return "number of experts";
+    if (count > step.weights.len - first) return "expert out of range";
+    const shape = step.weights[first];
+    for (step.weights[first..][0..count]) |weight| {
+        if (weight.rows != shape.rows or weight.cols != shape.cols) return "experts differ in shape";
+    }
+    if (bias == plan.none) return null;
+    const biases = step.weights[bias];
+    return if (biases.rows != count or biases.cols != shape.rows) "expert biases" else null;
+}
+
+fn checkExpertGlu(step: *const worker.Step, op: *const plan.ExpertGlu) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (checkRouting(step, op.routing, .{ op.input, op.output })) |problem| return problem;
+    if (checkExperts(step, op.gate, op.gate_bias, op.num_experts)) |problem| return problem;
+    if (checkExperts(step, op.up, op.up_bias, op.num_experts)) |problem| return problem;
+    const gate = step.weights[op.gate];
+    const up = step.weights[op.up];
+    if (gate.rows != up.rows or gate.cols != up.cols) return "gate and up differ in shape";
+    const num_slots = step.tensors[op.routing].width / 2;
+    const width = step.tensors[op.input].width;
+    if (width != gate.cols and width != num_slots * gate.cols) return "expert_glu shapes differ";
+    return if (step.tensors[op.output].width != num_slots * gate.rows) "expert_glu shapes differ" else null;
+}
+
+fn checkExpertLinear(step: *const worker.Step, op: *const plan.ExpertLinear) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (checkRouting(step, op.routing, .{ op.input, op.output })) |problem| return problem;
+    if (checkExperts(step, op.weight, op.bias, op.num_experts)) |problem| return problem;
+    const weight = step.weights[op.weight];
+    const width = step.tensors[op.input].width;
+    const num_slots = step.tensors[op.routing].width / 2;
+    if (width != weight.cols and width != num_slots * weight.cols) return "expert_linear shapes differ";
+    return if (step.tensors[op.output].width != weight.rows) "expert_linear shapes differ" else null;
 }
 
 fn checkHeads(cache: plan.Cache, num_heads: u32) ?[]const u8 {

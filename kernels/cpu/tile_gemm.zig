@@ -17,6 +17,8 @@ const Tile = layout.Tile;
 
 /// Output columns (weight rows) of one panel.
 pub const columns = layout.columns;
+/// Activation rows of one packed panel.
+pub const panel_rows = layout.panel_rows;
 
 /// The unpacker of a weight type; null where weights are floats.
 fn Unpacker(comptime weight_type: quant.Type) ?type {
@@ -61,14 +63,28 @@ pub fn packPanel(
     x: [*]const f32,
     packed_memory: [*]align(64) u8,
 ) void {
-    assert(panel < numPanels(rows) and k % group == 0);
+    assert(panel < numPanels(rows));
+    const first = panel * layout.panel_rows;
+    var sources: [layout.panel_rows][*]const f32 = undefined;
+    const count = @min(layout.panel_rows, rows - first);
+    for (sources[0..count], 0..) |*source, i| source.* = x + i * k;
+    packGathered(group, panel, sources[0..count], k, packed_memory);
+}
+
+/// The same from activation rows that lie anywhere, at most `panel_rows` of them.
+pub fn packGathered(
+    group: u32,
+    panel: usize,
+    sources: []const [*]const f32,
+    k: usize,
+    packed_memory: [*]align(64) u8,
+) void {
+    assert(k % group == 0);
     const parts: Panel = .init(group, k);
     const base: [*]align(64) u8 = @alignCast(packed_memory + panel * parts.bytes);
-    const first = panel * layout.panel_rows;
-    const count = @min(layout.panel_rows, rows - first);
     switch (group) {
-        32 => pack.packRows(32, parts.view(32, base, 0), x, count, k),
-        256 => pack.packRows(256, parts.view(256, base, 0), x, count, k),
+        32 => pack.packRows(32, parts.view(32, base, 0), sources, k),
+        256 => pack.packRows(256, parts.view(256, base, 0), sources, k),
         else => unreachable,
     }
 }

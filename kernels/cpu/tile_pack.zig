@@ -4,19 +4,18 @@ const layout = @import("tile_layout.zig");
 const panel_rows = layout.panel_rows;
 const Panel = layout.Panel;
 
-/// Packs `count` rows of `k` activations; the panel's rows from `count` on become zeros.
+/// Packs rows of `k` activations, at most a panel's; those that are missing become zeros.
 pub fn packRows(
     comptime group: u32,
     panel: Panel.View,
-    x: [*]const f32,
-    count: usize,
+    rows: []const [*]const f32,
     k: usize,
 ) void {
     for (0..panel_rows) |r| for (0..k / group) |g| {
         var quants: [group]i8 align(64) = @splat(0);
         var scale: [1]f32 = .{0};
-        if (r < count) {
-            activation.quantizeRow(group, x[r * k + g * group ..][0..group], &quants, &scale);
+        if (r < rows.len) {
+            activation.quantizeRow(group, rows[r][g * group ..][0..group], &quants, &scale);
         }
         panel.scale[g * panel_rows + r] = scale[0];
         const dwords: [group / 4]i32 = @bitCast(quants);

@@ -2,7 +2,7 @@
 import type { CancelWord } from "../native/interrupt.ts";
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Tensor } from "../plan/ops.ts";
+import type { Tensor, Weight } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
 import type { OpTimes } from "./op-times.ts";
 import type { Tuning } from "./tuning.ts";
@@ -11,6 +11,12 @@ import type { Tuning } from "./tuning.ts";
 export interface WeightMemory {
   address(name: string): number;
   bytes(name: string): number;
+}
+
+/** Where a weight of the file begins. */
+export function weightAddress(weights: WeightMemory, { name, slice }: Weight): number {
+  if (slice === undefined) return weights.address(name);
+  return weights.address(name) + (weights.bytes(name) / slice.count) * slice.index;
 }
 
 export interface LoadOptions {

@@ -19,6 +19,7 @@ import {
   peakKinds,
   type Session,
   type WeightMemory,
+  weightAddress,
 } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { type Tuning, tuningWords } from "./tuning.ts";
@@ -118,11 +119,11 @@ class CpuSession implements Session {
   }
 
   #findWeights(): void {
-    for (const [index, { name, constant }] of this.#plan.weights.entries()) {
+    for (const [index, weight] of this.#plan.weights.entries()) {
       const address =
-        constant === undefined
-          ? this.#weights.address(name)
-          : ptr(constant as Float32Array<ArrayBuffer>);
+        weight.constant === undefined
+          ? weightAddress(this.#weights, weight)
+          : ptr(weight.constant as Float32Array<ArrayBuffer>);
       this.#addresses[index] = BigInt(address);
     }
   }

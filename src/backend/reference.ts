@@ -8,13 +8,20 @@ import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
-import type { Backend, LoadOptions, PlanMemory, Session } from "./backend.ts";
+import {
+  type Backend,
+  type LoadOptions,
+  type PlanMemory,
+  type Session,
+  weightAddress,
+} from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { activate } from "./reference-activations.ts";
 import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
+import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
 import { sampleRows } from "./reference-sample.ts";
-import { type ReferenceState, rowOf } from "./reference-state.ts";
+import { dot, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
 
 class ReferenceSession implements Session, ReferenceState {
   readonly memory: PlanMemory;
@@ -54,7 +61,7 @@ class ReferenceSession implements Session, ReferenceState {
     const type = quantTypeOf(weight.typeId);
     assert(type !== undefined, `quant type ${weight.typeId} of ${weight.name}`);
     const bytes = rowBytes(type.name, weight.cols);
-    const address = this.#weights.address(weight.name);
+    const address = weightAddress(this.#weights, weight);
     const matrix = new Float32Array(weight.rows * weight.cols);
     for (let row = 0; row < weight.rows; row++) {
       const source = new Uint8Array(viewMemory(address + row * bytes, bytes));
@@ -106,6 +113,18 @@ class ReferenceSession implements Session, ReferenceState {
       case "linearGlu":
         linearGlu(this, op);
         break;
+      case "route":
+        route(this, op);
+        break;
+      case "scaleSlots":
+        scaleSlots(this, op);
+        break;
+      case "expertGlu":
+        expertGlu(this, op);
+        break;
+      case "expertLinear":
+        expertLinear(this, op);
+        break;
       case "rotations":
         rotations(this, op);
         break;
@@ -129,10 +148,6 @@ class ReferenceSession implements Session, ReferenceState {
   [Symbol.dispose](): void {
     this.#expanded.clear();
   }
-}
-
-function rowsOf(step: StepData, tensor: Tensor): number {
-  return tensor.rows === "tokens" ? step.numTokens : step.numOutputs;
 }
 
 function embed(state: ReferenceState, op: OpOf<"embed">): void {
@@ -173,12 +188,6 @@ function inputRows(
     const x = rowOf(state, op.input, row);
     return op.inputNorm === undefined ? x : normalized(state, op.inputNorm, x);
   });
-}
-
-function dot(x: Float64Array, w: Float32Array): number {
-  let sum = 0;
-  for (let k = 0; k < x.length; k++) sum += x[k]! * w[k]!;
-  return sum;
 }
 
 function linear(state: ReferenceState, op: OpOf<"linear">): void {

@@ -1,9 +1,16 @@
 // What an op of a plan has to move and to compute in one step, whatever the machine: the least
 // bytes that come from weights, KV cache and activations, and its operations by number format.
-import type { PeakKind } from "../backend/backend.ts";
+import { type PeakKind, peakKinds } from "../backend/backend.ts";
 import { blockSize, cacheBlockBytes, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import { type Cache, type Op, operandsOf, type Tensor, type Weight } from "../plan/ops.ts";
+import {
+  type Cache,
+  type ExpertWeights,
+  type Op,
+  operandsOf,
+  type Tensor,
+  type Weight,
+} from "../plan/ops.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 
 /** One step's sizes. The sequences are alike: each adds `numTokens` to `start` cached tokens. */
@@ -52,10 +59,16 @@ export function costOf(op: Op, step: StepShape, kvTypes: KvTypes): OpCost {
       const written = rowsOf(op.q, step) * positionBytes(op.cache, kvTypes);
       return { ...cost, activationBytes: activationBytes + written };
     }
+    case "expertGlu":
+      return { ...cost, ...expertCost([op.gate, op.up], op.routing, step) };
+    case "expertLinear":
+      return { ...cost, ...expertCost([op.weights], op.routing, step) };
     case "gatherRows":
     case "norm":
     case "rotations":
+    case "route":
     case "sample":
+    case "scaleSlots":
       return cost;
   }
 }
@@ -101,6 +114,25 @@ function productCost(weights: readonly Weight[], rows: number) {
   for (const weight of weights) {
     operations[formatOf(weight)] += 2 * rows * weight.rows * weight.cols;
     if (rows > 0) weightBytes += weight.rows * weightRowBytes(weight);
+  }
+  return { weightBytes, operations };
+}
+
+/**
+ * Each token's slots compute with one expert each; an expert that any token chose is read once.
+ * Which those are only the routing knows: as many as when all choices are equally likely.
+ */
+function expertCost(stacks: readonly ExpertWeights[], routing: Tensor, step: StepShape) {
+  const rows = rowsOf(routing, step);
+  // Expert numbers, then their weights.
+  const numSlots = routing.width / 2;
+  const operations: Record<PeakKind, number> = { ...noOperations };
+  let weightBytes = 0;
+  for (const experts of stacks) {
+    const one = productCost(experts.slice(0, 1), rows * numSlots);
+    const used = experts.length * (1 - (1 - numSlots / experts.length) ** rows);
+    weightBytes += one.weightBytes * used;
+    for (const kind of peakKinds) operations[kind] += one.operations[kind];
   }
   return { weightBytes, operations };
 }
@@ -167,6 +199,13 @@ function groupName(
       return "rope table";
     case "gatherRows":
       return "gather";
+    case "expertGlu":
+      return "experts' gate/up";
+    case "expertLinear":
+      return "experts' down";
+    case "route":
+    case "scaleSlots":
+      return "routing";
     case "embed":
     case "norm":
     case "sample":

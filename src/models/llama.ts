@@ -1,18 +1,14 @@
-// Llama 1 to 3.x and what shares its block: Mistral, Code Llama, TinyLlama, SmolLM, R1 distills.
-// Papers: arXiv 2302.13971 (Llama), 2307.09288 (Llama 2, grouped queries), 2407.21783 (Llama 3).
-import { TinferError } from "../core/errors.ts";
+// Llama 1 to 3.x and what shares its block: Mistral, Mixtral, Code Llama, TinyLlama, SmolLM, R1
+// distills. Papers: arXiv 2302.13971 (Llama), 2307.09288 (Llama 2, grouped queries), 2407.21783
+// (Llama 3), 2401.04088 (Mixtral).
 import type { Plan, PlanBuilder } from "../plan/builder.ts";
+import { addExperts, softmaxRouting } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { ropeTable } from "./rope.ts";
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
   const { hiddenSize, headDim, valueDim, vocabSize, normEpsilon: epsilon } = config;
-  if (config.numExperts > 0) {
-    throw new TinferError("unsupported", "mixture-of-experts layers are not supported yet", {
-      hint: "use a dense model; `tinfer show` tells which a file is",
-    });
-  }
   const tokenEmbedding = b.weight("token_embd.weight", vocabSize, hiddenSize);
   const table = ropeTable(config, options.readVector("rope_freqs.weight"));
   const frequencies = b.constant("rope frequencies", table.frequencies);
@@ -61,6 +57,14 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     b.linearAccumulate(attention, oProj, hidden, oBias);
 
     const mlpInput = b.norm(hidden, "rms", b.vector(name("ffn_norm.weight"), hiddenSize), epsilon);
+    if (config.numExperts > 0) {
+      const { numExperts, numExpertsPerToken } = config;
+      const routing = softmaxRouting(numExpertsPerToken);
+      const activation = "silu";
+      const mlp = { layer, numExperts, intermediateSize, routing, activation } as const;
+      addExperts(b, mlpInput, hidden, mlp);
+      continue;
+    }
     const gate = projection("ffn_gate", intermediateSize);
     const up = projection("ffn_up", intermediateSize);
     const biases = { gate: gate.bias, up: up.bias };

@@ -54,6 +54,8 @@ const limits = {
   width: 1 << 20,
   heads: 4096,
   contextLen: 1 << 28,
+  /** As kernels/plan.zig has places for. */
+  experts: 1024,
   vocabSize: 1 << 24,
 } as const;
 
@@ -170,10 +172,11 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     ropeTheta: reader.float("rope.freq_base") ?? 10000,
     ropeScaling: readRopeScaling(reader, contextLen),
     windowLen: reader.count("attention.sliding_window", limits.contextLen, 0) || undefined,
-    numExperts: reader.count("expert_count", limits.width, 0) ?? 0,
-    numExpertsPerToken: reader.count("expert_used_count", limits.width, 0) ?? 0,
+    numExperts: reader.count("expert_count", limits.experts, 0) ?? 0,
+    numExpertsPerToken: reader.count("expert_used_count", limits.experts, 0) ?? 0,
   };
   checkHeads(config);
+  checkExperts(config);
   return config;
 }
 
@@ -190,6 +193,14 @@ function checkHeads(config: ModelConfig): void {
   if (rotaryDim > headDim || rotaryDim % 2 !== 0) {
     throw invalid(key("rope.dimension_count"), rotaryDim, `an even number up to ${headDim}`);
   }
+}
+
+/** Each token goes to some of the experts: at least one, at most all. */
+function checkExperts({ architecture, numExperts, numExpertsPerToken }: ModelConfig): void {
+  if (numExperts === 0) return;
+  if (numExpertsPerToken >= 1 && numExpertsPerToken <= numExperts) return;
+  const key = `${architecture}.expert_used_count`;
+  throw invalid(key, numExpertsPerToken, `a whole number from 1 to ${numExperts}`);
 }
 
 function readRopeScaling(reader: Reader, contextLen: number): RopeScaling {

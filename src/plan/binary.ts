@@ -4,13 +4,17 @@ import type { MemoryLayout, PlanLimits } from "./arena.ts";
 import type { Plan } from "./builder.ts";
 import {
   activations,
+  type ExpertWeights,
   epilogues,
+  groupScores,
   kvTypes,
   normKinds,
   type Op,
   opcodes,
+  type Routing,
   type RowNorm,
   ropePairings,
+  scorings,
   type Tensor,
   type Weight,
 } from "./ops.ts";
@@ -36,6 +40,31 @@ function rowNormWords(norm: RowNorm | undefined): Word[] {
   return [indexIn(normKinds, norm.norm), id(norm.weight), id(norm.bias), { f32: norm.epsilon }];
 }
 
+/** The first of a stack whose ids follow one another. */
+function firstId(experts: ExpertWeights): number {
+  const first = experts[0]!.id;
+  assert(
+    experts.every((expert, index) => expert.id === first + index),
+    "experts lie one after another in the plan",
+  );
+  return first;
+}
+
+function routingWords(routing: Routing): Word[] {
+  const { scoring, selectionBias, numExpertsPerToken, numGroups, numGroupsUsed } = routing;
+  const counts = [numExpertsPerToken, numGroups, numGroupsUsed];
+  const groupScore = indexIn(groupScores, routing.groupScore);
+  const isNormalised = routing.normalise ? 1 : 0;
+  return [
+    id(selectionBias),
+    indexIn(scorings, scoring),
+    ...counts,
+    groupScore,
+    isNormalised,
+    { f32: routing.scale },
+  ];
+}
+
 /** The words after the opcode, in the field order of the op's struct in kernels/plan.zig. */
 function wordsOf(op: Op): Word[] {
   switch (op.kind) {
@@ -55,6 +84,21 @@ function wordsOf(op: Op): Word[] {
       const weights = [op.gate.id, id(op.gateBias), op.up.id, id(op.upBias)];
       const head = [op.input.id, ...rowNormWords(op.inputNorm), ...weights];
       return [...head, op.output.id, indexIn(activations, op.activation)];
+    }
+    case "route":
+      return [op.logits.id, op.output.id, ...routingWords(op.routing)];
+    case "scaleSlots":
+      return [op.input.id, op.routing.id, op.output.id];
+    case "expertGlu": {
+      const gate = [firstId(op.gate), id(op.gateBias)];
+      const up = [firstId(op.up), id(op.upBias)];
+      const rest = [op.output.id, op.gate.length, indexIn(activations, op.activation)];
+      return [op.input.id, op.routing.id, ...gate, ...up, ...rest];
+    }
+    case "expertLinear": {
+      const weights = [firstId(op.weights), id(op.bias), op.output.id, op.weights.length];
+      const how = [indexIn(epilogues, op.epilogue), op.isWeighted ? 1 : 0];
+      return [op.input.id, op.routing.id, ...weights, ...how];
     }
     case "rotations":
       return [op.frequencies.id, op.output.id, { f32: op.magnitude }];

@@ -5,11 +5,14 @@ import { fuseNorms } from "./fuse-norms.ts";
 import {
   type Activation,
   type Cache,
+  type Epilogue,
+  type ExpertWeights,
   type LinearOutput,
   type NormKind,
   type Op,
   operandsOf,
   type RopePairing,
+  type Routing,
   type Rows,
   type Tensor,
   type Weight,
@@ -39,6 +42,9 @@ export interface Plan {
 
 const f32TypeId = 0;
 
+/** Experts per token, of a `route` output. */
+const slotsOf = (routing: Tensor) => routing.width / 2;
+
 export class PlanBuilder {
   readonly #source: WeightSource;
   readonly #outputs: PlanOutputs;
@@ -67,9 +73,7 @@ export class PlanBuilder {
   weight(name: string, rows: number, cols: number): Weight {
     const weight = this.optionalWeight(name, rows, cols);
     if (weight !== undefined) return weight;
-    throw new TinferError("invalidFile", `tensor '${name}' is missing`, {
-      hint: "the file is incomplete or of another architecture than it says; convert it again",
-    });
+    throw missing(name);
   }
 
   optionalWeight(name: string, rows: number, cols: number): Weight | undefined {
@@ -79,15 +83,40 @@ export class PlanBuilder {
     if (found === undefined) return undefined;
     const shape = found.shape.length === 1 ? [1, found.shape[0]!] : found.shape;
     if (shape.length !== 2 || shape[0] !== rows || shape[1] !== cols) {
-      const message = `tensor '${name}' is [${found.shape}], the metadata asks for [${rows}, ${cols}]`;
-      throw new TinferError("invalidFile", message, {
-        hint: "metadata and tensors of this file do not belong together; convert it again",
-      });
+      throw wrongShape(name, found.shape, [rows, cols]);
     }
     const weight: Weight = { id: this.#weights.length, name, rows, cols, typeId: found.typeId };
     this.#weights.push(weight);
     this.#weightsByName.set(name, weight);
     return weight;
+  }
+
+  /**
+   * One `[rows, cols]` matrix per expert: slices of the tensor `stacked` `[count, rows, cols]`,
+   * or, in files without it, a tensor each.
+   */
+  experts(
+    stacked: string,
+    single: (expert: number) => string,
+    [count, rows, cols]: readonly [number, number, number],
+  ): ExpertWeights {
+    const found = this.#source.find(stacked);
+    const numbers = Array.from({ length: count }, (_, index) => index);
+    if (found === undefined) {
+      if (!this.hasWeight(single(0))) throw missing(stacked);
+      return numbers.map((index) => this.weight(single(index), rows, cols));
+    }
+    const { shape, typeId } = found;
+    const wanted = [count, rows, cols];
+    if (shape.length !== 3 || wanted.some((size, i) => shape[i] !== size)) {
+      throw wrongShape(stacked, shape, wanted);
+    }
+    return numbers.map((index): Weight => {
+      const id = this.#weights.length;
+      const weight = { id, name: stacked, rows, cols, typeId, slice: { index, count } };
+      this.#weights.push(weight);
+      return weight;
+    });
   }
 
   /** A `[1, width]` weight that ops read as plain floats; it must be stored as F32. */
@@ -180,6 +209,50 @@ export class PlanBuilder {
     return output;
   }
 
+  /** A token's experts and their weights, from the router's logits `[rows, numExperts]`. */
+  route(logits: Tensor, routing: Routing): Tensor {
+    const output = this.#tensor(logits.rows, 2 * routing.numExpertsPerToken);
+    this.#ops.push({ kind: "route", logits, output, routing });
+    return output;
+  }
+
+  /** The input once per slot, times the slot's weight: `[rows, slots * width]`. */
+  scaleSlots(input: Tensor, routing: Tensor): Tensor {
+    const output = this.#tensor(input.rows, slotsOf(routing) * input.width);
+    this.#ops.push({ kind: "scaleSlots", input, routing, output });
+    return output;
+  }
+
+  /** `[rows, slots * gate rows]` */
+  expertGlu(
+    input: Tensor,
+    routing: Tensor,
+    { gate, up }: { gate: ExpertWeights; up: ExpertWeights },
+    activation: Activation,
+    biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
+  ): Tensor {
+    const output = this.#tensor(input.rows, slotsOf(routing) * gate[0]!.rows);
+    const [gateBias, upBias] = [biases.gate, biases.up];
+    const weights = { gate, gateBias, up, upBias };
+    this.#ops.push({ kind: "expertGlu", input, routing, ...weights, output, activation });
+    return output;
+  }
+
+  /** A new tensor `[rows, weight rows]`, or added to `residual`. */
+  expertLinear(
+    input: Tensor,
+    routing: Tensor,
+    weights: ExpertWeights,
+    spec: { residual?: Tensor; bias?: Weight | undefined; isWeighted?: boolean } = {},
+  ): Tensor {
+    const { residual, bias, isWeighted = true } = spec;
+    const output = residual ?? this.#tensor(input.rows, weights[0]!.rows);
+    const epilogue: Epilogue = residual === undefined ? "store" : "accumulate";
+    const how = { bias, output, epilogue, isWeighted };
+    this.#ops.push({ kind: "expertLinear", input, routing, weights, ...how });
+    return output;
+  }
+
   /** `[tokens, 2 * frequencies]` */
   rotations(frequencies: Weight, magnitude: number): Tensor {
     const output = this.#tensor("tokens", 2 * frequencies.cols);
@@ -244,6 +317,19 @@ export class PlanBuilder {
     for (const tensor of this.#tensors) tensor.id = kept.indexOf(tensor);
     return kept;
   }
+}
+
+function missing(name: string): TinferError {
+  return new TinferError("invalidFile", `tensor '${name}' is missing`, {
+    hint: "the file is incomplete or of another architecture than it says; convert it again",
+  });
+}
+
+function wrongShape(name: string, found: readonly number[], wanted: readonly number[]) {
+  const message = `tensor '${name}' is [${found}], the metadata asks for [${wanted.join(", ")}]`;
+  return new TinferError("invalidFile", message, {
+    hint: "metadata and tensors of this file do not belong together; convert it again",
+  });
 }
 
 function requireF32(weight: Weight): Weight {

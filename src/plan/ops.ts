@@ -19,6 +19,8 @@ export interface Weight {
   readonly cols: number;
   /** GGUF type number. */
   readonly typeId: number;
+  /** Where the tensor `name` is a stack of `count` equal matrices: which of them this is. */
+  readonly slice?: { readonly index: number; readonly count: number };
   /** Values of a constant table; undefined for weights of the file. */
   readonly constant?: Float32Array;
 }
@@ -49,6 +51,35 @@ export interface RowNorm {
   readonly weight: Weight | undefined;
   readonly bias: Weight | undefined;
   readonly epsilon: number;
+}
+
+export const scorings = ["softmax", "sigmoid", "softmax_selected"] as const;
+export type Scoring = (typeof scorings)[number];
+export const groupScores = ["max", "top2_sum"] as const;
+export type GroupScore = (typeof groupScores)[number];
+
+/** One matrix per expert, all of one shape, with ids that follow one another. */
+export type ExpertWeights = readonly Weight[];
+
+/** How a router's logits `[numExperts]` choose a token's experts and their weights. */
+export interface Routing {
+  /**
+   * A token's probabilities: softmax or sigmoid of its logits; `softmax_selected` is the softmax
+   * of the chosen experts' logits alone.
+   */
+  readonly scoring: Scoring;
+  readonly numExpertsPerToken: number;
+  /** `[1, numExperts]`, added to the probabilities for the choice but not in the weights. */
+  readonly selectionBias: Weight | undefined;
+  /** Consecutive experts form groups; only the best groups' experts may be chosen. */
+  readonly numGroups: number;
+  readonly numGroupsUsed: number;
+  /** A group's score: its best expert's, or the sum of its two best. */
+  readonly groupScore: GroupScore;
+  /** Whether a token's weights are divided by their sum. */
+  readonly normalise: boolean;
+  /** Factor on the weights. */
+  readonly scale: number;
 }
 
 export interface LinearOutput {
@@ -83,6 +114,42 @@ export type Op =
       upBias: Weight | undefined;
       output: Tensor;
       activation: Activation;
+    }
+  /**
+   * output[t] = the numbers of the chosen experts, best first, ties by lower number; then their
+   * weights. The choice is by logit, or by probability + bias where there is a selection bias or
+   * groups are scored by a sum.
+   */
+  | { readonly kind: "route"; logits: Tensor; output: Tensor; routing: Routing }
+  /** output[t, s] = input[t] * weight of slot s: for models that scale what experts read */
+  | { readonly kind: "scaleSlots"; input: Tensor; routing: Tensor; output: Tensor }
+  /**
+   * linearGlu of each token's experts: output[t, s] = activation(x · gate[e]ᵀ + gateBias[e]) *
+   * (x · up[e]ᵀ + upBias[e]), e = expert of slot s, x = input[t], or input[t, s] where the
+   * input has a row per slot. Biases are `[numExperts, width]`.
+   */
+  | {
+      readonly kind: "expertGlu";
+      input: Tensor;
+      routing: Tensor;
+      gate: ExpertWeights;
+      gateBias: Weight | undefined;
+      up: ExpertWeights;
+      upBias: Weight | undefined;
+      output: Tensor;
+      activation: Activation;
+    }
+  /** output[t] (+)= Σ over slots s in order: weight of s * (input[t, s] · weights[e]ᵀ + bias[e]) */
+  | {
+      readonly kind: "expertLinear";
+      input: Tensor;
+      routing: Tensor;
+      weights: ExpertWeights;
+      bias: Weight | undefined;
+      output: Tensor;
+      epilogue: Epilogue;
+      /** False: every slot weighs 1, since its input was scaled. */
+      isWeighted: boolean;
     }
   /** output[t] = [cos(p f₀), …, sin(p f₀), …] * magnitude, p = positions[t] */
   | { readonly kind: "rotations"; frequencies: Weight; output: Tensor; magnitude: number }
@@ -128,6 +195,10 @@ export const opcodes: Readonly<Record<OpKind, number>> = {
   qkvPrep: 7,
   attentionPaged: 8,
   sample: 9,
+  route: 10,
+  scaleSlots: 11,
+  expertGlu: 12,
+  expertLinear: 13,
 };
 
 /** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
@@ -144,6 +215,16 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
       const outputs = op.outputs.map((entry) => entry.output);
       const reads = op.epilogue === "accumulate" ? [op.input, ...outputs] : [op.input];
       return { reads, writes: outputs };
+    }
+    case "route":
+      return { reads: [op.logits], writes: [op.output] };
+    case "scaleSlots":
+    case "expertGlu":
+      return { reads: [op.input, op.routing], writes: [op.output] };
+    case "expertLinear": {
+      const reads = [op.input, op.routing];
+      if (op.epilogue === "accumulate") reads.push(op.output);
+      return { reads, writes: [op.output] };
     }
     case "qkvPrep": {
       const inPlace = [op.q, op.k];

@@ -5,7 +5,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { knownArchitectures } from "../../src/models/registry.ts";
 import { cpuReport } from "../../src/native/cpu-report.ts";
-import { readGguf } from "../../src/weights/gguf.ts";
 import { goldenFolder } from "../golden-folder.ts";
 import { logitsOf, nmse, readFloats } from "./reference-logits.ts";
 
@@ -21,12 +20,14 @@ interface Case {
   readonly reference: Float32Array;
 }
 
-/** Mixture-of-experts files are of the next issue, whatever their architecture is called. */
-function isDense(path: string): boolean {
-  const { metadata } = readGguf(path);
-  const architecture = metadata.get("general.architecture");
-  return !metadata.has(`${architecture}.expert_count`);
-}
+/**
+ * Positions where two experts' logits are less than f32 rounding apart, and the CPU variants whose
+ * rounding takes the other one: what follows in the sequence cannot be compared.
+ */
+const nearTies: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  // The exact gap is 5.3e-7 at logits of 1.1. Without fused multiply-add it is -1.2e-7.
+  mixtral: { v2: 14 },
+};
 
 function readCases(): Case[] {
   if (folder === undefined) return [];
@@ -37,7 +38,7 @@ function readCases(): Case[] {
     .flatMap((name) => {
       const path = join(folder, `${name}.gguf`);
       const facts = JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8"));
-      if (!known.includes(facts.architecture) || !isDense(path)) return [];
+      if (!known.includes(facts.architecture)) return [];
       const { tokenIds, contextSize } = facts;
       const reference = readFloats(join(folder, `${name}.logits.f32`));
       return [{ name, path, tokenIds, contextSize, reference }];
@@ -55,7 +56,10 @@ for (const { name, path, tokenIds, contextSize, reference } of readCases()) {
       test(`${backend} ${cpuVariant ?? ""}`, () => {
         const options = { backend, cpuVariant, contextLen: contextSize };
         const whole = logitsOf(path, tokenIds, tokenIds.length, options);
-        expect(nmse(whole, reference)).toBeLessThan(mostNmse);
+        const end = nearTies[name]?.[cpuVariant ?? ""] ?? tokenIds.length;
+        const compared = (end * reference.length) / tokenIds.length;
+        const error = nmse(whole.subarray(0, compared), reference.subarray(0, compared));
+        expect(error).toBeLessThan(mostNmse);
         if (backend === "reference") return;
         // How a prompt is cut, and how many threads there are, does not change one bit.
         for (const [chunkLen, numThreads] of [

@@ -103,6 +103,7 @@ const models: readonly { name: string; kvType: KvType; len: number }[] = [
   { name: "k-mix", kvType: "f16", len: 560 },
   { name: "small-k", kvType: "q8_0", len: 150 },
   { name: "blocks", kvType: "bf16", len: 150 },
+  { name: "experts", kvType: "f16", len: 150 },
 ];
 
 for (const { name, kvType, len } of models) {

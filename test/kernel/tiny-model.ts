@@ -11,6 +11,8 @@ export interface TinyTypes {
   readonly mlp: QuantType;
   readonly down: QuantType;
   readonly output: QuantType;
+  /** Experts of the MLP, of which each token takes two; 0 = a dense one. */
+  readonly numExperts: number;
 }
 
 export const tinyMixes: Readonly<Record<string, TinyTypes>> = {
@@ -18,13 +20,14 @@ export const tinyMixes: Readonly<Record<string, TinyTypes>> = {
   "k-mix": mix("q4_k", "q4_k", "q6_k", "q4_k", "q5_k", "q6_k"),
   "small-k": mix("q3_k", "q2_k", "q3_k", "q2_k", "q3_k", "q5_k"),
   blocks: mix("q8_0", "q4_0", "q5_0", "q4_1", "q5_1", "q8_0"),
+  experts: { ...mix("q8_0", "q4_k", "q6_k", "q4_k", "q5_0", "q6_k"), numExperts: 5 },
 };
 
 function mix(
   ...types: readonly [QuantType, QuantType, QuantType, QuantType, QuantType, QuantType]
-) {
+): TinyTypes {
   const [embedding, attention, value, mlp, down, output] = types;
-  return { embedding, attention, value, mlp, down, output };
+  return { embedding, attention, value, mlp, down, output, numExperts: 0 };
 }
 
 export const tinyVocabSize = 300;
@@ -34,9 +37,11 @@ const [numHeads, numKvHeads, headDim] = [4, 2, 64];
 export function tinyModel(name: string, types: TinyTypes): GgufContent {
   const random = new Random(`tiny model ${name}`);
   const tensors: GgufTensorSource[] = [];
-  const matrix = (tensor: string, type: QuantType, rows: number, cols: number) => {
-    const content = random.weights(type, rows, cols);
-    tensors.push({ name: `${tensor}.weight`, type, shape: [rows, cols], content });
+  /** One matrix, or a stack of `count`. */
+  const matrix = (tensor: string, type: QuantType, rows: number, cols: number, count = 0) => {
+    const content = random.weights(type, rows * Math.max(1, count), cols);
+    const shape = count > 0 ? [count, rows, cols] : [rows, cols];
+    tensors.push({ name: `${tensor}.weight`, type, shape, content });
   };
   const vector = (tensor: string, values: Float32Array) => {
     const content = new Uint8Array(values.buffer);
@@ -58,16 +63,20 @@ export function tinyModel(name: string, types: TinyTypes): GgufContent {
     vector(part("attn_q.bias"), random.normals(numHeads * headDim, 0.2));
     matrix(part("attn_output"), types.attention, hiddenSize, numHeads * headDim);
     ones(part("ffn_norm"));
-    matrix(part("ffn_gate"), types.mlp, intermediateSize, hiddenSize);
-    matrix(part("ffn_up"), types.mlp, intermediateSize, hiddenSize);
-    matrix(part("ffn_down"), types.down, hiddenSize, intermediateSize);
+    const suffix = types.numExperts > 0 ? "_exps" : "";
+    if (types.numExperts > 0) matrix(part("ffn_gate_inp"), "f32", types.numExperts, hiddenSize);
+    const experts = (projection: string, type: QuantType, rows: number, cols: number) =>
+      matrix(part(`ffn_${projection}${suffix}`), type, rows, cols, types.numExperts);
+    experts("gate", types.mlp, intermediateSize, hiddenSize);
+    experts("up", types.mlp, intermediateSize, hiddenSize);
+    experts("down", types.down, hiddenSize, intermediateSize);
   }
   ones("output_norm");
   matrix("output", types.output, tinyVocabSize, hiddenSize);
-  return { metadata: metadataOf(name), tensors };
+  return { metadata: metadataOf(name, types.numExperts), tensors };
 }
 
-function metadataOf(name: string): [string, GgufValue][] {
+function metadataOf(name: string, numExperts: number): [string, GgufValue][] {
   const u32 = (value: number): GgufValue => ({ type: "u32", value });
   const text = (value: string): GgufValue => ({ type: "string", value });
   return [
@@ -83,5 +92,7 @@ function metadataOf(name: string): [string, GgufValue][] {
     ["llama.rope.dimension_count", u32(headDim)],
     ["llama.vocab_size", u32(tinyVocabSize)],
     ["tokenizer.ggml.model", text("no_vocab")],
+    ["llama.expert_count", u32(numExperts)],
+    ["llama.expert_used_count", u32(Math.min(2, numExperts))],
   ];
 }

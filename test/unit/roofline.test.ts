@@ -69,6 +69,23 @@ describe("cost of an op", () => {
     expect(windowed.operations.bf16).toBe(2 * 12 * 4 * 128 * 2);
   });
 
+  test("experts are read as far as tokens choose them", () => {
+    const weight = { id: 0, name: "experts", rows: 64, cols: 256, typeId: 8 };
+    const tensor = (width: number) => ({ id: 0, rows: "tokens", width }) as const;
+    const op = {
+      ...({ kind: "expertLinear", epilogue: "store", isWeighted: true, bias: undefined } as const),
+      ...{ input: tensor(512), routing: tensor(4), output: tensor(64) },
+      weights: Array.from({ length: 8 }, () => weight),
+    };
+    const one = { numSequences: 1, numTokens: 1, start: 0, numOutputs: 1 };
+    const decode = costOf(op, one, kvTypes);
+    expect(decode.weightBytes).toBeCloseTo(2 * 64 * 8 * 34, 6);
+    expect(decode.operations.int8).toBe(2 * 2 * 64 * 256);
+    const many = costOf(op, { ...one, numTokens: 500 }, kvTypes);
+    expect(many.weightBytes).toBeCloseTo(8 * 64 * 8 * 34, 6);
+    expect(many.operations.int8).toBe(500 * decode.operations.int8);
+  });
+
   test("every op has a group", () => {
     const wanted = ["embed", "qkv", "rope, cache", "attention", "attention out", "gate/up", "down"];
     for (const name of [...wanted, "head", "sample"]) expect(names).toContain(name);
