@@ -1,5 +1,6 @@
 // Measures a loaded model: prompt processing and generation at given lengths, depths and batch
 // sizes. Steps are driven directly, so the figures are those of the executor alone.
+import type { Op, Rows, Tensor, Weight } from "../plan/ops.ts";
 import { LoadedModel } from "./loaded-model.ts";
 import { processPeakRssBytes } from "./machine.ts";
 import type { StepShape } from "./op-cost.ts";
@@ -156,12 +157,12 @@ function makeRecord(
   times: readonly number[],
 ): BenchmarkRecord {
   const { facts } = model;
-  const work = matrixWork(model);
   const rates = times.map((ms) => (test.numTokens * test.batch * 1000) / ms);
   const tokensPerSecond = median(rates);
   const { maxTokens } = model.memoryPlan.limits;
   const generates = test.kind === "generate";
   const tokensPerStep = generates ? test.batch : Math.min(maxTokens, test.numTokens * test.batch);
+  const work = matrixWork(model, { tokens: tokensPerStep, outputs: test.batch });
   const outputsPerToken = generates ? 1 : 1 / test.numTokens;
   const perToken = work.layerWeights + work.outputWeights * outputsPerToken;
   return {
@@ -184,21 +185,50 @@ function makeRecord(
   };
 }
 
-/** Weights multiplied per token in the layers and per output row, and bytes read per step. */
-function matrixWork({ plan, file }: LoadedModel) {
+/** Matrices that an op multiplies by, and the share of them that one row goes through. */
+interface Matrices {
+  readonly input: Tensor;
+  readonly weights: readonly Weight[];
+  readonly share: number;
+}
+
+function matricesOf(op: Op): Matrices | undefined {
+  switch (op.kind) {
+    case "linear":
+      return { input: op.input, weights: op.outputs.map((o) => o.weight), share: 1 };
+    case "linearGlu":
+      return { input: op.input, weights: [op.gate, op.up], share: 1 };
+    case "expertGlu":
+    case "expertLinear": {
+      const weights = op.kind === "expertGlu" ? [...op.gate, ...op.up] : op.weights;
+      const numExperts = op.kind === "expertGlu" ? op.gate.length : op.weights.length;
+      return { input: op.input, weights, share: op.routing.width / 2 / numExperts };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * Weights multiplied per token in the layers and per output row, and bytes read per step, which
+ * touches as many experts as even routing would.
+ */
+function matrixWork({ plan, file }: LoadedModel, step: Readonly<Record<Rows, number>>) {
   let layerWeights = 0;
   let outputWeights = 0;
-  const names = new Set<string>();
+  const bytesByWeight = new Map<string, number>();
   for (const op of plan.ops) {
-    if (op.kind !== "linear" && op.kind !== "linearGlu") continue;
-    const weights = op.kind === "linear" ? op.outputs.map((o) => o.weight) : [op.gate, op.up];
-    for (const weight of weights) {
-      names.add(weight.name);
-      const count = weight.rows * weight.cols;
-      if (op.input.rows === "tokens") layerWeights += count;
-      else outputWeights += count;
+    const matrices = matricesOf(op);
+    if (matrices === undefined) continue;
+    const { input, weights, share } = matrices;
+    const touched = 1 - (1 - share) ** step[input.rows];
+    for (const { name, rows, cols, slice } of weights) {
+      const bytes = file.bytes(name) / (slice?.count ?? 1);
+      bytesByWeight.set(`${name} ${slice?.index ?? 0}`, bytes * touched);
+      if (input.rows === "tokens") layerWeights += rows * cols * share;
+      else outputWeights += rows * cols * share;
     }
   }
-  const bytes = [...names].reduce((sum, weightName) => sum + file.bytes(weightName), 0);
+  const bytes = [...bytesByWeight.values()].reduce((sum, count) => sum + count, 0);
   return { layerWeights, outputWeights, bytes };
 }

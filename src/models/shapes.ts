@@ -16,6 +16,9 @@ export interface Shape {
   readonly contextLen: number;
   readonly ropeTheta: number;
   readonly tiedEmbedding: boolean;
+  /** 0 = a dense MLP. */
+  readonly numExperts: number;
+  readonly numExpertsPerToken: number;
 }
 
 function shape(
@@ -27,11 +30,14 @@ function shape(
   const [numLayers, hiddenSize, intermediateSize] = layers;
   const [numHeads, numKvHeads, headDim] = heads;
   const sizes = { numLayers, hiddenSize, intermediateSize, numHeads, numKvHeads, headDim };
-  const usual = { contextLen: 131072, ropeTheta: 500000, tiedEmbedding: false };
+  const usual = {
+    ...{ contextLen: 131072, ropeTheta: 500000, tiedEmbedding: false },
+    ...{ numExperts: 0, numExpertsPerToken: 0 },
+  };
   return { ...sizes, vocabSize, ...usual, ...rest };
 }
 
-/** From the models' published configurations. */
+/** From the models' published configurations; the mixtures of experts are ours. */
 const shapes: Readonly<Record<string, Shape>> = {
   "smollm-135m": shape([30, 576, 1536], [9, 3, 64], 49152, {
     contextLen: 2048,
@@ -47,6 +53,14 @@ const shapes: Readonly<Record<string, Shape>> = {
   "mistral-7b": shape([32, 4096, 14336], [32, 8, 128], 32768, {
     contextLen: 32768,
     ropeTheta: 1e6,
+  }),
+  // Mixtral's block, small enough for any machine: 1.1 billion parameters active.
+  "mixtral-8x0.4b": shape([16, 2048, 4096], [32, 8, 64], 32000, {
+    ...{ contextLen: 32768, ropeTheta: 1e6, numExperts: 8, numExpertsPerToken: 2 },
+  }),
+  // Many small experts, as in most models since 2024.
+  "mixtral-64x0.1b": shape([16, 2048, 1024], [16, 16, 128], 50304, {
+    ...{ contextLen: 32768, ropeTheta: 1e6, numExperts: 64, numExpertsPerToken: 8 },
   }),
   "llama-3.1-8b": shape([32, 4096, 14336], [32, 8, 128], 128256),
 };
@@ -101,17 +115,20 @@ export function randomModel(name: string, type: string, seed = 1): GgufContent {
   const size = findShape(name);
   const mix = findMix(type);
   const tensors: GgufTensorSource[] = [];
-  const matrix = (tensorName: string, rows: number, cols: number, quantType: QuantType) => {
-    const bytes = tensorBytes(quantType, [rows, cols]);
+  const tensor = (tensorName: string, shape: readonly number[], quantType: QuantType) => {
+    const bytes = tensorBytes(quantType, shape);
+    const cols = shape.at(-1)!;
     const content = () => randomQuantBlocks(quantType, bytes, cols, seed + tensors.length);
-    tensors.push({ name: tensorName, type: quantType, shape: [rows, cols], content });
+    tensors.push({ name: tensorName, type: quantType, shape, content });
   };
+  const matrix = (tensorName: string, rows: number, cols: number, quantType: QuantType) =>
+    tensor(tensorName, [rows, cols], quantType);
   const ones = (tensorName: string) => {
     const values = new Float32Array(size.hiddenSize).fill(1);
     const content = new Uint8Array(values.buffer);
     tensors.push({ name: tensorName, type: "f32", shape: [size.hiddenSize], content });
   };
-  const { hiddenSize, intermediateSize, headDim, vocabSize } = size;
+  const { hiddenSize, intermediateSize, headDim, vocabSize, numExperts } = size;
   const kvWidth = size.numKvHeads * headDim;
   matrix("token_embd.weight", vocabSize, hiddenSize, size.tiedEmbedding ? mix.output : mix.bulk);
   for (let layer = 0; layer < size.numLayers; layer++) {
@@ -123,6 +140,13 @@ export function randomModel(name: string, type: string, seed = 1): GgufContent {
     matrix(part("attn_v"), kvWidth, hiddenSize, sensitive);
     matrix(part("attn_output"), hiddenSize, size.numHeads * headDim, mix.bulk);
     ones(part("ffn_norm"));
+    if (numExperts > 0) {
+      matrix(part("ffn_gate_inp"), numExperts, hiddenSize, "f32");
+      tensor(part("ffn_gate_exps"), [numExperts, intermediateSize, hiddenSize], mix.bulk);
+      tensor(part("ffn_up_exps"), [numExperts, intermediateSize, hiddenSize], mix.bulk);
+      tensor(part("ffn_down_exps"), [numExperts, hiddenSize, intermediateSize], sensitive);
+      continue;
+    }
     matrix(part("ffn_gate"), intermediateSize, hiddenSize, mix.bulk);
     matrix(part("ffn_up"), intermediateSize, hiddenSize, mix.bulk);
     matrix(part("ffn_down"), hiddenSize, intermediateSize, sensitive);
@@ -151,6 +175,8 @@ function metadataOf(name: string, size: Shape): [string, GgufValue][] {
     ["llama.rope.dimension_count", u32(size.headDim)],
     ["llama.rope.freq_base", f32(size.ropeTheta)],
     ["llama.vocab_size", u32(size.vocabSize)],
+    ["llama.expert_count", u32(size.numExperts)],
+    ["llama.expert_used_count", u32(size.numExpertsPerToken)],
     ["tokenizer.ggml.model", text("no_vocab")],
   ];
 }
