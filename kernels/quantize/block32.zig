@@ -11,10 +11,8 @@ const X = *const [len]f32;
 /// The greatest scale is an F16.
 const limit = std.math.floatMax(f16);
 
-/// The levels of the IQ4 types: denser near zero, fitted to weights.
-pub const Iq4Levels = codes_file.Levels(&.{
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-});
+/// The levels of IQ4_NL and IQ4_XS.
+pub const Iq4Levels = codes_file.Levels(&@import("../quant/codebooks.zig").iq4_levels);
 
 pub const Q4_0 = Signed(@import("../quant/q4_0.zig").Block, Integers(-8, 7), &.{
     fit.steps(16, -9.0, -6.0), fit.steps(16, 9.0, 6.0),
@@ -25,7 +23,7 @@ pub const Q5_0 = Signed(@import("../quant/q5_0.zig").Block, Integers(-16, 15), &
 pub const Q8_0 = Signed(@import("../quant/q8_0.zig").Block, Integers(-127, 127), &.{
     fit.steps(16, 127.0, 119.5),
 });
-pub const Iq4Nl = Signed(extern struct { d: f16 align(1), quants: [16]u8 }, Iq4Levels, &.{
+pub const Iq4Nl = Signed(@import("../quant/iq4_nl.zig").Block, Iq4Levels, &.{
     fit.steps(16, -135.0, -105.0), fit.steps(16, 120.0, 90.0),
 });
 pub const Q4_1 = Affine(@import("../quant/q4_1.zig").Block, 15, fit.steps(16, 13.5, 17.25));

@@ -31,8 +31,14 @@ pub fn Integers(comptime first: comptime_int, comptime last: comptime_int) type 
 }
 
 /// A rising list of levels; the number is the place in it.
-pub fn Levels(comptime levels: []const comptime_float) type {
+pub fn Levels(comptime rising: anytype) type {
     return struct {
+        const levels: [rising.len]f32 = blk: {
+            var list: [rising.len]f32 = undefined;
+            for (rising, &list) |level, *as_float| as_float.* = level;
+            break :blk list;
+        };
+
         pub inline fn nearest(comptime n: usize, v: @Vector(n, f32)) @Vector(n, f32) {
             var level: @Vector(n, f32) = @splat(levels[0]);
             inline for (levels[1..], levels[0 .. levels.len - 1]) |upper, lower| {

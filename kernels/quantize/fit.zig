@@ -194,7 +194,7 @@ fn solveLine(
 }
 
 /// The first lane with the greatest value.
-fn greatest(comptime k: usize, v: @Vector(k, f32)) usize {
+pub fn greatest(comptime k: usize, v: @Vector(k, f32)) usize {
     const Mask = std.meta.Int(.unsigned, k);
     const most: @Vector(k, f32) = @splat(@reduce(.Max, v));
     const mask: Mask = @bitCast(v == most);
@@ -208,5 +208,11 @@ pub fn steps(comptime k: usize, first: f32, last: f32) [k]f32 {
     for (&list, 0..) |*step, i| {
         step.* = first + (last - first) * @as(f32, @floatFromInt(i)) / count;
     }
+    return list;
+}
+
+pub fn firstLanes(comptime count: usize) [16]bool {
+    var list: [16]bool = @splat(false);
+    for (list[0..count]) |*is_first| is_first.* = true;
     return list;
 }

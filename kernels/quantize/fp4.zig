@@ -24,7 +24,7 @@ fn storeCodes(
 }
 
 pub const Mxfp4 = struct {
-    pub const Block = extern struct { exponent: u8, quants: [16]u8 };
+    pub const Block = @import("../quant/mxfp4.zig").Block;
     pub const block_len = 32;
     /// 6 * 2^127 is above every f32.
     pub const largest = std.math.floatMax(f32);
@@ -32,7 +32,7 @@ pub const Mxfp4 = struct {
     pub fn quantize(x: *const [32]f32, w: *const [32]f32, block: *Block) void {
         const amax = @abs(codes_file.extreme(x));
         if (amax == 0) {
-            block.* = .{ .exponent = 0, .quants = @splat(0) };
+            block.* = .{ .e = 0, .quants = @splat(0) };
             return;
         }
         // The power of two that brings the largest into 4 … 8; its neighbours are tried as well.
@@ -48,7 +48,7 @@ pub const Mxfp4 = struct {
             scale.* = powerOfTwo(e.* - middle);
         }
         const chosen = fit.chooseScale(E2M1, 4, &near, w, scales, null).lane;
-        block.exponent = @intCast(exponents[chosen] + 127);
+        block.e = @intCast(exponents[chosen] + 127);
         storeCodes(32, &near, scales[chosen], &block.quants);
     }
 };

@@ -18,8 +18,15 @@ pub const Type = enum(u32) {
     q4_k = 12,
     q5_k = 13,
     q6_k = 14,
+    iq2_xxs = 16,
+    iq2_xs = 17,
+    iq3_xxs = 18,
+    iq1_s = 19,
     iq4_nl = 20,
+    iq3_s = 21,
+    iq2_s = 22,
     iq4_xs = 23,
+    iq1_m = 29,
     bf16 = 30,
     tq1_0 = 34,
     tq2_0 = 35,
@@ -33,6 +40,7 @@ fn Format(comptime t: Type) type {
     const super_signed = @import("super_signed.zig");
     const super_affine = @import("super_affine.zig");
     const fp4 = @import("fp4.zig");
+    const iq = @import("iq.zig");
     const ternary = @import("ternary.zig");
     return switch (t) {
         .f32 => float.F32,
@@ -50,6 +58,13 @@ fn Format(comptime t: Type) type {
         .q3_k => super_signed.Q3_K,
         .q6_k => super_signed.Q6_K,
         .iq4_xs => super_signed.Iq4Xs,
+        .iq1_s => iq.Iq1S,
+        .iq1_m => iq.Iq1M,
+        .iq2_xxs => iq.Iq2Xxs,
+        .iq2_xs => iq.Iq2Xs,
+        .iq2_s => iq.Iq2S,
+        .iq3_xxs => iq.Iq3Xxs,
+        .iq3_s => iq.Iq3S,
         .tq1_0 => ternary.Tq1_0,
         .tq2_0 => ternary.Tq2_0,
         .mxfp4 => fp4.Mxfp4,

@@ -58,12 +58,7 @@ pub const Q6_K = struct {
 };
 
 pub const Iq4Xs = struct {
-    pub const Block = extern struct {
-        d: f16 align(1),
-        scales_high: u16 align(1),
-        scales_low: u32 align(1),
-        quants: [128]u8,
-    };
+    pub const Block = @import("../quant/iq4_xs.zig").Block;
     pub const block_len = len;
     pub const largest = limit;
 
@@ -74,11 +69,11 @@ pub const Iq4Xs = struct {
         }).run(x, w);
         block.d = found.d;
         block.scales_high = 0;
-        block.scales_low = 0;
+        block.scales_low = @splat(0);
         for (found.scales, 0..) |scale, j| {
-            const bits: u32 = @intCast(@as(i32, scale) + 32);
-            block.scales_low |= (bits & 15) << @intCast(4 * j);
-            block.scales_high |= @intCast(bits >> 4 << @intCast(2 * j));
+            const bits: u16 = @intCast(@as(i32, scale) + 32);
+            block.scales_low[j / 2] |= @intCast((bits & 15) << @intCast(j % 2 * 4));
+            block.scales_high |= bits >> 4 << @intCast(2 * j);
             const numbers = found.numbers[j * 32 ..][0..32];
             for (block.quants[j * 16 ..][0..16], numbers[0..16], numbers[16..]) |*byte, low, high| {
                 byte.* = low | high << 4;

@@ -34,16 +34,16 @@ const places: @Vector(32, f32) = blk: {
 };
 
 pub const Tq1_0 = struct {
-    pub const Block = extern struct { fives: [48]u8, fours: [4]u8, d: f16 align(1) };
+    pub const Block = @import("../quant/tq1_0.zig").Block;
     pub const block_len = len;
     pub const largest = std.math.floatMax(f16);
 
     pub fn quantize(x: X, w: X, block: *Block) void {
         var numbers: [len]u8 = undefined;
         block.d = search(x, w, &numbers);
-        for (block.fives[0..32], 0..) |*byte, i| byte.* = fraction(numbers[i..160], 32, 5);
-        for (block.fives[32..], 0..) |*byte, i| byte.* = fraction(numbers[160 + i .. 240], 16, 5);
-        for (&block.fours, 0..) |*byte, i| byte.* = fraction(numbers[240 + i ..], 4, 4);
+        for (block.quants[0..32], 0..) |*byte, i| byte.* = fraction(numbers[i..160], 32, 5);
+        for (block.quants[32..], 0..) |*byte, i| byte.* = fraction(numbers[160 + i .. 240], 16, 5);
+        for (&block.tail, 0..) |*byte, i| byte.* = fraction(numbers[240 + i ..], 4, 4);
     }
 
     /// Every `stride`-th digit as 0.t0t1t2t3t4 in base 3, times 256 and rounded up, so that
@@ -56,7 +56,7 @@ pub const Tq1_0 = struct {
 };
 
 pub const Tq2_0 = struct {
-    pub const Block = extern struct { quants: [64]u8, d: f16 align(1) };
+    pub const Block = @import("../quant/tq2_0.zig").Block;
     pub const block_len = len;
     pub const largest = std.math.floatMax(f16);
 

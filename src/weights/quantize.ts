@@ -12,6 +12,7 @@ const targets: ReadonlySet<QuantType> = new Set<QuantType>([
   ...sourceTypes,
   ...(["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "mxfp4", "nvfp4"] as const),
   ...(["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs", "tq1_0", "tq2_0"] as const),
+  ...(["iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s"] as const),
 ]);
 
 export function canQuantize(type: QuantType): boolean {
