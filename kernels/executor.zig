@@ -30,26 +30,80 @@ const quantize = @import("quantize/quantize.zig");
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
     var timer: ?Timer = if (step.timesOf(worker.index)) |times| .start(times) else null;
     worker.timed = timer != null;
-    for (step.ops, 0..) |*op, index| {
-        switch (op.opcode) {
-            .embed => embed.run(step, op.as(plan.Embed), worker),
-            .gather_rows => gather_rows.run(step, op.as(plan.GatherRows), worker),
-            .norm => norm.run(step, op.as(plan.Norm), worker),
-            .linear => linear.run(step, op.as(plan.Linear), worker),
-            .linear_glu => linear_glu.run(step, op.as(plan.LinearGlu), worker),
-            .rotations => rotations.run(step, op.as(plan.Rotations), worker),
-            .qkv_prep => qkv_prep.run(step, op.as(plan.QkvPrep), worker),
-            .attention_paged => attention_paged.run(step, op.as(plan.AttentionPaged), worker),
-            .sample => sample.run(step, op.as(plan.Sample), worker),
-            .route => route.run(step, op.as(plan.Route), worker),
-            .scale_slots => scale_slots.run(step, op.as(plan.ScaleSlots), worker),
-            .expert_glu => expert_glu.run(step, op.as(plan.ExpertGlu), worker),
-            .expert_linear => expert_linear.run(step, op.as(plan.ExpertLinear), worker),
-            _ => unreachable, // plan_check.zig refuses unknown opcodes at load
-        }
-        if (timer) |*running| running.endOp(index, worker);
+    var next: usize = 0;
+    while (next < step.ops.len) {
+        const index = next;
+        runOp(step, &step.ops[index], worker);
+        next += 1;
+        while (next < step.ops.len and isSmall(step, &step.ops[next])) next += 1;
+        if (worker.arrive()) {
+            if (timer) |*running| worker.shared.alone_since_ns = running.endOp(index, worker);
+            // Too little to share: one thread does it while the others wait for it anyway.
+            for (index + 1..next) |small| {
+                runAlone(step, &step.ops[small], worker);
+                if (timer) |*running| _ = running.endOp(small, worker);
+            }
+            worker.release();
+        } else if (timer) |*running| running.endWait(index, next, worker);
         if (worker.stopped) return;
     }
+}
+
+fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
+    switch (op.opcode) {
+        .embed => embed.run(step, op.as(plan.Embed), worker),
+        .gather_rows => gather_rows.run(step, op.as(plan.GatherRows), worker),
+        .norm => norm.run(step, op.as(plan.Norm), worker),
+        .linear => linear.run(step, op.as(plan.Linear), worker),
+        .linear_glu => linear_glu.run(step, op.as(plan.LinearGlu), worker),
+        .rotations => rotations.run(step, op.as(plan.Rotations), worker),
+        .qkv_prep => qkv_prep.run(step, op.as(plan.QkvPrep), worker),
+        .attention_paged => attention_paged.run(step, op.as(plan.AttentionPaged), worker),
+        .sample => sample.run(step, op.as(plan.Sample), worker),
+        .route => route.run(step, op.as(plan.Route), worker),
+        .scale_slots => scale_slots.run(step, op.as(plan.ScaleSlots), worker),
+        .expert_glu => expert_glu.run(step, op.as(plan.ExpertGlu), worker),
+        .expert_linear => expert_linear.run(step, op.as(plan.ExpertLinear), worker),
+        _ => unreachable, // plan_check.zig refuses unknown opcodes at load
+    }
+}
+
+/// The whole op on the calling thread, at a moment when all others wait.
+fn runAlone(step: *const Step, op: *const plan.Op, worker: *const Worker) void {
+    var shared: worker_file.Shared = .{ .tuning = worker.shared.tuning };
+    var alone = worker.*;
+    alone.shared = &shared;
+    alone.index = 0;
+    alone.count = 1;
+    runOp(step, op, &alone);
+}
+
+/// Elements that one thread moves in about the time of a barrier (1 to 2 us).
+const small_elements = 16 * 1024;
+/// What the cosine and sine of one angle cost, in elements moved.
+const rotation_cost = 32;
+/// What it costs to rank one expert.
+const route_cost = 32;
+
+fn isSmall(step: *const Step, op: *const plan.Op) bool {
+    const elements = switch (op.opcode) {
+        .embed => elementsOf(step, op.as(plan.Embed).output),
+        .gather_rows => elementsOf(step, op.as(plan.GatherRows).output),
+        .norm => elementsOf(step, op.as(plan.Norm).output),
+        .rotations => rotation_cost * elementsOf(step, op.as(plan.Rotations).output),
+        .qkv_prep => blk: {
+            const prep = op.as(plan.QkvPrep);
+            break :blk elementsOf(step, prep.q) + elementsOf(step, prep.k) + elementsOf(step, prep.v);
+        },
+        .route => route_cost * elementsOf(step, op.as(plan.Route).logits),
+        .scale_slots => elementsOf(step, op.as(plan.ScaleSlots).output),
+        else => return false,
+    };
+    return elements <= small_elements;
+}
+
+fn elementsOf(step: *const Step, tensor: u32) u64 {
+    return @as(u64, step.rows(tensor)) * step.tensors[tensor].width;
 }
 
 /// Adds up what each op takes on its thread, without a gap between ops.
@@ -61,12 +115,31 @@ const Timer = struct {
         return .{ .times = times, .op_start = clock.now() };
     }
 
-    fn endOp(timer: *Timer, index: usize, worker: *Worker) void {
+    /// Returns the time at which the op ended.
+    fn endOp(timer: *Timer, index: usize, worker: *Worker) u64 {
         const end = clock.now();
-        timer.times[index].wall_ns += end - timer.op_start;
-        timer.times[index].waited_ns += worker.waited_ns;
-        timer.op_start = end;
+        timer.add(index, end, worker.waited_ns);
         worker.waited_ns = 0;
+        return end;
+    }
+
+    /// Ends op `index` and the small ones up to `end` that another thread ran meanwhile.
+    fn endWait(timer: *Timer, index: usize, end: usize, worker: *Worker) void {
+        if (end == index + 1) {
+            _ = timer.endOp(index, worker);
+            return;
+        }
+        const alone = clock.now() -| worker.shared.alone_since_ns;
+        const each = alone / (end - index - 1);
+        timer.add(index, worker.shared.alone_since_ns, worker.waited_ns -| alone);
+        for (index + 1..end) |small| timer.add(small, timer.op_start + each, each);
+        worker.waited_ns = 0;
+    }
+
+    fn add(timer: *Timer, index: usize, end: u64, waited_ns: u64) void {
+        timer.times[index].wall_ns += end -| timer.op_start;
+        timer.times[index].waited_ns += waited_ns;
+        timer.op_start = end;
     }
 };
 

@@ -15,6 +15,8 @@ pub const Shared = struct {
     sleepers: std.atomic.Value(u32) align(128) = .init(0),
     /// The cancel word as the last thread at the barrier read it, so that all threads agree.
     stopped: std.atomic.Value(bool) = .init(false),
+    /// When the last thread arrived at the barrier, in steps whose ops are timed.
+    alone_since_ns: u64 = 0,
     num_threads: u32 = 1,
     tuning: Tuning = .{},
     /// The tuning's, or less where spinning takes the core from the thread waited for.
@@ -36,19 +38,15 @@ pub const Worker = struct {
     timed: bool = false,
     waited_ns: u64 = 0,
 
-    /// Units 0..num_units shared among all threads. Every thread must call with the same count
-    /// and end the phase with `sync`.
+    /// Units 0..num_units shared among all threads. Every thread must call with the same count;
+    /// `sync` comes before the op's next phase, the executor's own barrier after its last.
     pub fn phase(worker: *Worker, num_units: u32) Phase {
         return .{ .shared = worker.shared, .num_units = num_units };
     }
 
     /// Waits for all threads; afterwards everything written before is visible to all of them.
-    /// The last thread to arrive rewinds the unit counter for the next phase.
     pub fn sync(worker: *Worker) void {
-        if (!worker.timed) return worker.meet();
-        const start = clock.now();
-        worker.meet();
-        worker.waited_ns += clock.now() - start;
+        if (worker.arrive()) worker.release();
     }
 
     fn isCancelled(worker: *const Worker) bool {
@@ -56,26 +54,31 @@ pub const Worker = struct {
         return word != 0 and (word == worker.cancel_id or word == plan.cancel_all);
     }
 
-    fn meet(worker: *Worker) void {
+    /// A barrier in two halves: true for the thread that arrives last, which sees what all have
+    /// written and calls `release`; false for the others, once it has.
+    pub fn arrive(worker: *Worker) bool {
         const shared = worker.shared;
-        if (worker.count == 1) {
-            shared.next_unit.store(0, .monotonic);
-            worker.stopped = worker.isCancelled();
-            return;
-        }
+        if (worker.count == 1) return true;
         const generation = shared.generation.load(.acquire);
-        if (shared.arrived.fetchAdd(1, .acq_rel) + 1 == worker.count) {
-            shared.arrived.store(0, .monotonic);
-            shared.next_unit.store(0, .monotonic);
-            const stop = worker.isCancelled();
-            shared.stopped.store(stop, .monotonic);
-            worker.stopped = stop;
-            shared.generation.store(generation +% 1, .seq_cst);
-            if (shared.sleepers.load(.seq_cst) > 0) futexWake(&shared.generation);
-            return;
-        }
+        if (shared.arrived.fetchAdd(1, .acq_rel) + 1 == worker.count) return true;
+        const start = if (worker.timed) clock.now() else 0;
         waitChange(&shared.generation, generation, shared.spin_limit, &shared.sleepers);
+        if (worker.timed) worker.waited_ns += clock.now() - start;
         worker.stopped = shared.stopped.load(.monotonic);
+        return false;
+    }
+
+    /// Rewinds the unit counter for the next phase and lets the other threads go on.
+    pub fn release(worker: *Worker) void {
+        const shared = worker.shared;
+        const stop = worker.isCancelled();
+        worker.stopped = stop;
+        shared.next_unit.store(0, .monotonic);
+        if (worker.count == 1) return;
+        shared.arrived.store(0, .monotonic);
+        shared.stopped.store(stop, .monotonic);
+        _ = shared.generation.fetchAdd(1, .seq_cst);
+        if (shared.sleepers.load(.seq_cst) > 0) futexWake(&shared.generation);
     }
 };
 

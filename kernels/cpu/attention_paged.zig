@@ -203,10 +203,9 @@ pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) v
         }
         tile.runUnit(sequence, unit - first_unit);
     }
-    worker.sync();
     if (self.span == 0) return;
-    mergePartials(&self, &tile, worker);
     worker.sync();
+    mergePartials(&self, &tile, worker);
 }
 
 /// Second phase: merges each row's partials in the order of their chunks.

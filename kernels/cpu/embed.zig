@@ -21,5 +21,4 @@ pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
             value.* *= op.scale;
         };
     }
-    worker.sync();
 }

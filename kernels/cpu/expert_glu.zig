@@ -80,7 +80,6 @@ pub fn run(step: *const Step, op: *const plan.ExpertGlu, worker: *Worker) void {
             epilogue.apply(values[0] + at, values[1] + at, columns, pair, 1, first, n);
         }
     }
-    worker.sync();
 }
 
 fn biasOf(step: *const Step, id: u32, expert: u32) ?[*]const f32 {

@@ -77,7 +77,6 @@ pub fn run(step: *const Step, op: *const plan.ExpertLinear, worker: *Worker) voi
             sum.token(t, places[t * sum.num_slots ..][0..sum.num_slots], values, first, n);
         }
     }
-    worker.sync();
 }
 
 /// Where each pair's products lie: an expert's rows follow one another.

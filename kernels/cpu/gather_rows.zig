@@ -15,5 +15,4 @@ pub fn run(step: *const Step, op: *const plan.GatherRows, worker: *Worker) void 
         const source = input[rows[r] * width ..][0..width];
         @memcpy(output[r * width ..][0..width], source);
     }
-    worker.sync();
 }

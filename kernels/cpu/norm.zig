@@ -28,7 +28,6 @@ pub fn run(step: *const Step, op: *const plan.Norm, worker: *Worker) void {
             norm.apply(x, y);
         }
     }
-    worker.sync();
 }
 
 /// The norm of one row, its weights found.

@@ -72,8 +72,7 @@ const max_tile_rows = 516;
 /// Rows of a quarter in the largest unit, which bounds the buffer of its results.
 const max_quarter_rows = 256;
 
-/// Runs all products; every thread calls it with the same arguments. Ends with `sync`
-/// unless there are no rows.
+/// Runs all products; every thread calls it with the same arguments.
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
     // A prompt's part that is not its last has no output rows.
     if (input.rows == 0) return;
@@ -86,6 +85,8 @@ pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     var first: usize = 0;
     while (first < input.rows) : (first += each) {
         const rows = @min(each, input.rows - first);
+        // The parts use the same memory one after another.
+        if (first > 0) worker.sync();
         var part = input;
         part.x += first * input.k;
         part.rows = rows;
@@ -274,7 +275,6 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
             );
         }
     }
-    worker.sync();
 }
 
 /// How the rows regime cuts matrices into units: in rounds of one unit per thread, each round
@@ -441,7 +441,6 @@ fn runTiles(
         const epilogue = &product.epilogue;
         epilogue.apply(values[0], values[1], stride, first_row, input.rows, place.first, n);
     }
-    worker.sync();
 }
 
 fn computePanel(

@@ -23,7 +23,6 @@ pub fn run(step: *const Step, op: *const plan.QkvPrep, worker: *Worker) void {
         const last = @min(first + rows_per_unit, num_tokens);
         prepareRows(step, op, &layout, unit % num_kv_heads, first, last);
     }
-    worker.sync();
 }
 
 fn prepareRows(

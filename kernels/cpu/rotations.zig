@@ -26,7 +26,6 @@ pub fn run(step: *const Step, op: *const plan.Rotations, worker: *Worker) void {
             fillRow(frequencies[0..n], positions[t], op.magnitude, row);
         }
     }
-    worker.sync();
 }
 
 /// row = n cosines, then n sines.

@@ -23,7 +23,6 @@ pub fn run(step: *const Step, op: *const plan.Route, worker: *Worker) void {
         const output = step.tensor(op.output) + 2 * t * op.num_slots;
         routeToken(op, logits[0..num_experts], bias, output);
     }
-    worker.sync();
 }
 
 fn routeToken(

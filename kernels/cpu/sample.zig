@@ -44,7 +44,6 @@ pub fn run(step: *const Step, op: *const plan.Sample, worker: *Worker) void {
             row.choose(&step.array(plan.SampledRow, step.data.sampled)[index]);
         }
     }
-    worker.sync();
 }
 
 pub fn scratchNeed(step: *const Step, op: *const plan.Sample, num_threads: u32) ScratchNeed {

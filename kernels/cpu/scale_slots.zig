@@ -18,5 +18,4 @@ pub fn run(step: *const Step, op: *const plan.ScaleSlots, worker: *Worker) void 
             for (target[0..width], source[0..width]) |*y, x| y.* = x * factor;
         }
     }
-    worker.sync();
 }
