@@ -2,8 +2,9 @@
 // of a model without downloading it. The weight mixes are those that the field calls q4_k_m etc.
 import { nearestMatch, TinferError } from "../core/errors.ts";
 import type { GgufContent, GgufTensorSource, GgufValue } from "../weights/gguf-writer.ts";
-import { type QuantType, tensorBytes } from "../weights/quant-types.ts";
-import { canRandomise, randomQuantBlocks } from "./random-weights.ts";
+import { isQuantType, type QuantType, tensorBytes } from "../weights/quant-types.ts";
+import { canQuantize } from "../weights/quantize.ts";
+import { RandomWeights } from "./random-weights.ts";
 
 export interface Shape {
   readonly numLayers: number;
@@ -98,7 +99,7 @@ const mixes: Readonly<Record<string, Mix>> = {
 function findMix(name: string): Mix {
   const mix = mixes[name];
   if (mix !== undefined) return mix;
-  if (canRandomise(name)) return { bulk: name, sensitive: name, output: name };
+  if (isQuantType(name) && canQuantize(name)) return { bulk: name, sensitive: name, output: name };
   throw new TinferError("usage", `weight type '${name}' is not known here`, {
     hint: `use ${Object.keys(mixes).join(", ")}, or a plain type such as q8_0, q6_k, f16, bf16, f32`,
   });
@@ -115,10 +116,12 @@ export function randomModel(name: string, type: string, seed = 1): GgufContent {
   const size = findShape(name);
   const mix = findMix(type);
   const tensors: GgufTensorSource[] = [];
+  const weights = new RandomWeights(seed);
   const tensor = (tensorName: string, shape: readonly number[], quantType: QuantType) => {
     const bytes = tensorBytes(quantType, shape);
     const cols = shape.at(-1)!;
-    const content = () => randomQuantBlocks(quantType, bytes, cols, seed + tensors.length);
+    const index = tensors.length;
+    const content = () => weights.blocks(quantType, bytes, cols, index);
     tensors.push({ name: tensorName, type: quantType, shape, content });
   };
   const matrix = (tensorName: string, rows: number, cols: number, quantType: QuantType) =>
