@@ -126,6 +126,53 @@ fn halfSegments(comptime length: usize, comptime upper: usize) [16]i32 {
     return mask;
 }
 
+// ------------------------------------------------------------------------- pairs of bf16
+
+/// True where a product of bf16 pairs is one instruction.
+pub const has_brain_dot = has_avx512 and hasX86(.avx512bf16);
+
+/// Rounds to bf16: ties to even, subnormals to zero, NaN stays NaN; as `vcvtneps2bf16` does.
+pub inline fn roundBrain(comptime n: usize, x: @Vector(n, f32)) @Vector(n, u16) {
+    const U = @Vector(n, u32);
+    const raw: U = @bitCast(x);
+    const magnitude = raw & @as(U, @splat(0x7fffffff));
+    const odd = (raw >> @splat(16)) & @as(U, @splat(1));
+    const rounded = raw +% @as(U, @splat(0x7fff)) +% odd;
+    const normal = magnitude >= @as(U, @splat(0x00800000));
+    const finite = @select(u32, normal, rounded, raw & @as(U, @splat(0x80000000)));
+    const is_nan = magnitude > @as(U, @splat(0x7f800000));
+    const bits32 = @select(u32, is_nan, raw | @as(U, @splat(0x00400000)), finite);
+    return @truncate(bits32 >> @splat(16));
+}
+
+/// 16 pairs of bf16 from 32 values in order: the first of each pair in the high half.
+pub inline fn brainPairs(first: Floats, second: Floats) Ints {
+    if (has_brain_dot) {
+        const ordered: @Vector(16, u32) = @bitCast(asm ("vcvtne2ps2bf16 %[low], %[high], %[out]"
+            : [out] "=v" (-> Ints),
+            : [low] "v" (first),
+              [high] "v" (second),
+        ));
+        return @bitCast(std.math.rotl(@Vector(16, u32), ordered, 16));
+    }
+    const all = roundBrain(32, join(f32, 16, first, second));
+    const even, const odd = std.simd.deinterlace(2, all);
+    const high = @as(@Vector(16, u32), even) << @splat(16);
+    return @bitCast(high | @as(@Vector(16, u32), odd));
+}
+
+/// sum + high halves' product, then + low halves' product, each fused: what `vdpbf16ps` computes
+/// but for its taking subnormal operands and results as zero.
+pub inline fn dotBrain(sum: Floats, a: Ints, b: Ints) Floats {
+    if (!has_brain_dot) @compileError("write the two multiply-adds of f32");
+    return asm ("vdpbf16ps %[b], %[a], %[sum]"
+        : [sum] "=v" (-> Floats),
+        : [before] "0" (sum),
+          [a] "v" (a),
+          [b] "v" (b),
+    );
+}
+
 // ------------------------------------------------------------------------- shuffles
 
 /// `count` elements of `v` from `start`.

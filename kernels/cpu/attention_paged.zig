@@ -1,5 +1,5 @@
-//! attention_paged: softmax(scale * q·k) · v of every query row over its sequence's KV blocks,
-//! in f32. This file shares the work out; attention_paged_panel.zig computes.
+//! attention_paged: softmax(scale * q·k) · v of every query row over its sequence's KV blocks.
+//! This file shares the work out; attention_paged_panel.zig defines the arithmetic.
 //!
 //! A unit of work is (sequence, tile of query rows, kv head): all query heads of the group go
 //! together, so that each key and value is read once. When a step has too few such units for its
@@ -10,12 +10,16 @@ const std = @import("std");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const kv_cache = @import("kv_cache.zig");
+const kv_tiles = @import("kv_tiles.zig");
 const panel_file = @import("attention_paged_panel.zig");
+const products = @import("attention_paged_products.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
 const Merged = panel_file.Merged;
 const RowState = panel_file.RowState;
+const Form = products.Form;
+const Visible = products.Visible;
 
 const chunk_len = panel_file.chunk_len;
 const block_size = kv_cache.block_size;
@@ -23,8 +27,8 @@ const blocks_per_chunk = chunk_len / block_size;
 /// (query, head) rows in the largest tile: enough to make widening the blocks cheap.
 const max_tile_rows = 96;
 /// Blocks that a unit takes at a time; widened, they stay in the L2 cache.
-const blocks_at_once = 4;
-/// Fewer rows than this read f16 and bf16 in place, more widen each block to f32 once.
+const blocks_at_once = products.max_blocks;
+/// Fewer rows than this read f16 in place, more widen each block to f32 once.
 const min_widened_rows = 2 * panel_file.preferred_rows + 1;
 /// Units that each thread should find, so that none waits long for the last one.
 const units_per_thread = 16;
@@ -234,6 +238,8 @@ fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
 const Tile = struct {
     run: *const Run,
     rows: [*]RowState,
+    /// What each row sees.
+    visible: [*]Visible,
     merged: [*]Merged,
     /// Scaled queries, panel by panel: [head_dim][rows of the panel].
     queries: [*]align(64) f32,
@@ -241,7 +247,9 @@ const Tile = struct {
     accumulators: [*]align(64) f32,
     /// [rows][width], merged over chunks.
     outputs: [*]align(64) f32,
-    /// Blocks widened to f32: K parts, then V parts.
+    /// One row's scaled query.
+    query: [*]align(64) f32,
+    /// Blocks as the kernels want them where they are not stored so: K parts, then V parts.
     widened: [*]align(64) f32,
 
     // Of the unit in hand:
@@ -251,8 +259,8 @@ const Tile = struct {
     first_query: u32 = 0,
     num_rows: u32 = 0,
     num_panels: u32 = 0,
-    kernels: panel_file.Kernels = undefined,
-    /// Whether the K and V parts are widened to f32 before use.
+    kernels: products.Kernels = undefined,
+    /// Whether the K and V parts are widened or unpacked before use.
     widen_keys: bool = false,
     widen_values: bool = false,
 
@@ -260,17 +268,25 @@ const Tile = struct {
         var sum: usize = 0;
         inline for (.{
             max_rows * @sizeOf(RowState),
+            max_rows * @sizeOf(Visible),
             max_rows * @sizeOf(Merged),
             max_rows * layout.head_dim * @sizeOf(f32),
             max_rows * layout.width * @sizeOf(f32),
             max_rows * layout.width * @sizeOf(f32),
+            queryLen(layout) * @sizeOf(f32),
             widenedLen(layout) * @sizeOf(f32),
         }) |part| sum += std.mem.alignForward(usize, part, 64);
         return sum;
     }
 
     fn widenedLen(layout: *const kv_cache.Layout) usize {
-        return blocks_at_once * block_size * (layout.head_dim + layout.width);
+        const one = kv_tiles.tileLen(layout.head_dim) + kv_tiles.tileLen(layout.width);
+        return blocks_at_once * one;
+    }
+
+    /// Queries are rounded in whole groups of 32 dims.
+    fn queryLen(layout: *const kv_cache.Layout) usize {
+        return std.mem.alignForward(usize, layout.head_dim, 32);
     }
 
     fn init(self: *const Run, memory: []align(64) u8) Tile {
@@ -280,10 +296,12 @@ const Tile = struct {
         return .{
             .run = self,
             .rows = carve(RowState, memory, &offset, max_rows),
+            .visible = carve(Visible, memory, &offset, max_rows),
             .merged = carve(Merged, memory, &offset, max_rows),
             .queries = carve(f32, memory, &offset, max_rows * layout.head_dim),
             .accumulators = carve(f32, memory, &offset, max_rows * layout.width),
             .outputs = carve(f32, memory, &offset, max_rows * layout.width),
+            .query = carve(f32, memory, &offset, Tile.queryLen(layout)),
             .widened = carve(f32, memory, &offset, Tile.widenedLen(layout)),
         };
     }
@@ -353,35 +371,42 @@ const Tile = struct {
         const softcap = self.op.softcap;
         const factor: f64 = if (softcap == 0) std.math.log2e else 1 / @as(f64, softcap);
         const scale: f32 = @floatCast(self.op.scale * factor);
+        const rounds = Form.of(self.layout.type_k).rounds();
         for (0..tile.num_panels) |p| {
             const range = tile.panelRows(@intCast(p));
             const panel_queries = tile.queries + range.first * dims;
             for (range.first..range.end) |r| {
                 const query = tile.first_query + @as(u32, @intCast(r)) / self.group;
                 const index = self.queryIndex(tile.sequence, query);
-                tile.rows[r].first = self.firstVisible(index);
-                tile.rows[r].end = index + 1;
+                tile.visible[r] = .{ .first = self.firstVisible(index), .end = index + 1 };
                 const head = tile.kv_head * self.group + r % self.group;
                 const from = (tile.token(r) * self.op.num_heads + head) * dims;
                 const q = self.step.tensor(self.op.q) + from;
-                for (0..dims) |d| panel_queries[d * range.count() + r - range.first] = q[d] * scale;
+                const column = panel_queries + r - range.first;
+                if (rounds) {
+                    for (tile.query[0..dims], q[0..dims]) |*scaled, value| scaled.* = value * scale;
+                    products.packQuery(tile.query, dims, @ptrCast(column), range.count());
+                } else for (0..dims) |d| column[d * range.count()] = q[d] * scale;
             }
         }
+    }
+
+    fn hasManyRows(tile: *const Tile) bool {
+        return tile.num_rows >= min_widened_rows;
     }
 
     /// Picks the kernels for the tile: those that read the cache in place, or those for f32.
     fn chooseKernels(tile: *Tile) void {
         const layout = &tile.run.layout;
-        const many = tile.num_rows >= min_widened_rows;
-        tile.widen_keys = isQuantised(layout.type_k) or (many and layout.type_k != .f32);
-        tile.widen_values = isQuantised(layout.type_v) or (many and layout.type_v != .f32);
+        const many = tile.hasManyRows();
+        const keys: Form = .of(layout.type_k);
+        const values: Form = .of(layout.type_v);
+        tile.widen_keys = keys == .scaled or (many and keys == .f16);
+        tile.widen_values = values == .scaled or (many and values == .f16);
         tile.kernels = .of(
-            if (tile.widen_keys) .f32 else layout.type_k,
-            if (tile.widen_values) .f32 else layout.type_v,
+            if (many and keys == .f16) .f32 else keys,
+            if (many and values == .f16) .f32 else values,
         );
-        // Few panels meet the blocks in memory: two at once would be two streams, which the
-        // hardware prefetcher follows badly. Later panels find the blocks in the cache.
-        if (!many) tile.kernels.joined = 1;
     }
 
     /// Attends to the tile's visible blocks of one chunk, from fresh row states.
@@ -391,7 +416,7 @@ const Tile = struct {
             .first = chunk * blocks_per_chunk,
             .end = (chunk + 1) * blocks_per_chunk,
         };
-        const seen = clipBlocks(tile.rows[0..tile.num_rows], all);
+        const seen = clipBlocks(tile.visible[0..tile.num_rows], all);
         var block = seen.first;
         while (block < seen.end) : (block += blocks_at_once) {
             const end = @min(block + blocks_at_once, seen.end);
@@ -403,48 +428,43 @@ const Tile = struct {
     /// that follow in this chunk, `chunk_start` the chunk's first block.
     fn attendBlocks(tile: *Tile, blocks: Range, seen_end: u32, chunk_start: u32) void {
         const layout = &tile.run.layout;
-        var keys: [blocks_at_once][*]const u8 = undefined;
-        var values: [blocks_at_once][*]const u8 = undefined;
-        var ahead: [blocks_at_once][*]const u8 = undefined;
+        var all: [blocks_at_once]products.Block = undefined;
         for (blocks.first..blocks.end, 0..) |block, i| {
             const stored = tile.blockAddress(block);
             // Along neighbouring blocks the hardware prefetches by itself, and better.
-            const next = if (block + 1 < seen_end) tile.blockAddress(block + 1) else stored;
-            ahead[i] = if (next == stored + layout.block_bytes) stored else next;
-            keys[i] = if (tile.widen_keys) tile.widenKeys(i, stored) else stored;
-            const part = stored + layout.key_bytes;
-            values[i] = if (tile.widen_values) tile.widenValues(i, part) else part;
+            const following = if (block + 1 < seen_end) tile.blockAddress(block + 1) else stored;
+            const next = if (following == stored + layout.block_bytes) stored else following;
+            const values = stored + layout.key_bytes;
+            all[i] = .{
+                .keys = if (tile.widen_keys) tile.widenKeys(i, stored) else stored,
+                .values = if (tile.widen_values) tile.widenValues(i, values) else values,
+                .key_scales = stored + kv_cache.keyScalesOffset(layout.type_k, layout.head_dim),
+                .value_scales = values + kv_cache.valueScalesOffset(layout.type_v, layout.width),
+                .next_keys = next,
+                .next_values = next + layout.key_bytes,
+            };
         }
         for (0..tile.num_panels) |p| {
             const range = tile.panelRows(@intCast(p));
-            const rows = tile.rows[range.first..range.end];
-            const seen = clipBlocks(rows, blocks);
+            const visible = tile.visible[range.first..range.end];
+            const seen = clipBlocks(visible, blocks);
             if (seen.first >= seen.end) continue;
-            const panel = tile.panelOf(range);
-            const from = seen.first - blocks.first;
-            const to = seen.end - blocks.first;
-            const fresh = seen.first == @max(chunk_start, rows[0].first / block_size);
-            panel.attend(.{
-                .keys = keys[from..to],
-                .values = values[from..to],
-                .ahead = ahead[from..to],
-            }, seen.first * block_size, fresh);
+            const panel: panel_file.Panel = .{
+                .kernels = &tile.kernels,
+                .blocks_at_once = if (tile.hasManyRows()) blocks_at_once else 1,
+                .num_rows = range.count(),
+                .head_dim = layout.head_dim,
+                .width = layout.width,
+                .softcap = .{ .limit = tile.run.op.softcap * @as(f32, std.math.log2e) },
+                .queries = tile.queries + range.first * layout.head_dim,
+                .rows = tile.rows[range.first..range.end],
+                .visible = visible,
+                .accumulators = @alignCast(tile.accumulators + range.first * layout.width),
+            };
+            const fresh = seen.first == @max(chunk_start, visible[0].first / block_size);
+            const part = all[seen.first - blocks.first .. seen.end - blocks.first];
+            panel.attend(part, seen.first, fresh);
         }
-    }
-
-    fn panelOf(tile: *const Tile, range: Range) panel_file.Panel {
-        const layout = &tile.run.layout;
-        return .{
-            .kernels = &tile.kernels,
-            .num_rows = range.count(),
-            .head_dim = layout.head_dim,
-            .width = layout.width,
-            .key_bytes = layout.key_bytes,
-            .softcap = .{ .limit = tile.run.op.softcap * @as(f32, std.math.log2e) },
-            .queries = tile.queries + range.first * layout.head_dim,
-            .rows = tile.rows[range.first..range.end],
-            .accumulators = @alignCast(tile.accumulators + range.first * layout.width),
-        };
     }
 
     /// The K part of one of the sequence's blocks, as stored.
@@ -458,16 +478,22 @@ const Tile = struct {
 
     fn widenKeys(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {
         const layout = &tile.run.layout;
-        const output = tile.widened + index * block_size * layout.head_dim;
-        kv_cache.widenKeys(layout, part, @alignCast(output));
+        const len = kv_tiles.tileLen(layout.head_dim);
+        const output: [*]align(64) f32 = @alignCast(tile.widened + index * len);
+        if (layout.type_k == .f16) kv_tiles.widenHalves(part, output, len) else {
+            kv_tiles.unpackKeys(layout.type_k, layout.head_dim, part, @ptrCast(output));
+        }
         return @ptrCast(output);
     }
 
     fn widenValues(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {
         const layout = &tile.run.layout;
-        const first = tile.widened + blocks_at_once * block_size * layout.head_dim;
-        const output = first + index * block_size * layout.width;
-        kv_cache.widenValues(layout, part, @alignCast(output));
+        const len = kv_tiles.tileLen(layout.width);
+        const first = tile.widened + blocks_at_once * kv_tiles.tileLen(layout.head_dim);
+        const output: [*]align(64) f32 = @alignCast(first + index * len);
+        if (layout.type_v == .f16) kv_tiles.widenHalves(part, output, len) else {
+            kv_tiles.unpackValues(layout.type_v, layout.width, part, @ptrCast(output));
+        }
         return @ptrCast(output);
     }
 
@@ -492,16 +518,12 @@ const Tile = struct {
 };
 
 /// The part of `blocks` that any of the rows sees; rows are in the order of their queries.
-fn clipBlocks(rows: []const RowState, blocks: Range) Range {
-    const end = (rows[rows.len - 1].end + block_size - 1) / block_size;
+fn clipBlocks(visible: []const Visible, blocks: Range) Range {
+    const end = (visible[visible.len - 1].end + block_size - 1) / block_size;
     return .{
-        .first = @max(blocks.first, rows[0].first / block_size),
+        .first = @max(blocks.first, visible[0].first / block_size),
         .end = @min(blocks.end, end),
     };
-}
-
-fn isQuantised(kv_type: plan.KvType) bool {
-    return kv_type == .q8_0 or kv_type == .q4_0;
 }
 
 /// Takes `count` elements from scratch.

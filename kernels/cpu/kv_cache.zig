@@ -1,29 +1,33 @@
 //! How keys and values lie in the KV cache: one block holds 32 positions of one kv head, its K
-//! part before its V part. Also stores single positions and widens whole blocks to f32.
+//! part before its V part. Stores single positions; kv_tiles.zig unpacks whole blocks.
 //!
 //! "Lanes are what is not summed": K is transposed, so that scores come out 32 positions to a
-//! row; V is not, so that the output comes out in dims. With D = head_dim, W = value_dim rounded
-//! up to 16 and G(n) = ceil(n / 32), the parts hold
+//! row; V is not, so that the output comes out in dims. bf16 pairs up what is summed, the first of
+//! two dims or positions in the high half of a word: so the instruction that multiplies pairs,
+//! which adds the high product first, sums in order. With D = head_dim, W = value_dim rounded up
+//! to 16 and G(n) = ceil(n / 32), the parts hold
 //!
 //!     type       K part                            V part
-//!     f32        [D][32]                           [32][W]
-//!     f16 bf16   [D][32]                           [32][W]
-//!     q8_0       i8 [D][32], f16 [G(D)][32]        i8 [32][W], f16 [32][G(W)]
-//!     q4_0       u8 [D/2][32], f16 [G(D)][32]      u8 [32][W/2], f16 [32][G(W)]
+//!     f32 f16    [D][32]                           [32][W]
+//!     bf16       [D/2][32] pairs                   [16][W] pairs
+//!     q8_0       i8 [D][32], f16 [G(D)][32]        i8 [32][W], f16 [G(W)][32]
+//!     q4_0       u8 [D/2][32], f16 [G(D)][32]      u8 [32][G(W)][16], f16 [G(W)][32]
 //!
-//! where byte i of q4_0 holds dims 2i (low nibble) and 2i + 1, each as q + 8. In bytes, n being
-//! D for the K part and W for the V part, each part rounded up to 64:
+//! where a byte of q4_0 holds two dims as q + 8, the first in the low nibble: 2i and 2i + 1 in a
+//! K part, i and i + 16 of its group in a V part. In bytes, n being D for the K part and W for the
+//! V part, each part rounded up to 64:
 //!
-//!     f32 128 n    f16, bf16 64 n    q8_0 32 n + 64 G(n)    q4_0 16 n + 64 G(n)
+//!     f32 128 n    f16, bf16 64 n    q8_0 32 n + 64 G(n)    q4_0 576 G(n)
 //!
 //! src/plan/ computes the same sizes.
 const std = @import("std");
 const plan = @import("../plan.zig");
+const simd = @import("../simd.zig");
 const exp = @import("exp.zig");
 
 pub const block_size = plan.block_size;
 /// Dims that share a scale in q8_0 and q4_0.
-const quant_group = 32;
+pub const quant_group = 32;
 /// V rows are padded to whole vectors of this many dims; the padding is never part of a result.
 const value_alignment = 16;
 
@@ -34,7 +38,7 @@ pub fn partBytes(kv_type: plan.KvType, n: usize) usize {
         .f32 => block_size * 4 * n,
         .f16, .bf16 => block_size * 2 * n,
         .q8_0 => block_size * n + block_size * 2 * groups,
-        .q4_0 => block_size / 2 * n + block_size * 2 * groups,
+        .q4_0 => (block_size / 2 * quant_group + block_size * 2) * groups,
     };
     return std.mem.alignForward(usize, bytes, 64);
 }
@@ -79,13 +83,6 @@ inline fn at(comptime T: type, part: [*]const u8) [*]align(1) const T {
 
 inline fn target(comptime T: type, part: [*]u8) [*]align(1) T {
     return @ptrCast(part);
-}
-
-/// Rounds to the nearest bf16, ties to even; NaN stays NaN.
-fn bf16Bits(value: f32) u16 {
-    const bits: u32 = @bitCast(value);
-    if (std.math.isNan(value)) return @truncate((bits >> 16) | 0x40);
-    return @truncate((bits +% 0x7fff +% ((bits >> 16) & 1)) >> 16);
 }
 
 /// Rounds `n` values to f16 bits.
@@ -135,12 +132,14 @@ pub fn storeKey(layout: *const Layout, part: [*]u8, slot: usize, row: []const f3
                 target(u16, part)[d * block_size + slot] = halfBits(1, .{row[d]})[0];
             }
         },
-        .bf16 => for (row, 0..) |value, d| {
-            target(u16, part)[d * block_size + slot] = bf16Bits(value);
+        .bf16 => for (0..dims / 2) |pair| {
+            const bits = simd.roundBrain(2, row[2 * pair ..][0..2].*);
+            const word = @as(u32, bits[0]) << 16 | bits[1];
+            target(u32, part)[pair * block_size + slot] = word;
         },
         inline .q8_0, .q4_0 => |kv_type| {
             const bytes_per_group = if (kv_type == .q8_0) quant_group else quant_group / 2;
-            const scales = part + (if (kv_type == .q8_0) dims else dims / 2) * block_size;
+            const scales = part + keyScalesOffset(kv_type, dims);
             var d: usize = 0;
             while (d < dims) : (d += quant_group) {
                 const count = @min(quant_group, dims - d);
@@ -175,30 +174,51 @@ pub fn storeValue(layout: *const Layout, part: [*]u8, slot: usize, row: []const 
             while (d + 8 <= row.len) : (d += 8) out[d..][0..8].* = halfBits(8, row[d..][0..8].*);
             while (d < row.len) : (d += 1) out[d] = halfBits(1, .{row[d]})[0];
         },
-        .bf16 => for (row, 0..) |value, d| {
-            target(u16, part)[slot * width + d] = bf16Bits(value);
+        .bf16 => {
+            // Two threads may store the two positions of a pair: only its own half is written.
+            const halves = target(u16, part) + slot / 2 * 2 * width + (1 - slot % 2);
+            var d: usize = 0;
+            while (d + 8 <= row.len) : (d += 8) {
+                const bits: [8]u16 = simd.roundBrain(8, row[d..][0..8].*);
+                inline for (bits, 0..) |half, i| halves[2 * (d + i)] = half;
+            }
+            while (d < row.len) : (d += 1) halves[2 * d] = simd.roundBrain(1, .{row[d]})[0];
         },
         inline .q8_0, .q4_0 => |kv_type| {
-            const row_bytes = if (kv_type == .q8_0) width else width / 2;
-            const groups = (width + quant_group - 1) / quant_group;
-            const scales = target(u16, part + row_bytes * block_size) + slot * groups;
-            const bytes = part + slot * row_bytes;
+            const bytes = part + slot * valueRowBytes(kv_type, width);
+            const scales = target(u16, part + valueScalesOffset(kv_type, width));
             var d: usize = 0;
             while (d < row.len) : (d += quant_group) {
                 const count = @min(quant_group, row.len - d);
                 const group = quantizeGroup(kv_type, row[d..][0..count]);
-                scales[d / quant_group] = group.scale;
+                scales[d / quant_group * block_size + slot] = group.scale;
                 if (kv_type == .q8_0) {
                     for (group.q[0..count], bytes[d..][0..count]) |q, *byte| byte.* = @bitCast(q);
-                } else for (0..(count + 1) / 2) |i| {
-                    bytes[d / 2 + i] = nibbles(group.q[2 * i], group.q[2 * i + 1]);
+                } else for (bytes[d / 2 ..][0..16], group.q[0..16], group.q[16..]) |*byte, a, b| {
+                    byte.* = nibbles(a, b);
                 }
             }
         },
     }
 }
 
-/// `n` stored values from `index` on, as f32; every conversion is exact.
+/// Bytes of one position in a quantised V part.
+pub fn valueRowBytes(kv_type: plan.KvType, width: usize) usize {
+    if (kv_type == .q8_0) return width;
+    return std.mem.alignForward(usize, width, quant_group) / 2;
+}
+
+/// From the start of a quantised V part to its scales.
+pub fn valueScalesOffset(kv_type: plan.KvType, width: usize) usize {
+    return valueRowBytes(kv_type, width) * block_size;
+}
+
+/// From the start of a quantised K part to its scales.
+pub fn keyScalesOffset(kv_type: plan.KvType, dims: usize) usize {
+    return block_size * (if (kv_type == .q8_0) dims else dims / 2);
+}
+
+/// `n` stored values of f32 or f16 from `index` on, as f32; exact.
 pub inline fn load(
     comptime kv_type: plan.KvType,
     comptime n: comptime_int,
@@ -208,11 +228,7 @@ pub inline fn load(
     return switch (kv_type) {
         .f32 => at(f32, part)[index..][0..n].*,
         .f16 => fromHalf(n, at(u16, part)[index..][0..n].*),
-        .bf16 => blk: {
-            const bits: @Vector(n, u16) = at(u16, part)[index..][0..n].*;
-            break :blk @bitCast(@as(@Vector(n, u32), bits) << @splat(16));
-        },
-        .q8_0, .q4_0 => @compileError("quantised blocks are widened as a whole"),
+        .bf16, .q8_0, .q4_0 => @compileError("not stored value by value"),
     };
 }
 
@@ -229,84 +245,6 @@ inline fn fromHalf(comptime n: comptime_int, half: @Vector(n, u16)) @Vector(n, f
     const infinite = (magnitude << @splat(13)) | @as(Bits, @splat(0x7f800000));
     const bits = @select(u32, special, infinite, @as(Bits, @bitCast(scaled)));
     return @bitCast(bits | (wide & @as(Bits, @splat(0x8000))) << @splat(16));
-}
-
-/// Widens a K part to f32 `[head_dim][32]`.
-pub fn widenKeys(layout: *const Layout, part: [*]const u8, output: [*]align(64) f32) void {
-    const dims = layout.head_dim;
-    switch (layout.type_k) {
-        inline .f32, .f16, .bf16 => |kv_type| widenPlain(kv_type, part, output, dims * block_size),
-        .q8_0 => for (0..dims) |d| {
-            const scales = part + dims * block_size + d / quant_group * block_size * 2;
-            const q: @Vector(block_size, i8) = at(i8, part)[d * block_size ..][0..block_size].*;
-            const scale = load(.f16, block_size, scales, 0);
-            output[d * block_size ..][0..block_size].* = toFloat(block_size, q) * scale;
-        },
-        .q4_0 => for (0..dims / 2) |pair| {
-            const scales = part + dims / 2 * block_size + pair / (quant_group / 2) * block_size * 2;
-            const scale = load(.f16, block_size, scales, 0);
-            const bytes: @Vector(block_size, u8) = part[pair * block_size ..][0..block_size].*;
-            const rows = output + pair * 2 * block_size;
-            const low = offset8(block_size, bytes & @as(@TypeOf(bytes), @splat(15)));
-            const high = offset8(block_size, bytes >> @splat(4));
-            rows[0..block_size].* = toFloat(block_size, low) * scale;
-            rows[block_size..][0..block_size].* = toFloat(block_size, high) * scale;
-        },
-    }
-}
-
-/// Widens a V part to f32 `[32][width]`.
-pub fn widenValues(layout: *const Layout, part: [*]const u8, output: [*]align(64) f32) void {
-    const width = layout.width;
-    const groups = (width + quant_group - 1) / quant_group;
-    switch (layout.type_v) {
-        inline .f32, .f16, .bf16 => |kv_type| widenPlain(kv_type, part, output, width * block_size),
-        inline .q8_0, .q4_0 => |kv_type| {
-            const row_bytes = if (kv_type == .q8_0) width else width / 2;
-            const scales = at(f16, part + row_bytes * block_size);
-            for (0..block_size) |slot| {
-                var d: usize = 0;
-                while (d < width) : (d += 16) {
-                    const scale: @Vector(16, f32) = @splat(scales[slot * groups + d / quant_group]);
-                    const q = loadValueIntegers(kv_type, part + slot * row_bytes, d);
-                    output[slot * width + d ..][0..16].* = toFloat(16, q) * scale;
-                }
-            }
-        },
-    }
-}
-
-inline fn loadValueIntegers(
-    comptime kv_type: plan.KvType,
-    row: [*]const u8,
-    d: usize,
-) @Vector(16, i8) {
-    if (kv_type == .q8_0) return at(i8, row)[d..][0..16].*;
-    const pairs: @Vector(8, u8) = row[d / 2 ..][0..8].*;
-    const low = pairs & @as(@Vector(8, u8), @splat(15));
-    const high = pairs >> @splat(4);
-    return offset8(16, std.simd.interlace(.{ low, high }));
-}
-
-inline fn offset8(comptime n: comptime_int, nibble: @Vector(n, u8)) @Vector(n, i8) {
-    return @as(@Vector(n, i8), @bitCast(nibble)) - @as(@Vector(n, i8), @splat(8));
-}
-
-inline fn toFloat(comptime n: comptime_int, q: @Vector(n, i8)) @Vector(n, f32) {
-    return @floatFromInt(@as(@Vector(n, i32), q));
-}
-
-fn widenPlain(
-    comptime kv_type: plan.KvType,
-    part: [*]const u8,
-    output: [*]align(64) f32,
-    count: usize,
-) void {
-    var i: usize = 0;
-    while (i < count) : (i += 32) {
-        output[i..][0..16].* = load(kv_type, 16, part, i);
-        output[i + 16 ..][0..16].* = load(kv_type, 16, part, i + 16);
-    }
 }
 
 comptime {

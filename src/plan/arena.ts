@@ -101,7 +101,7 @@ const valueAlignment = 16;
 
 /** Bytes of one head's K or V part of a block, `dims` wide; its layout: kernels/cpu/kv_cache.zig. */
 function kvPartBytes(type: KvType, dims: number): number {
-  const scales = blockSize * 2 * Math.ceil(dims / 32);
+  const groups = Math.ceil(dims / 32);
   switch (type) {
     case "f32":
       return blockSize * 4 * dims;
@@ -109,9 +109,9 @@ function kvPartBytes(type: KvType, dims: number): number {
     case "bf16":
       return blockSize * 2 * dims;
     case "q8_0":
-      return blockSize * dims + scales;
+      return blockSize * (dims + 2 * groups);
     case "q4_0":
-      return (blockSize / 2) * dims + scales;
+      return blockSize * 18 * groups;
   }
 }
 

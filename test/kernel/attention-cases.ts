@@ -3,6 +3,8 @@
 import { blockSize, type PlanLimits } from "../../src/plan/arena.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import type { KvType, RopePairing } from "../../src/plan/ops.ts";
+import type { MultiplyAdd } from "./canonical.ts";
+import { type AttentionRow, canonicalAttention, storeRow } from "./canonical-attention.ts";
 import { limitsFor, type SequencePart, type TestStep } from "./executor.ts";
 import type { Random } from "./random.ts";
 import type { TestWeights } from "./test-weights.ts";
@@ -90,7 +92,8 @@ export function buildCase(c: AttentionCase, random: Random, weights: TestWeights
     return b.embed(b.weight(name, tableRows, width));
   };
   const qkv = { q: tensor("q"), k: tensor("k"), v: tensor("v") };
-  weights.addFloats("sinks", random.normals(numHeads, 2));
+  const sinkLogits = random.normals(numHeads, 2);
+  weights.addFloats("sinks", sinkLogits);
   const frequencies = Float32Array.from({ length: rotaryDim / 2 }, (_, i) => 0.9 ** i);
   const table = b.constant("frequencies", frequencies);
   const rotations = pairing === "none" ? undefined : b.rotations(table, 1.05);
@@ -100,7 +103,39 @@ export function buildCase(c: AttentionCase, random: Random, weights: TestWeights
   const sinks = c.sinks ? b.vector("sinks", numHeads) : undefined;
   const spec = { cache, numHeads, scale, windowLen, softcap, sinks };
   const output = b.attentionPaged(qkv.q, spec);
-  return { plan: b.finish(output, b.weight("q", tableRows, numHeads * headDim)), output };
+  const plan = b.finish(output, b.weight("q", tableRows, numHeads * headDim));
+  return { plan, output, tables, sinks: c.sinks ? sinkLogits : undefined };
+}
+
+/**
+ * The bits of one query row of a case without rotation, `[numHeads * valueDim]`; `tokenIds` are
+ * those of its sequence up to and with the row's own.
+ */
+export function canonicalRow(
+  c: AttentionCase,
+  { tables, sinks }: Pick<ReturnType<typeof buildCase>, "tables" | "sinks">,
+  tokenIds: readonly number[],
+  multiplyAdd: MultiplyAdd,
+): Float32Array {
+  const [numHeads, numKvHeads] = c.heads;
+  const { headDim, valueDim = headDim, kv: types = ["f32", "f32"], windowLen = 0 } = c;
+  const rowOf = (table: Float32Array, id: number, head: number, dim: number) => {
+    const start = (id * table.length) / tableRows + head * dim;
+    return table.slice(start, start + dim);
+  };
+  const heads = Array.from({ length: numHeads }, (_, head) => {
+    const kvHead = Math.floor(head / (numHeads / numKvHeads));
+    const row: AttentionRow = {
+      query: rowOf(tables.q, tokenIds.at(-1)!, head, headDim),
+      first: windowLen === 0 ? 0 : Math.max(0, tokenIds.length - windowLen),
+      keys: tokenIds.map((id) => storeRow(types[0], rowOf(tables.k, id, kvHead, headDim))),
+      values: tokenIds.map((id) => storeRow(types[1], rowOf(tables.v, id, kvHead, valueDim))),
+      ...{ types, scale: c.scale ?? 1 / Math.sqrt(headDim), softcap: c.softcap ?? 0 },
+      sink: sinks?.[head],
+    };
+    return [...canonicalAttention(row, multiplyAdd)];
+  });
+  return Float32Array.from(heads.flat());
 }
 
 /** New tokens of each of three sequences, step by step. */
