@@ -309,6 +309,17 @@ inline fn affine(x: Bytes, matrix: Bytes) Bytes {
     return @"llvm.x86.vgf2p8affineqb.512"(x, matrix, 0);
 }
 
+/// Field i of `size` bits of each word to its byte i.
+pub inline fn spreadFields(words: @Vector(16, u32), comptime size: u5) @Vector(16, u32) {
+    const mask: u32 = (1 << size) - 1;
+    var result = words & @as(@TypeOf(words), @splat(mask));
+    inline for (1..4) |i| {
+        const moved = words << @splat(i * (8 - size));
+        result |= moved & @as(@TypeOf(words), @splat(mask << (8 * i)));
+    }
+    return result;
+}
+
 extern fn @"llvm.x86.avx512.pshuf.b.512"(Bytes, Bytes) Bytes;
 extern fn @"llvm.x86.avx2.pshuf.b"(@Vector(32, u8), @Vector(32, u8)) @Vector(32, u8);
 extern fn @"llvm.x86.ssse3.pshuf.b.128"(@Vector(16, u8), @Vector(16, u8)) @Vector(16, u8);

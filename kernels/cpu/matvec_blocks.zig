@@ -83,6 +83,7 @@ inline fn addStep(
         Q.scales(p)
     else
         block32.scales(p, size, @offsetOf(Q.Block, "d"));
+    const second = if (@hasDecl(Q, "has_two_scales")) Q.secondScales(p) else undefined;
     const min = if (Q.has_min) block32.scales(p, size, @offsetOf(Q.Block, "m")) else undefined;
     inline for (0..M) |m| {
         const q = input[m].q + step * 128;
@@ -94,9 +95,23 @@ inline fn addStep(
         const bias: Ints = if (Q.offset == 0) @splat(0) else negative_sums << @splat(shift);
         const dot = if (Q.is_signed) simd.dot4Signed else simd.dot4;
         var partial: [4]Ints = undefined;
-        inline for (0..4) |i| partial[i] = dot(dot(bias, quants[i][0], low), quants[i][1], high);
         // Element 4j + i: block j of weight row i.
-        var t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
+        var t: Floats = undefined;
+        if (@hasDecl(Q, "has_two_scales")) {
+            const excess: simd.Bytes = @splat(Q.offset);
+            const zero: Ints = @splat(0);
+            const bias_low = zero -% simd.dot4(zero, excess, low);
+            const bias_high = zero -% simd.dot4(zero, excess, high);
+            inline for (0..4) |i| partial[i] = dot(bias_low, quants[i][0], low);
+            t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
+            inline for (0..4) |i| partial[i] = dot(bias_high, quants[i][1], high);
+            t = simd.fma(Floats, @floatFromInt(simd.sumQuads(partial)), second, t);
+        } else {
+            inline for (0..4) |i| {
+                partial[i] = dot(dot(bias, quants[i][0], low), quants[i][1], high);
+            }
+            t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
+        }
         if (Q.has_min) t = simd.fma(Floats, blockSums(negative_sums), min, t);
         t = simd.keepWhole(t);
         inline for (0..4) |j| {

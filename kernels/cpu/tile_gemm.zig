@@ -32,6 +32,7 @@ fn Unpacker(comptime weight_type: quant.Type) ?type {
         .q6_k => signed.SixBits(Format.Block),
         .iq4_nl, .mxfp4 => blocks.Levels(Format),
         .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
+        .nvfp4, .q1_0, .q2_0 => decoded.DecodedBlocks(Format),
         .iq4_xs, .tq1_0, .tq2_0 => decoded.Decoded(Format),
         .f32, .f16, .bf16 => null,
     };
@@ -150,14 +151,19 @@ fn compute(
 /// Starts loading the tile at weight `k0` into L2 while the one before it is multiplied: the
 /// hardware does not follow 32 streams (1.1x to 1.4x at 12 to 48 rows).
 fn prefetchTile(comptime Format: type, sources: *const unpack.Sources, k0: usize, k: usize) void {
-    const from = k0 / Format.recipe.group * Format.block_bytes;
-    const end = @min(k0 + layout.depth, k) / Format.recipe.group * Format.block_bytes;
+    const from = k0 / blockLen(Format) * Format.block_bytes;
+    const end = @min(k0 + layout.depth, k) / blockLen(Format) * Format.block_bytes;
     for (sources) |source| {
         var at = from;
         while (at < end) : (at += 64) {
             @prefetch(source + at, .{ .rw = .read, .locality = 2, .cache = .data });
         }
     }
+}
+
+/// Weights of a quant block, which may be several groups.
+fn blockLen(comptime Format: type) usize {
+    return if (@hasDecl(Format, "block_len")) Format.block_len else Format.recipe.group;
 }
 
 fn unpackTile(
@@ -176,6 +182,11 @@ fn unpackTile(
             .tile = tile,
             .column = column,
         };
-        for (0..kc / group) |b| Format.block(strip, (k0 / group + b) * Format.block_bytes, b);
+        if (@hasDecl(Format, "blocks")) {
+            for (0..(kc + 127) / 128) |step| {
+                const from = (k0 + step * 128) / blockLen(Format) * Format.block_bytes;
+                Format.blocks(strip, from, step * 4, @min(4, kc / 32 - step * 4));
+            }
+        } else for (0..kc / group) |b| Format.block(strip, (k0 / group + b) * Format.block_bytes, b);
     }
 }

@@ -32,11 +32,10 @@ const Prepared = struct {
         kc: usize,
     ) void {
         const minus_offset: i16 = -recipe.offset;
-        if (recipe.group == 256 and recipe.sub == 32) return prepared.fillThirtyTwos(
-            minus_offset,
-            panel,
-            kc,
-        );
+        if (recipe.has_two_scales) return prepared.fillSixteens(minus_offset, panel, kc);
+        if (recipe.group == 256 and recipe.sub == 32) {
+            return prepared.fillThirtyTwos(minus_offset, panel, kc);
+        }
         const source = if (recipe.sub == 256) panel.sum_256 else panel.lane_sums;
         const count = kc / recipe.sub * panel_rows;
         var i: usize = 0;
@@ -52,6 +51,35 @@ const Prepared = struct {
             if (recipe.offset != 0) vector.store(prepared.bias[i..].ptr, bias);
             const total: Floats = @floatFromInt(vector.pairDot(pairs, @splat(1)));
             if (recipe.has_min) vector.store(prepared.sums[i..].ptr, total);
+        }
+    }
+
+    /// Groups of 32 with a scale per 16, whose sums are packed nowhere.
+    fn fillSixteens(
+        prepared: *Prepared,
+        minus_offset: i16,
+        panel: *const Panel.View,
+        kc: usize,
+    ) void {
+        const ones: Bytes = @splat(1);
+        for (0..kc / 16) |step| {
+            var r: usize = 0;
+            while (r < panel_rows) : (r += vector.lanes) {
+                var sum: Ints = @splat(0);
+                inline for (0..4) |i| {
+                    const quants = panel.quants + (step * 4 + i) * panel_rows + r;
+                    const dword = vector.load(Bytes, quants);
+                    sum = if (vector.in_pairs)
+                        @bitCast(@as(Shorts, @bitCast(sum)) +% vector.pairs(ones, dword))
+                    else
+                        vector.dot(sum, ones, dword);
+                }
+                const bias: Ints = if (vector.in_pairs)
+                    @bitCast(@as(Shorts, @bitCast(sum)) *% vector.splat(Shorts, minus_offset))
+                else
+                    sum *% vector.splat(Ints, minus_offset);
+                vector.store(prepared.bias[step * panel_rows + r ..].ptr, bias);
+            }
         }
     }
 
@@ -139,6 +167,7 @@ fn Kernel(comptime shape: Recipe) type {
         /// 32-blocks: t = f32(s) * d, then + f32(Σa) * m; acc = fma(t, d_a, acc)
         inline fn blocks(self: Self, kc: usize) void {
             @setEvalBranchQuota(10000);
+            if (shape.has_two_scales) return self.halvedBlocks(kc);
             var kept: [mr][nr]Floats = undefined;
             if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
                 kept[r][v] = self.target(r, v).*;
@@ -162,6 +191,28 @@ fn Kernel(comptime shape: Recipe) type {
             if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
                 self.target(r, v).* = kept[r][v];
             };
+        }
+
+        /// t = f32(s0) * d0, then + f32(s1) * d1; acc = fma(t, d_a, acc)
+        inline fn halvedBlocks(self: Self, kc: usize) void {
+            for (0..kc / 32) |b| {
+                var sums: Sums = undefined;
+                var terms: [mr][nr]Floats = undefined;
+                self.addProducts(4, true, &sums, b * 8, 2 * b);
+                inline for (0..nr) |v| inline for (0..mr) |r| {
+                    const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
+                    terms[r][v] = @as(Floats, @floatFromInt(sums[r][v])) * scale;
+                };
+                self.addProducts(4, true, &sums, b * 8 + 4, 2 * b + 1);
+                inline for (0..nr) |v| inline for (0..mr) |r| {
+                    const second = self.columnsOf(Floats, &self.tile.min[b], v);
+                    const sum: Floats = @floatFromInt(sums[r][v]);
+                    const t = vector.multiplyAdd(sum, second, terms[r][v]);
+                    const acc = self.target(r, v);
+                    const a_scale: Floats = @splat(self.panel.scale[b * panel_rows + self.row + r]);
+                    acc.* = vector.multiplyAdd(t, a_scale, acc.*);
+                };
+            }
         }
 
         /// K-quants: one exact integer sum over the 256 weights of a super-block.

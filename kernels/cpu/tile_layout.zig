@@ -22,6 +22,8 @@ pub const Recipe = struct {
     largest: i16,
     /// Weights are signed bytes also where the instruction wants unsigned ones.
     is_signed: bool = false,
+    /// Group 32: weights 16..32 have a scale of their own, which the tile keeps as `min`.
+    has_two_scales: bool = false,
     has_min: bool = false,
     /// Weights per integer min of a K-quant, 16 or 32.
     min_sub: u16 = 0,

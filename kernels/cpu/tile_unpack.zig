@@ -63,6 +63,10 @@ pub const Strip = struct {
         strip.put(&strip.tile.scale[step], scales);
     }
 
+    pub inline fn putSecondScale(strip: Strip, step: usize, scales: Floats) void {
+        strip.put(&strip.tile.min[step], scales);
+    }
+
     pub inline fn putMin(strip: Strip, step: usize, halves: Words) void {
         strip.put(&strip.tile.min[step], vector.widen(halves));
     }

@@ -139,6 +139,13 @@ fn rowMask(comptime i: usize, comptime first: usize, comptime end: usize) @Vecto
     return mask;
 }
 
+/// The F16 at offset `starts[j]` of four rows: element 4j + i = that of row i.
+pub inline fn scalesAt(p: [4][*]const u8, comptime starts: [4]usize) simd.Floats {
+    var each: [16]f16 = undefined;
+    inline for (0..16) |k| each[k] = simd.load(f16, p[k % 4] + starts[k / 4]);
+    return simd.widenHalves(16, each);
+}
+
 /// The byte at offset `starts[j]` of four rows: element 4j + i = that of row i.
 pub inline fn scaleBytes(p: [4][*]const u8, comptime starts: [4]usize) @Vector(16, u32) {
     if (!simd.has_avx512) {

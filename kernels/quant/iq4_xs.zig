@@ -47,23 +47,13 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     // Nibble j of 32 bits and pair j of 16 bits to byte j, twice: the second eight meet the sums.
     const nibbles = simd.joinFour(u32, 4, low) >> super_block.repeat(u5, .{ 0, 16, 0, 16 });
     const pairs = simd.joinFour(u32, 4, high) >> super_block.repeat(u5, .{ 0, 8, 0, 8 });
-    const four = spread(nibbles, 4, 0x0f);
-    const two = spread(pairs, 2, 0x03) << @splat(4);
+    const four = simd.spreadFields(nibbles, 4);
+    const two = simd.spreadFields(pairs, 2) << @splat(4);
     return .{
         .units = @as(simd.Bytes, @bitCast(four | two)) -% @as(simd.Bytes, @splat(32)),
         .d = super_block.halves(p, @offsetOf(Block, "d")),
     };
 }
-/// Field i of `size` bits to byte i of each word.
-inline fn spread(words: @Vector(16, u32), comptime size: u5, comptime mask: u32) @TypeOf(words) {
-    var result = words & @as(@TypeOf(words), @splat(mask));
-    inline for (1..4) |i| {
-        const moved = words << @splat(i * (8 - size));
-        result |= moved & @as(@TypeOf(words), @splat(mask << (8 * i)));
-    }
-    return result;
-}
-
 /// Sub-blocks `4 * half + odd` and `4 * half + odd + 2`.
 pub inline fn quants(p: [*]const u8, comptime half: usize, comptime odd: usize) simd.Bytes {
     const bytes = simd.load(simd.Bytes, p + @offsetOf(Block, "quants") + half * 64);

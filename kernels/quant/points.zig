@@ -27,11 +27,12 @@ pub inline fn eights(comptime book: Book, comptime offset: u8, codes: Codes) Wei
         return result;
     }
     const table = codebooks.weights(book, offset);
-    const each = inMemory(codes);
+    const words: [8]u64 = @as(@Vector(8, u64), @bitCast(codes));
     inline for (&result, 0..) |*vector, t| {
         var points: [8]u64 = undefined;
         inline for (&points, 0..) |*point, i| {
-            point.* = @bitCast(table[each[comptime pieceAt(8, t, i)]]);
+            const piece = comptime pieceAt(8, t, i);
+            point.* = @bitCast(table[words[piece / 4] >> (piece % 4 * 16) & 0xffff]);
         }
         vector.* = @bitCast(@as(@Vector(8, u64), points));
     }
@@ -53,7 +54,8 @@ pub inline fn fours(comptime book: Book, comptime offset: u8, codes: [2]Codes) W
         return result;
     }
     const table = codebooks.weights(book, offset);
-    const each = [2][32]u16{ inMemory(codes[0]), inMemory(codes[1]) };
+    var each: [2][32]u16 align(64) = .{ codes[0], codes[1] };
+    keepInMemory(&each);
     inline for (&result, 0..) |*vector, t| {
         var points: [16]u32 = undefined;
         inline for (&points, 0..) |*point, i| {
@@ -95,15 +97,12 @@ inline fn levels(comptime book: Book, comptime offset: u8, digits: Bytes) Bytes 
     return simd.permuteBytes(table, simd.shiftToBytes(digits, shifts));
 }
 
-/// The codes in memory: taking 32 of them out of registers costs more.
-inline fn inMemory(codes: Codes) [32]u16 {
-    var each: [32]u16 align(64) = codes;
-    const pointer: *align(64) [32]u16 = &each;
+/// Taking 32 codes out of registers costs more than loading them.
+inline fn keepInMemory(codes: anytype) void {
     asm volatile (""
         :
-        : [pointer] "r" (pointer),
+        : [codes] "r" (codes),
         : .{ .memory = true });
-    return pointer.*;
 }
 
 /// `offset` - w instead of `offset` + w where the weight's sign bit is set.

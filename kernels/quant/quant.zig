@@ -29,6 +29,9 @@ pub const Type = enum(u32) {
     tq1_0 = 34,
     tq2_0 = 35,
     mxfp4 = 39,
+    nvfp4 = 40,
+    q1_0 = 41,
+    q2_0 = 42,
 };
 
 /// The file of a type: `Block`, `block_len`, `dequantize` and what the dot kernels need.
@@ -59,6 +62,9 @@ pub fn Format(comptime t: Type) type {
         .tq1_0 => @import("tq1_0.zig"),
         .tq2_0 => @import("tq2_0.zig"),
         .mxfp4 => @import("mxfp4.zig"),
+        .nvfp4 => @import("nvfp4.zig"),
+        .q1_0 => @import("q1_0.zig"),
+        .q2_0 => @import("q2_0.zig"),
     };
 }
 

@@ -6,6 +6,8 @@ import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts"
 /** One quant block: weight i = d * scale[i] * q[i] - dmin * min[i] (dmin 0 where there is none). */
 export interface IntegerBlock {
   readonly d: number;
+  /** NVFP4: d of weights 16 … 31. */
+  readonly secondScale?: number;
   /** What multiplies the minima: +m of 32-blocks, or dmin of K types, which is subtracted. */
   readonly minScale: number | undefined;
   /** Integer of each weight, its offset already taken off. */
@@ -23,7 +25,8 @@ interface Reader {
 }
 
 type CodeOf = (at: Reader, i: number) => number;
-type Unpack = (at: Reader) => IntegerBlock;
+/** One block, or the 32s of a larger one. */
+type Unpack = (at: Reader) => IntegerBlock | IntegerBlock[];
 
 const one = () => 1;
 const bit = (at: Reader, offset: number, index: number) =>
@@ -69,6 +72,16 @@ function e2m1(code: number): number {
   const magnitude = exponent === 0 ? mantissa : (2 + mantissa) << (exponent - 1);
   return code < 8 ? magnitude : -magnitude;
 }
+
+/** Half of an unsigned E4M3 float (bias 7), whose NaN counts as zero. */
+function halfUe4m3(code: number): number {
+  const [exponent, mantissa] = [(code >> 3) % 16, code % 8];
+  if (code === 0x7f) return 0;
+  return exponent === 0 ? mantissa * 2 ** -10 : (8 + mantissa) * 2 ** (exponent - 11);
+}
+
+const thirtyTwos = (count: number, make: (index: number) => IntegerBlock) =>
+  Array.from({ length: count }, (_, index) => make(index));
 
 /** Base-3 digit of weight i of TQ1_0: a byte is the fraction 0.t0t1t2t3t4 in 256ths. */
 function ternary(at: Reader, i: number): number {
@@ -227,6 +240,26 @@ const unpackers: Partial<Record<QuantType, Unpack>> = {
     }),
   tq1_0: (at) => block(256, at, at.half(52), undefined, { code: (_, i) => ternary(at, i) - 1 }),
   tq2_0: (at) => block(256, at, at.half(64), undefined, { code: (_, i) => pair256(at, 0, i) - 1 }),
+  q1_0: (at) =>
+    thirtyTwos(4, (j) =>
+      block(32, at, at.half(0), undefined, { code: (_, i) => 2 * bit(at, 2, 32 * j + i) - 1 }),
+    ),
+  q2_0: (at) =>
+    thirtyTwos(2, (j) =>
+      block(32, at, at.half(0), undefined, {
+        code: (_, i) => ((at.byte(2 + 8 * j + (i >> 2)) >> (2 * (i % 4))) % 4) - 1,
+      }),
+    ),
+  nvfp4: (at) =>
+    thirtyTwos(2, (j) => ({
+      ...block(32, at, halfUe4m3(at.byte(2 * j)), undefined, {
+        code: (_, i) => {
+          const byte = at.byte(4 + 16 * j + 8 * (i >> 4) + (i % 8));
+          return e2m1(i % 16 < 8 ? byte % 16 : byte >> 4);
+        },
+      }),
+      secondScale: halfUe4m3(at.byte(2 * j + 1)),
+    })),
   q6_k: (at) =>
     block(256, at, at.half(208), undefined, {
       code: (_, i) => {
@@ -245,7 +278,7 @@ export function integerBlocks(type: QuantType, row: Uint8Array): IntegerBlock[] 
   if (unpack === undefined) throw new Error(`no integer form of ${type}`);
   const { quantBlockBytes } = quantTypeInfo(type);
   const view = new DataView(row.buffer, row.byteOffset, row.byteLength);
-  return Array.from({ length: row.length / quantBlockBytes }, (_, index) => {
+  const blocks = Array.from({ length: row.length / quantBlockBytes }, (_, index) => {
     const start = index * quantBlockBytes;
     return unpack({
       byte: (offset) => view.getUint8(start + offset),
@@ -254,4 +287,5 @@ export function integerBlocks(type: QuantType, row: Uint8Array): IntegerBlock[] 
       half: (offset) => view.getFloat16(start + offset, true),
     });
   });
+  return blocks.flat();
 }

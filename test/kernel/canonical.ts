@@ -71,16 +71,20 @@ function blockDot(
   multiplyAdd: MultiplyAdd,
 ): number {
   let sum = 0;
-  blocks.forEach(({ d, minScale, codes, scales, minima }, b) => {
+  blocks.forEach(({ d, secondScale, minScale, codes, scales, minima }, b) => {
     const first = b * codes.length;
-    let integer = 0;
-    let minSum = 0;
+    // Where there are two scales, each has half of the block.
+    const split = secondScale === undefined ? codes.length : codes.length / 2;
+    let [integer, second, minSum] = [0, 0, 0];
     for (let i = 0; i < codes.length; i++) {
       const code = row.codes[first + i]!;
-      integer += scales[i]! * codes[i]! * code;
+      const product = scales[i]! * codes[i]! * code;
+      if (i < split) integer += product;
+      else second += product;
       minSum += minima[i]! * code;
     }
     let term = fround(fround(integer) * d);
+    if (secondScale !== undefined) term = multiplyAdd(fround(second), secondScale, term);
     if (minScale !== undefined) {
       // 32-blocks add m Σa, K types subtract dmin Σ min a.
       const sign = codes.length === 32 ? 1 : -1;
@@ -105,6 +109,13 @@ function floatDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyA
   return strands[0]!;
 }
 
+/** Activations that share a scale: 256 for super-blocks, 32 for other blocks, 1 for floats. */
+export function activationGroup(type: QuantType): 1 | 32 | 256 {
+  const { quantBlockSize } = quantTypeInfo(type);
+  if (quantBlockSize === 1 || quantBlockSize === 256) return quantBlockSize;
+  return 32;
+}
+
 /** y `[numRows, n]` = x `[numRows, k]` · a file's matrix `[n, k]`ᵀ. */
 export function canonicalProduct(
   type: QuantType,
@@ -118,7 +129,7 @@ export function canonicalProduct(
   const bytes = rowBytes(type, k);
   const y = new Float32Array(numRows * n);
   const input = (row: number) => x.subarray(row * k, (row + 1) * k);
-  const group = quantTypeInfo(type).quantBlockSize;
+  const group = activationGroup(type);
   const quantized =
     group === 1
       ? []

@@ -5,7 +5,7 @@ import { activate } from "../../src/backend/reference-activations.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import { activations } from "../../src/plan/ops.ts";
 import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
-import { addBias, canonicalProduct, fused, unfused } from "./canonical.ts";
+import { activationGroup, addBias, canonicalProduct, fused, unfused } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
 import { cpuVariants, hasFma, limitsFor, plainStep, TestExecutor } from "./executor.ts";
 import { Random, weightTypes } from "./random.ts";
@@ -42,7 +42,14 @@ const shapesByGroup: Readonly<Record<number, readonly Shape[]>> = {
     [1280, 70],
   ],
 };
-const shapesOf = (type: QuantType) => shapesByGroup[quantTypeInfo(type).quantBlockSize]!;
+/** Rows are whole quant blocks, which are longer than a group in some types. */
+function shapesOf(type: QuantType): Shape[] {
+  const { quantBlockSize } = quantTypeInfo(type);
+  return shapesByGroup[activationGroup(type)]!.map(([k, n]) => [
+    Math.ceil(k / quantBlockSize) * quantBlockSize,
+    n,
+  ]);
+}
 
 const firstRows = (values: Float32Array, rows: number, width: number) =>
   values.subarray(0, rows * width);

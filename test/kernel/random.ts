@@ -37,6 +37,9 @@ const scaleFields: Partial<Record<QuantType, readonly (readonly [number, number]
   tq1_0: [[52, 0.1]],
   tq2_0: [[64, 0.1]],
   mxfp4: [],
+  nvfp4: [],
+  q1_0: [[0, 0.1]],
+  q2_0: [[0, 0.1]],
   iq1_s: [[0, 0.003]],
   iq1_m: [],
   iq2_xxs: [[0, 0.001]],
@@ -119,11 +122,19 @@ export class Random {
       }
       // E8M0: mostly about 1 / 64, and both ends, where powers of two are subnormal or too large.
       if (type === "mxfp4") bytes[block] = this.of([118, 119, 120, 121, 121, 122, 0, 1, 2, 90]);
+      if (type === "nvfp4") this.#setE4m3(bytes, block);
       if (type === "iq1_m") this.#setScattered(view, block, 0.003);
       // Extreme codes everywhere: what saturates, saturates here.
       if (this.uniform() < 0.05) this.#fillBlock(bytes, block, quantBlockBytes, fields);
     }
     return bytes;
+  }
+
+  /** NVFP4: four unsigned E4M3 scales, some zero, subnormal, largest, or the NaN. */
+  #setE4m3(bytes: Uint8Array, block: number): void {
+    for (let i = 0; i < 4; i++) {
+      bytes[block + i] = this.of([10, 11, 12, 14, 18, 20, 22, 0, 1, 7, 0x7f, 0xff]);
+    }
   }
 
   /** IQ1_M: the upper nibbles of the last four words are one f16. */

@@ -10,9 +10,10 @@ import { PlanBuilder } from "../../src/plan/builder.ts";
 import { activations, normKinds, type Tensor } from "../../src/plan/ops.ts";
 import { readGguf } from "../../src/weights/gguf.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
-import { quantTypeInfo } from "../../src/weights/quant-types.ts";
+import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
 import { readFloats } from "../golden/reference-logits.ts";
 import { attentionCases, buildCase, limitsOf, makeSteps } from "./attention-cases.ts";
+import { activationGroup } from "./canonical.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
 import { Random, weightTypes } from "./random.ts";
 import { Recording } from "./recording.ts";
@@ -52,9 +53,15 @@ function recordSteps(
 /** Columns of the products: with remainders of every kernel's steps. */
 const colsOfGroup: Readonly<Record<number, number>> = { 1: 117, 32: 544, 256: 768 };
 
+/** Whole quant blocks, which are longer than a group in some types. */
+function colsOfType(type: QuantType): number {
+  const { quantBlockSize } = quantTypeInfo(type);
+  return Math.ceil(colsOfGroup[activationGroup(type)]! / quantBlockSize) * quantBlockSize;
+}
+
 function recordLinear(folder: string, rowCounts: readonly number[]): void {
   for (const type of weightTypes) {
-    const [k, n] = [colsOfGroup[quantTypeInfo(type).quantBlockSize]!, 37];
+    const [k, n] = [colsOfType(type), 37];
     const random = new Random(`recorded linear ${type}`);
     using weights = new TestWeights();
     weights.addFloats("x", random.activations(maxRows, k), [maxRows, k]);
