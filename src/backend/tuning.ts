@@ -17,6 +17,25 @@ export const defaultTuning: Tuning = {
   spinLimit: 4000,
 };
 
+const mostBytes = 2 ** 24;
+const bounds: Readonly<Record<keyof Tuning, number>> = {
+  prefetchBytes: mostBytes,
+  streamBytes: mostBytes,
+  cachedStreamBytes: mostBytes,
+  rowsRegime: 16,
+  spinLimit: mostBytes,
+};
+
+/** True for a tuning with all fields in the bounds that the native library accepts. */
+export function isTuning(value: unknown): value is Tuning {
+  if (typeof value !== "object" || value === null) return false;
+  const fields: Record<string, unknown> = { ...value };
+  return Object.entries(bounds).every(([name, most]) => {
+    const field = fields[name];
+    return typeof field === "number" && Number.isInteger(field) && field >= 0 && field <= most;
+  });
+}
+
 /** The words of the native record, in its order. */
 export function tuningWords(tuning: Tuning): number[] {
   const { prefetchBytes, streamBytes, cachedStreamBytes, rowsRegime, spinLimit } = tuning;

@@ -2,6 +2,8 @@
 // its source.
 import { existsSync, statfsSync } from "node:fs";
 import { dirname } from "node:path";
+import { cacheFolder } from "../core/cache-folder.ts";
+import { listTunings, type StoredTuning } from "../engine/tuning-file.ts";
 import { ModelStore } from "../store/store.ts";
 import type { Command } from "./command.ts";
 import { configPath, loadConfig } from "./config-file.ts";
@@ -47,8 +49,9 @@ async function doctorCommand(values: FlagValues, commands: readonly Command[]): 
   const path = configPath(env);
   const config = { path, exists: existsSync(path) };
   const store = reportStore();
+  const tuning = { folder: cacheFolder(), files: listTunings() };
   if (values.boolean("json")) {
-    outJson({ ...machine, store, config, ...settings });
+    outJson({ ...machine, store, config, tuning, ...settings });
     return;
   }
   printMachine(machine);
@@ -58,7 +61,24 @@ async function doctorCommand(values: FlagValues, commands: readonly Command[]): 
     ["store", `${store.folder} (${models})`],
     ["config", config.exists ? config.path : `${config.path} (none: all defaults)`],
   ]);
+  printSection("Tuning", tuningRows(tuning.files));
   printSettings(settings);
+}
+
+/** What was found on this machine; other machines' and versions' files are counted. */
+function tuningRows(files: readonly StoredTuning[]): string[][] {
+  const ours = files.flatMap(({ content, isOurs }) => (content && isOurs ? [content] : []));
+  const rows = ours.map(({ key, tuning }) => {
+    const fields = Object.entries(tuning).map(([name, value]) => `${name} ${value}`);
+    return [`${key.weightType} ${key.cpuVariant} ${key.numThreads} threads`, fields.join(", ")];
+  });
+  if (rows.length === 0)
+    rows.push(["none yet", "found once, while idle in chat and serve, or by bench"]);
+  const unreadable = files.filter(({ content }) => content === undefined);
+  for (const { path } of unreadable) rows.push(["ignored", `${path} cannot be read`]);
+  const foreign = files.length - ours.length - unreadable.length;
+  if (foreign > 0) rows.push(["ignored", `${foreign} of other machines or versions`]);
+  return rows;
 }
 
 function reportStore(): StoreReport {

@@ -100,8 +100,8 @@ function convert(flag: Flag, value: unknown, origin: string): unknown {
     return (Array.isArray(value) ? value : [value]).map((item) => String(item));
   }
   if (flag.kind === "boolean") {
-    if (value === true || value === "true" || value === "1") return true;
-    if (value === false || value === "false" || value === "0") return false;
+    if (value === true || ["true", "1", "on"].includes(String(value))) return true;
+    if (value === false || ["false", "0", "off"].includes(String(value))) return false;
     throw usage(`${origin} is '${value}', wanted true or false`);
   }
   if (flag.kind === "number") {

@@ -57,6 +57,11 @@ export const modelFlags: Flags = {
     description: "weights: lazy: mapped, at first use; auto: mapped, at load; eager: copied",
     default: "auto",
   },
+  tuning: {
+    kind: "boolean",
+    description: "tune to this machine once, while idle, and use that; no result changes",
+    default: true,
+  },
   cpu: {
     kind: "text",
     placeholder: "VARIANT",
@@ -83,6 +88,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
     load: values.text("load") as LoadMode,
+    tuning: values.boolean("tuning"),
     cpuVariant: values.text("cpu"),
   };
 }

@@ -61,9 +61,13 @@ export function benchmark(
   const contextLen = Math.max(...tests.map((test) => test.depth + test.numTokens)) + 1;
   const maxSequences = Math.max(...tests.map((test) => test.batch));
   using model = new LoadedModel(path, { ...options.model, contextLen, maxSequences });
+  const total = tests.length * (options.repetitions + 1);
+  if (model.lacksTuning) {
+    options.onProgress?.(0, total, "tuning to this machine, once");
+    for (const _ of model.findTuning());
+  }
   using roofline = options.roofline ? new RooflineRecorder(model) : undefined;
   const driver = new StepDriver(model.session, contextLen);
-  const total = tests.length * (options.repetitions + 1);
   let done = 0;
   return tests.map((test) => {
     const times: number[] = [];

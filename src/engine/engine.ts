@@ -14,6 +14,7 @@ import type {
   Pooling,
 } from "./client.ts";
 import { HiddenStates } from "./hidden-states.ts";
+import { IdleTuner } from "./idle-tuner.ts";
 import { LoadedModel, type Loading } from "./loaded-model.ts";
 import type { LoadProgress } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
@@ -40,6 +41,7 @@ export class Engine implements EngineClient {
   readonly #batch = new Batch();
   readonly #requests = new Map<Sequence, RequestState>();
   readonly #hidden: HiddenStates;
+  readonly #tuner: IdleTuner;
   readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
   #nextId = 1;
   #looping = false;
@@ -67,6 +69,7 @@ export class Engine implements EngineClient {
     this.#scheduler = new Scheduler({ maxTokensPerStep, maxSequences }, this.#allocator);
     this.#runner = new ModelRunner(this.#model.session);
     this.#hidden = new HiddenStates(this.#model);
+    this.#tuner = new IdleTuner(this.#model);
   }
 
   get facts(): LoadedModelFacts {
@@ -124,6 +127,7 @@ export class Engine implements EngineClient {
   #start(): void {
     if (this.#looping) return;
     this.#looping = true;
+    this.#tuner.busy();
     setImmediate(() => this.#loop());
   }
 
@@ -138,6 +142,7 @@ export class Engine implements EngineClient {
     this.#looping = this.#scheduler.hasWork;
     // Between steps the thread's other work runs: new requests, cancellations.
     if (this.#looping) setImmediate(() => this.#loop());
+    else this.#tuner.idle();
   }
 
   #step(): void {
@@ -232,6 +237,7 @@ export class Engine implements EngineClient {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
+    this.#tuner[Symbol.dispose]();
     this.#hidden[Symbol.dispose]();
     this.#model[Symbol.dispose]();
   }

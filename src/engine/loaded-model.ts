@@ -1,6 +1,7 @@
 // A model that is loaded: its file, its plan and the session that runs it. Owns all of them and
 // releases them in reverse order.
-import type { Session } from "../backend/backend.ts";
+import type { Backend, Session } from "../backend/backend.ts";
+import { defaultTuning, type Tuning } from "../backend/tuning.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
 import type { Plan } from "../plan/builder.ts";
@@ -9,6 +10,9 @@ import type { MemoryPlan } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
+import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
+import { productsPlan, TuningProbe } from "./tuning-probe.ts";
+import { searchTuning } from "./tuning-search.ts";
 
 export interface Loading {
   /** With "later", the caller brings the weights in by `bringIn`. */
@@ -25,6 +29,9 @@ export class LoadedModel implements Disposable {
   readonly facts: LoadedModelFacts;
   readonly #options: ModelOptions;
   readonly #cancelWord: CancelWord | undefined;
+  readonly #backend: Backend;
+  /** Found on this machine before, or by `findTuning`; undefined = defaults. */
+  #tuning: Tuning | undefined;
   /** All sessions that read the weights. */
   readonly #sessions: Session[] = [];
 
@@ -37,6 +44,8 @@ export class LoadedModel implements Disposable {
     const planned = planModel(this.file, "tokens", options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;
+    this.#backend = planned.backend;
+    this.#tuning = options.tuning ? readTuning(this.#tuningKey) : undefined;
     this.session = cleanup.use(this.#load(planned));
     if (loading.weights !== "later") for (const _ of this.bringIn());
     cleanup.move();
@@ -74,8 +83,42 @@ export class LoadedModel implements Disposable {
     const cancelWord = this.#cancelWord;
     const options = { limits, weights: this.file, numThreads, cpuVariant, cancelWord };
     const session = backend.load(plan, layout, options);
+    if (this.#tuning !== undefined) session.tune(this.#tuning);
     this.#sessions.push(session);
     return session;
+  }
+
+  get #tuningKey(): TuningKey {
+    const cpuVariant = this.#options.cpuVariant ?? cpuReport().bestVariant;
+    const { numThreads } = this.memoryPlan;
+    return { ...machineKey(), cpuVariant, numThreads, weightType: this.file.mainType };
+  }
+
+  /** Whether a tuning is wanted, can matter, and nobody looked for it yet. */
+  get lacksTuning(): boolean {
+    return this.#options.tuning && this.#backend.name === "cpu" && this.#tuning === undefined;
+  }
+
+  /**
+   * Finds a tuning, uses it from then on, and keeps it for later starts; about a second, in steps
+   * of some milliseconds that may have pauses in between.
+   */
+  *findTuning(): Generator<void> {
+    this.#tuning = defaultTuning;
+    const plan = productsPlan(this.plan, this.file);
+    if (plan === undefined) return;
+    const { numThreads } = this.memoryPlan;
+    const options = { weights: this.file, numThreads, cpuVariant: this.#options.cpuVariant };
+    using probe = new TuningProbe(plan, this.#backend, options);
+    // Weights may move in a pause.
+    this.#sessions.push(probe.session);
+    try {
+      this.#tuning = yield* searchTuning((tuning, numRows) => probe.stepMs(tuning, numRows));
+    } finally {
+      this.#sessions.splice(this.#sessions.indexOf(probe.session), 1);
+    }
+    for (const session of this.#sessions) session.tune(this.#tuning);
+    writeTuning(this.#tuningKey, this.#tuning);
   }
 
   /** A session of the same weights that ends in the hidden state of every token; the caller's. */

@@ -1,6 +1,6 @@
 // What this machine offers a model: cores worth a thread each, and memory that is free to take.
 import { readFileSync } from "node:fs";
-import { availableParallelism, freemem } from "node:os";
+import { availableParallelism, cpus, freemem } from "node:os";
 
 function readText(path: string): string | undefined {
   try {
@@ -8,6 +8,11 @@ function readText(path: string): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Which CPU this is, as far as the system says, and how many cores of it are worth a thread. */
+export function cpuModel(): { readonly cpu: string; readonly cores: number } {
+  return { cpu: cpus()[0]?.model.trim() || process.arch, cores: defaultNumThreads() };
 }
 
 /** One thread per physical core: a second thread on a core shares its vector units. */

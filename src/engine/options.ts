@@ -22,6 +22,8 @@ export interface ModelOptions {
   readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;
   readonly load: LoadMode;
+  /** Whether to use the machine's tuning, and to find it where there is none yet. */
+  readonly tuning: boolean;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
   /** Most tokens in one step: the prefill chunk. */
@@ -41,6 +43,8 @@ export const defaultModelOptions: ModelOptions = {
   kvTypeV: undefined,
   slidingWindow: "auto",
   load: "auto",
+  // Commands turn it on: nothing else writes to the user's cache folder.
+  tuning: false,
   cpuVariant: undefined,
   maxTokensPerStep: 512,
   maxOutputsPerStep: undefined,

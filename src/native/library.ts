@@ -2,8 +2,8 @@
 // folder cannot hold or run the embedded library, it is loaded from memory or the cache folder.
 import { type CString, dlopen, type Pointer, ptr } from "bun:ffi";
 import { existsSync, mkdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
+import { cacheFolder } from "../core/cache-folder.ts";
 import { type ErrorCode, TinferError } from "../core/errors.ts";
 import { libraryPath } from "./library-path.ts";
 import { abiVersion, symbols } from "./symbols.ts";
@@ -69,7 +69,7 @@ function openFromMemory(): LoadedLibrary {
 }
 
 function openFromCacheFolder(): LoadedLibrary {
-  const folder = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tinfer");
+  const folder = cacheFolder();
   mkdirSync(folder, { recursive: true });
   const bytes = readFileSync(libraryPath);
   const path = join(folder, `libtinfer-${Bun.hash(bytes).toString(16)}.so`);

@@ -113,3 +113,13 @@ test("a forced CPU variant is used, or named as a problem", async () => {
   expect(wrong.cpu.variant).toBe(cpu.variant);
   expect(wrong.problems[0]).toContain("v99");
 });
+
+test("doctor shows tunings, and on/off are booleans in the environment", async () => {
+  const { tuning, settings } = await tinferJson<{
+    tuning: { folder: string; files: unknown[] };
+    settings: { flag: string; value: unknown; source: string }[];
+  }>(["doctor"], { env: { TINFER_TUNING: "off", TINFER_HOME: folder } });
+  expect(tuning).toEqual({ folder: join(folder, "cache"), files: [] });
+  const own = settings.find(({ flag }) => flag.endsWith("tuning"));
+  expect(own).toMatchObject({ value: false, source: "environment" });
+});

@@ -1,0 +1,82 @@
+// Steps to time tunings with: the products of a loaded model's first layers, its own weights where
+// they lie, without anything else of the model.
+import type { Backend, Session, WeightMemory } from "../backend/backend.ts";
+import type { Tuning } from "../backend/tuning.ts";
+import { layoutMemory, type PlanLimits } from "../plan/arena.ts";
+import type { Plan } from "../plan/builder.ts";
+import type { Op, Tensor } from "../plan/ops.ts";
+
+/** More than caches hold on most machines, and still milliseconds. */
+const wantedBytes = 64 * 2 ** 20;
+const maxRows = 16;
+
+const limits: PlanLimits = {
+  ...{ maxTokens: maxRows, maxOutputs: maxRows, maxSequences: 1 },
+  ...{ numBlocks: 1, maxBlocksPerSequence: 1, kvTypeK: "f16", kvTypeV: "f16" },
+};
+
+/** The plan's products alone, until their weights are enough; undefined where it has none. */
+export function productsPlan(plan: Plan, weights: WeightMemory): Plan | undefined {
+  const tensors: Tensor[] = [];
+  const makeTensor = (width: number): Tensor => {
+    const tensor: Tensor = { id: tensors.length, rows: "tokens", width };
+    tensors.push(tensor);
+    return tensor;
+  };
+  const inputs = new Map<number, Tensor>();
+  const inputOf = (width: number) => {
+    const known = inputs.get(width) ?? makeTensor(width);
+    inputs.set(width, known);
+    return known;
+  };
+  const ops: Op[] = [];
+  let bytes = 0;
+  for (const op of plan.ops) {
+    if (bytes >= wantedBytes) break;
+    if (op.kind === "linear") {
+      const outputs = op.outputs.map((out) => ({ ...out, output: makeTensor(out.output.width) }));
+      const input = inputOf(op.input.width);
+      ops.push({ ...op, input, inputNorm: undefined, epilogue: "store", outputs });
+      for (const { weight } of op.outputs) bytes += weights.bytes(weight.name);
+    } else if (op.kind === "linearGlu") {
+      const operands = { input: inputOf(op.input.width), output: makeTensor(op.output.width) };
+      ops.push({ ...op, ...operands, inputNorm: undefined });
+      bytes += weights.bytes(op.gate.name) + weights.bytes(op.up.name);
+    }
+  }
+  if (ops.length === 0) return undefined;
+  const { vocabSize } = plan;
+  const used = { weights: plan.weights, caches: [], hidden: undefined, logits: undefined };
+  return { ops, tensors, vocabSize, ...used };
+}
+
+export class TuningProbe implements Disposable {
+  readonly session: Session;
+
+  constructor(
+    plan: Plan,
+    backend: Backend,
+    options: { weights: WeightMemory; numThreads: number; cpuVariant: string | undefined },
+  ) {
+    const own = { limits, cancelWord: undefined };
+    this.session = backend.load(plan, layoutMemory(plan, limits), { ...own, ...options });
+  }
+
+  /** Milliseconds of one step of `numRows` rows. */
+  stepMs(tuning: Tuning, numRows: number): number {
+    const { session } = this;
+    const { stepData } = session;
+    session.tune(tuning);
+    stepData.reset();
+    stepData.queryStarts[1] = numRows;
+    stepData.kvLens[0] = numRows;
+    stepData.setCounts(numRows, 0, 1);
+    const start = performance.now();
+    session.run();
+    return performance.now() - start;
+  }
+
+  [Symbol.dispose](): void {
+    this.session[Symbol.dispose]();
+  }
+}
