@@ -41,7 +41,8 @@ export const modelFlags: Flags = {
   "kv-type": {
     kind: "text",
     choices: kvTypes,
-    description: "storage type of the KV cache; default: f32 for models in F32, else f16",
+    description:
+      "storage type of the KV cache; default: f32 for F32 weights, f16 for F16 and Q8_0, else bf16",
   },
   "kv-type-k": { kind: "text", choices: kvTypes, description: "the same for keys alone" },
   "kv-type-v": { kind: "text", choices: kvTypes, description: "the same for values alone" },

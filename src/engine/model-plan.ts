@@ -4,6 +4,7 @@ import type { Backend } from "../backend/backend.ts";
 import { selectBackend } from "../backend/select.ts";
 import { TinferError } from "../core/errors.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
+import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
 import { availableMemoryBytes, defaultNumThreads } from "./machine.ts";
 import { type MemoryPlan, planMemory, type ResolvedOptions } from "./memory-plan.ts";
@@ -42,9 +43,17 @@ export function planModel(
   };
 }
 
-/** F32 files are for exact results: their cache is not rounded either. */
+/**
+ * The KV type that adds nothing measurable to what the weights' own type costs; docs/kv-cache.md
+ * has the measurement. F32 files are for exact results, F16 and Q8_0 come near them.
+ */
+function defaultKvType(mainType: string): KvType {
+  if (mainType === "f32") return "f32";
+  return mainType === "f16" || mainType === "q8_0" ? "f16" : "bf16";
+}
+
 function resolveOptions(file: ModelFile, options: ModelOptions): ResolvedOptions {
-  const kvType = file.mainType === "f32" ? "f32" : "f16";
+  const kvType = defaultKvType(file.mainType);
   return {
     ...options,
     numThreads: options.numThreads ?? usefulThreads(file.weightBytes),

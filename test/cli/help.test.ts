@@ -47,7 +47,9 @@ test("every command explains itself, with examples, and knows no other flag", as
 test("flags show their default, their choices and their variable", async () => {
   const { stdout } = await tinfer(["help", "plan"]);
   expect(stdout).toContain("--kv-type f32|f16|bf16|q8_0|q4_0");
-  expect(stdout).toContain("default: f32 for models in F32, else f16 [TINFER_KV_TYPE]");
+  expect(stdout).toContain(
+    "default: f32 for F32 weights, f16 for F16 and Q8_0, else bf16 [TINFER_KV_TYPE]",
+  );
   expect(stdout).toContain('(default "auto") [TINFER_BACKEND]');
   expect(stdout).toContain("(default 1) [TINFER_PARALLEL]");
 });
