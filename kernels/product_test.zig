@@ -67,6 +67,7 @@ fn randomWeight(
 fn define(comptime t: quant.Type, row: [*]const u8, x: []const f32) f32 {
     const Q = quant.Format(t);
     const blocks: [*]align(1) const Q.Block = @ptrCast(row);
+    if (t == .bf16) return defineBrain(blocks, x);
     if (Q.block_len == 1) return defineFloat(Q, blocks, x);
     if (comptime !isDefined(Q)) unreachable;
     var acc: f32 = 0;
@@ -106,6 +107,19 @@ fn blockSum(comptime Q: type, block: *const Q.Block, q: *const [Q.block_len]i8) 
     for (weights, q) |w, v| sum += @as(i32, @intFromFloat(w)) * v;
     return @floatFromInt(sum);
 }
+/// Values of usual size: nothing here is flushed to zero.
+fn defineBrain(blocks: [*]align(1) const u16, x: []const f32) f32 {
+    var strands: [16]f32 = @splat(0);
+    for (0..(x.len + 1) / 2) |pair| for ([_]usize{ 2 * pair + 1, 2 * pair }) |k| {
+        if (k >= x.len) continue;
+        const w: f32 = @bitCast(@as(u32, blocks[k]) << 16);
+        const bits: u32 = @bitCast(x[k]);
+        const rounded = bits + 0x7fff + ((bits >> 16) & 1);
+        const v: f32 = @bitCast(rounded & 0xffff0000);
+        strands[pair % 16] = simd.fma(f32, w, v, strands[pair % 16]);
+    };
+    return sumHalving(&strands);
+}
 fn defineFloat(comptime Q: type, blocks: [*]align(1) const Q.Block, x: []const f32) f32 {
     var strands: [16]f32 = @splat(0);
     for (0..(x.len + 15) / 16 * 16) |k| {
@@ -113,6 +127,9 @@ fn defineFloat(comptime Q: type, blocks: [*]align(1) const Q.Block, x: []const f
         if (k < x.len) Q.dequantize(&blocks[k], &w);
         strands[k % 16] = simd.fma(f32, w[0], if (k < x.len) x[k] else 0, strands[k % 16]);
     }
+    return sumHalving(&strands);
+}
+fn sumHalving(strands: *[16]f32) f32 {
     for ([_]usize{ 8, 4, 2, 1 }) |half| for (0..half) |i| {
         strands[i] += strands[i + half];
     };

@@ -102,33 +102,35 @@ pub inline fn sumHalving(x: Floats) f32 {
 
 /// Element i = sumHalving(v[i]): the same additions, all vectors at once.
 pub inline fn sumHalvingEach(v: [16]Floats) Floats {
-    var level = v;
-    // Each vector holds segments of `length`; two of them become one with segments half as long.
-    inline for (.{ 16, 8, 4, 2 }) |length| {
-        inline for (0..length / 2) |i| {
-            const low = @shuffle(f32, level[2 * i], level[2 * i + 1], halfSegments(length, 0));
-            const high = @shuffle(f32, level[2 * i], level[2 * i + 1], halfSegments(length, 1));
-            level[i] = low + high;
+    // A blend and a shuffle per addition: they interleave the segments of two vectors, so that
+    // sums end in bit-reversed order of their vectors.
+    var level: [16]Floats = undefined;
+    inline for (0..16) |i| level[i] = v[@bitReverse(@as(u4, i))];
+    inline for (.{ 8, 4, 2, 1 }) |half| {
+        inline for (0..half) |i| {
+            const a = level[2 * i];
+            const b = level[2 * i + 1];
+            const same = @shuffle(f32, a, b, halves(half, false));
+            level[i] = same + @shuffle(f32, a, b, halves(half, true));
         }
     }
     return level[0];
 }
-/// The lower or upper half of every segment of the first vector, then of the second.
-fn halfSegments(comptime length: usize, comptime upper: usize) [16]i32 {
+/// Of every two segments of `half` elements the first of `a` and the second of `b`, each in place
+/// or (`is_other`) replaced by the segment beside it.
+fn halves(half: usize, is_other: bool) [16]i32 {
     @setEvalBranchQuota(100_000);
-    const half = length / 2;
     var mask: [16]i32 = undefined;
-    for (0..8) |i| {
-        const from: i32 = @intCast(i / half * length + upper * half + i % half);
-        mask[i] = from;
-        mask[8 + i] = ~from;
+    for (&mask, 0..) |*element, i| {
+        const from: i32 = @intCast(if (is_other) i ^ half else i);
+        element.* = if (i & half == 0) from else ~from;
     }
     return mask;
 }
 
 // ------------------------------------------------------------------------- pairs of bf16
 
-/// True where a product of bf16 pairs is one instruction.
+/// True where a product of bf16 pairs is one instruction. (Arm's bfdot rounds otherwise.)
 pub const has_brain_dot = has_avx512 and hasX86(.avx512bf16);
 
 /// Rounds to bf16: ties to even, subnormals to zero, NaN stays NaN; as `vcvtneps2bf16` does.
@@ -171,6 +173,12 @@ pub inline fn dotBrain(sum: Floats, a: Ints, b: Ints) Floats {
           [a] "v" (a),
           [b] "v" (b),
     );
+}
+
+/// The high and the low halves of 16 pairs, widened: in the order of `dotBrain`.
+pub inline fn splitBrain(pairs: @Vector(16, u32)) [2]Floats {
+    const high = pairs & @as(@Vector(16, u32), @splat(0xffff0000));
+    return .{ @bitCast(high), @bitCast(pairs << @splat(16)) };
 }
 
 // ------------------------------------------------------------------------- shuffles

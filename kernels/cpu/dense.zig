@@ -1,37 +1,93 @@
 //! Many activation rows against F32, F16 and BF16 weights, with the same bits as matvec_float.zig:
-//! every output keeps 16 strands (k mod 16) in one vector and halves them at the end.
+//! every output keeps 16 strands in vector lanes and halves them at the end.
 const std = @import("std");
+const assert = std.debug.assert;
 const simd = @import("../simd.zig");
 const quant = @import("../quant/quant.zig");
-const Floats = simd.Floats;
+const strands = @import("strands.zig");
+const FlushDenormals = @import("../float_control.zig").FlushDenormals;
+const layout = @import("tile_layout.zig");
+const Step = strands.Step;
+const columns = layout.columns;
+const panel_rows = layout.panel_rows;
 
-/// Output columns (weight rows) of one panel, as in tile_gemm.zig.
-pub const columns = 32;
+/// Strands that one register holds; narrow machines pass over the steps once for each part.
+const lanes = simd.native_lanes;
+const parts = 16 / lanes;
+const Lanes = @Vector(lanes, u32);
+const Sums = @Vector(lanes, f32);
 
-/// Register tile: weight rows x activation rows, each pair one accumulator of 16 strands.
-const tile_columns = if (simd.native_lanes == 16) 4 else 2;
-const tile_rows = if (simd.native_lanes == 16) 6 else if (simd.native_lanes == 8) 2 else 3;
-/// Columns of K at a time: the activation rows of one tile stay in the first-level cache.
-const depth = 512;
-/// Activation rows at a time: their accumulators stay in the second-level cache.
-const chunk_rows = 96;
+/// Register tile: weight rows x activation rows, each pair one accumulator.
+const strip = 4;
+const num_strips = columns / strip;
+const tile_rows = if (simd.num_registers == 32) 6 else if (simd.has_fma) 3 else 2;
+
+/// Steps of K at a time: one panel of activations and one strip of weights stay in the
+/// first-level cache, all strips (64 KiB) in the second.
+const depth = 32;
+/// Panels at a time: their strands (12 KiB each) stay in the second-level cache.
+const chunk_panels = 16;
 
 /// Private memory of one thread.
 const Scratch = struct {
-    /// Weights widened to f32, zero-padded to whole vectors.
-    weights: [columns][depth]f32 align(64),
-    strands: [chunk_rows][columns]Floats align(64),
-    /// The last, partial vector of each activation row, zero-padded.
-    tails: [chunk_rows]Floats align(64),
+    weights: [num_strips][parts][depth][strip]Lanes align(64),
+    strands: [chunk_panels][num_strips][parts][panel_rows][strip]Sums align(64),
 };
-
-pub fn supports(weight_type: quant.Type) bool {
-    return quant.group(weight_type) == 0;
-}
 
 pub const thread_bytes = @sizeOf(Scratch);
 
-/// out `[rows][32]` = x `[rows, k]` · weight rows n0..n0+n; columns past n are unspecified.
+// ------------------------------------------------------------------------- activations
+
+/// One packed panel: `[parts][steps][panel_rows]` of lanes.
+pub fn panelBytes(group: u32, k: usize) usize {
+    return strands.numSteps(group, k) * panel_rows * strands.step_bytes;
+}
+
+/// Packs a panel's activation rows `[k]`; rows that do not exist are zeros.
+pub fn packRows(
+    comptime group: u32,
+    sources: []const [*]const f32,
+    k: usize,
+    panel: [*]align(64) u8,
+) void {
+    assert(sources.len <= panel_rows);
+    const target: [*]align(64) Lanes = @ptrCast(panel);
+    const count = strands.numSteps(group, k);
+    const Row = strands.Activations(group);
+    for (0..panel_rows) |m| {
+        const source: [*]const u8 = @ptrCast(sources[@min(m, sources.len - 1)]);
+        const length = if (m < sources.len) k else 0;
+        layRow(Row, panel_rows, source, 0, length, count, count, target + m);
+    }
+}
+
+/// Steps of one row from element `first` on into every `width`-th place of `target`, whose parts
+/// are `part_steps` steps apart.
+inline fn layRow(
+    comptime Row: type,
+    comptime width: usize,
+    source: [*]const u8,
+    first: usize,
+    k: usize,
+    num_steps: usize,
+    part_steps: usize,
+    target: [*]Lanes,
+) void {
+    var step: usize = 0;
+    while (step < num_steps) : (step += Row.steps) {
+        const at = first + step / Row.steps * Row.elements;
+        const read = if (at < k) Row.read(source, at, k) else @as(Row.Lanes, @splat(@splat(0)));
+        inline for (read, 0..) |lanes_of_step, i| inline for (0..parts) |part| {
+            const place = (part * part_steps + step + i) * width;
+            target[place] = simd.part(u32, lanes, lanes_of_step, part * lanes);
+        };
+    }
+}
+
+// ------------------------------------------------------------------------- products
+
+/// out `[panels * 6][32]` = packed activations · weight rows n0..n0+n; columns past n and rows
+/// past `rows` are unspecified.
 pub fn computePanel(
     weight_type: quant.Type,
     weight: [*]const u8,
@@ -39,19 +95,27 @@ pub fn computePanel(
     n: usize,
     rows: usize,
     k: usize,
-    x: [*]const f32,
+    packed_memory: [*]align(64) const u8,
     scratch: []align(64) u8,
-    out: [*]f32,
+    out: [*]align(64) f32,
 ) void {
+    assert(n >= 1 and n <= columns and scratch.len >= thread_bytes);
     const memory: *Scratch = @ptrCast(scratch.ptr);
+    const num_panels = (rows + panel_rows - 1) / panel_rows;
     switch (weight_type) {
         inline .f32, .f16, .bf16 => |t| {
-            const Q = quant.Format(t);
-            const first = weight + n0 * k * @sizeOf(Q.Block);
-            var row: usize = 0;
-            while (row < rows) : (row += chunk_rows) {
-                const count = @min(chunk_rows, rows - row);
-                computeChunk(Q, first, n, count, k, x + row * k, memory, out + row * columns);
+            const Row = strands.Weights(t);
+            const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
+            defer if (mode) |previous| previous.end();
+            const source = weight + n0 * k * @sizeOf(Row.Format.Block);
+            const bytes = panelBytes(Row.group, k);
+            var panel: usize = 0;
+            while (panel < num_panels) : (panel += chunk_panels) {
+                const count = @min(chunk_panels, num_panels - panel);
+                const activations: [*]align(64) const Lanes =
+                    @ptrCast(@alignCast(packed_memory + panel * bytes));
+                const target: [*]align(64) f32 = @alignCast(out + panel * panel_rows * columns);
+                computeChunk(Row, source, n, count, k, activations, memory, target);
             }
         },
         else => unreachable,
@@ -59,87 +123,85 @@ pub fn computePanel(
 }
 
 fn computeChunk(
-    comptime Q: type,
+    comptime Row: type,
     weight: [*]const u8,
     n: usize,
-    rows: usize,
+    num_panels: usize,
     k: usize,
-    x: [*]const f32,
+    activations: [*]align(64) const Lanes,
     memory: *Scratch,
-    out: [*]f32,
+    out: [*]align(64) f32,
 ) void {
-    const whole = k / 16 * 16;
-    if (whole < k) for (0..rows) |m| {
-        memory.tails[m] = simd.loadFirst(x + m * k + whole, k - whole);
-    };
-    var k0: usize = 0;
-    while (k0 < k) : (k0 += depth) {
-        const length = @min(depth, k - k0);
+    const num_steps = strands.numSteps(Row.group, k);
+    var first: usize = 0;
+    while (first < num_steps) : (first += depth) {
+        const count = @min(depth, num_steps - first);
         for (0..columns) |c| {
-            const first = @min(c, n - 1) * k + k0;
-            widenRow(Q, weight + first * @sizeOf(Q.Block), length, &memory.weights[c]);
+            const source = weight + @min(c, n - 1) * k * @sizeOf(Row.Format.Block);
+            const target: [*]Lanes = @ptrCast(&memory.weights[c / strip]);
+            const element = first / Row.steps * Row.elements;
+            layRow(Row, strip, source, element, k, count, depth, target + c % strip);
         }
-        var m: usize = 0;
-        while (m < rows) : (m += tile_rows) {
-            var c: usize = 0;
-            while (c < columns) : (c += tile_columns) {
-                addTile(memory, x + k0, k, rows, m, c, length, k0 == 0);
+        for (0..num_panels) |panel| {
+            const x = activations + (panel * parts * num_steps + first) * panel_rows;
+            const next: [*]const u8 = @ptrCast(x + parts * num_steps * panel_rows);
+            for (0..num_strips) |s| inline for (0..parts) |part| {
+                var row: usize = 0;
+                while (row < panel_rows) : (row += tile_rows) addTile(
+                    Row,
+                    &memory.weights[s][part],
+                    x + part * num_steps * panel_rows + row,
+                    next + (part * num_steps * panel_rows * @sizeOf(Lanes) + s * count * 64),
+                    count,
+                    first == 0,
+                    memory.strands[panel][s][part][row..][0..tile_rows],
+                );
+            };
+            if (first + depth >= num_steps) {
+                sumPanel(&memory.strands[panel], out + panel * panel_rows * columns);
             }
         }
     }
-    for (0..rows) |m| inline for (0..columns / 16) |part| {
-        const sums = simd.sumHalvingEach(memory.strands[m][part * 16 ..][0..16].*);
-        simd.store(out + m * columns + part * 16, sums);
-    };
 }
 
-fn widenRow(comptime Q: type, source: [*]const u8, length: usize, target: *[depth]f32) void {
-    const size = @sizeOf(Q.Block);
-    const whole = length / 16 * 16;
-    var at: usize = 0;
-    while (at < whole) : (at += 16) simd.store(target[at..], Q.load(16, source + at * size));
-    if (whole < length) {
-        simd.store(target[whole..], Q.loadFirst(source + whole * size, length - whole));
-    }
-}
-
-/// Adds `length` columns of K to one register tile of strands.
-fn addTile(
-    memory: *Scratch,
-    x: [*]const f32,
-    k: usize,
-    rows: usize,
-    m0: usize,
-    c0: usize,
-    length: usize,
+/// Adds `count` steps to one register tile of strands. One line a step is asked for at `next`,
+/// the activations of the next panel: over all strips that is all of them.
+inline fn addTile(
+    comptime Row: type,
+    weights: *const [depth][strip]Lanes,
+    x: [*]const Lanes,
+    next: [*]const u8,
+    count: usize,
     is_first: bool,
+    sums: *[tile_rows][strip]Sums,
 ) void {
-    var sources: [tile_rows][*]const f32 = undefined;
-    var index: [tile_rows]usize = undefined;
-    inline for (0..tile_rows) |m| {
-        index[m] = @min(m0 + m, rows - 1);
-        sources[m] = x + index[m] * k;
-    }
-    var acc: [tile_rows][tile_columns]Floats = undefined;
-    inline for (0..tile_rows) |m| inline for (0..tile_columns) |c| {
-        acc[m][c] = if (is_first) @splat(0) else memory.strands[index[m]][c0 + c];
-    };
-    const weights = memory.weights[c0..][0..tile_columns];
-    const whole = length / 16 * 16;
-    var at: usize = 0;
-    while (at < whole) : (at += 16) {
-        var w: [tile_columns]Floats = undefined;
-        inline for (0..tile_columns) |c| w[c] = simd.load(Floats, weights[c][at..]);
+    var acc: [tile_rows][strip]Sums = if (is_first) @splat(@splat(@splat(0))) else sums.*;
+    for (0..count) |step| {
+        const w = weights[step];
+        @prefetch(next + step * 64, .{ .rw = .read, .locality = 2, .cache = .data });
         inline for (0..tile_rows) |m| {
-            const v = simd.load(Floats, sources[m] + at);
-            inline for (0..tile_columns) |c| acc[m][c] = simd.fma(Floats, w[c], v, acc[m][c]);
+            const v = x[step * panel_rows + m];
+            inline for (0..strip) |c| acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w[c], v);
         }
     }
-    if (whole < length) inline for (0..tile_rows) |m| inline for (0..tile_columns) |c| {
-        const w = simd.load(Floats, weights[c][whole..]);
-        acc[m][c] = simd.fma(Floats, w, memory.tails[index[m]], acc[m][c]);
-    };
-    inline for (0..tile_rows) |m| inline for (0..tile_columns) |c| {
-        memory.strands[index[m]][c0 + c] = acc[m][c];
+    sums.* = acc;
+}
+
+/// out `[6][32]` = the sums of all strands of one panel.
+fn sumPanel(
+    panel: *const [num_strips][parts][panel_rows][strip]Sums,
+    out: [*]f32,
+) void {
+    for (0..panel_rows) |m| for (0..columns / 16) |half| {
+        var whole: [16]simd.Floats = undefined;
+        inline for (0..16) |c| {
+            const own = &panel[half * (16 / strip) + c / strip];
+            var lanes_of_column: [16]f32 = undefined;
+            inline for (0..parts) |part| {
+                lanes_of_column[part * lanes ..][0..lanes].* = own[part][m][c % strip];
+            }
+            whole[c] = lanes_of_column;
+        }
+        simd.store(out + m * columns + half * 16, simd.sumHalvingEach(whole));
     };
 }

@@ -6,7 +6,6 @@ const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
-const dense = @import("dense.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const batches_file = @import("expert_batches.zig");
 const Batches = batches_file.Batches;
@@ -14,8 +13,7 @@ const Limits = batches_file.Limits;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
-/// Activation groups; 0 = f32.
-const group_ids = [_]u32{ 0, 32, 256 };
+const group_ids = quant.groups;
 
 /// What an op lays out, and where: all of it follows from the plan.
 pub const Layout = struct {
@@ -49,13 +47,11 @@ pub const Layout = struct {
 
     /// Bytes of rows in the rows regime.
     fn fewBytes(layout: *const Layout, group: u32, rows: usize) usize {
-        return std.mem.alignForward(usize, rows * rowBytes(group, layout.k), 64);
+        return std.mem.alignForward(usize, rows * matvec.inputBytes(group, layout.k), 64);
     }
     /// Bytes of rows in the tile regime.
     fn panelBytes(layout: *const Layout, group: u32, panels: usize) usize {
-        const rows = panels * tile_gemm.panel_rows;
-        if (group == 0) return layout.fewBytes(0, rows);
-        return tile_gemm.packedBytes(group, rows, layout.k);
+        return tile_gemm.packedBytes(group, panels * tile_gemm.panel_rows, layout.k);
     }
     /// One group's rows, whichever regime each expert takes.
     fn groupBytes(layout: *const Layout, group: u32) usize {
@@ -88,8 +84,7 @@ pub const Layout = struct {
 
 /// Private memory of one thread in `Inputs.multiply`.
 pub fn kernelBytes(layout: *const Layout) usize {
-    const rows = layout.limits.max_rows;
-    return @max(dense.thread_bytes, tile_gemm.threadBytes(rows, layout.k));
+    return tile_gemm.threadBytes(layout.limits.max_rows, layout.k);
 }
 
 fn groupOf(weight: plan.Weight) u32 {
@@ -98,17 +93,13 @@ fn groupOf(weight: plan.Weight) u32 {
 fn indexOf(group: u32) usize {
     return std.mem.indexOfScalar(u32, &group_ids, group).?;
 }
-/// One activation row of the rows regime.
-fn rowBytes(group: u32, k: usize) usize {
-    return if (group == 0) k * @sizeOf(f32) else matvec.inputBytes(group, k);
-}
 
 pub const Inputs = struct {
     layout: *const Layout,
     batches: Batches,
     /// Per group: rows of experts with few rows, one after another.
     few: [group_ids.len][*]align(64) u8,
-    /// Per group: panels of tiled experts; plain rows for group 0.
+    /// Per group: panels of tiled experts.
     panels: [group_ids.len][*]align(64) u8,
     /// All few pairs read row 0.
     is_one_row: bool,
@@ -186,10 +177,8 @@ pub const Inputs = struct {
         const from = inputs.source(x, pair);
         for (group_ids, inputs.layout.needed, inputs.few) |group, is_needed, few| {
             if (!is_needed) continue;
-            const target = few + row * rowBytes(group, k);
-            if (group == 0) copyRow(target, from, k) else {
-                matvec.layInput(group, from[0..k], @alignCast(target));
-            }
+            const target = few + row * matvec.inputBytes(group, k);
+            matvec.layInput(group, from[0..k], @alignCast(target));
         }
     }
 
@@ -203,12 +192,7 @@ pub const Inputs = struct {
             from.* = inputs.source(x, pair);
         }
         for (group_ids, inputs.layout.needed, inputs.panels) |group, is_needed, panels| {
-            if (!is_needed) continue;
-            if (group != 0) {
-                tile_gemm.packGathered(group, panel, sources[0..count], k, panels);
-            } else for (sources[0..count], 0..) |from, i| {
-                copyRow(panels + (panel * tile_gemm.panel_rows + i) * rowBytes(0, k), from, k);
-            }
+            if (is_needed) tile_gemm.packGathered(group, panel, sources[0..count], k, panels);
         }
     }
 
@@ -233,7 +217,7 @@ pub const Inputs = struct {
         const row_bytes: usize = quant.rowBytes(weight.type, k);
         if (!inputs.batches.isTiled(i)) {
             const row = if (inputs.is_one_row) 0 else inputs.batches.firstFew(i);
-            const laid = inputs.few[indexOf(group)] + row * rowBytes(group, k);
+            const laid = inputs.few[indexOf(group)] + row * matvec.inputBytes(group, k);
             const span: matvec.Span = .{
                 .weight = address + first * row_bytes,
                 .num_rows = n,
@@ -242,32 +226,15 @@ pub const Inputs = struct {
                 .prefetch_bytes = inputs.prefetch_bytes,
             };
             const input: matvec.Input = .{
-                .x = @ptrCast(@alignCast(laid)),
                 .num_rows = num_rows,
                 .k = k,
-                // Not read where the group is 0, whose rows may lie anywhere.
-                .laid = if (group == 0) inputs.few[0] else @alignCast(laid),
+                .laid = @alignCast(laid),
             };
             return matvec.multiply(weight_type, span, input, out, stride);
         }
         std.debug.assert(stride == tile_gemm.columns);
         const panels = inputs.panels[indexOf(group)];
         const first_panel: usize = inputs.batches.panel_starts[i];
-        if (dense.supports(weight_type)) {
-            const rows = panels + first_panel * tile_gemm.panel_rows * rowBytes(0, k);
-            const x: [*]const f32 = @ptrCast(@alignCast(rows));
-            return dense.computePanel(
-                weight_type,
-                address,
-                first,
-                n,
-                num_rows,
-                k,
-                x,
-                kernel_memory,
-                out,
-            );
-        }
         const own = panels + tile_gemm.packedBytes(group, first_panel * tile_gemm.panel_rows, k);
         tile_gemm.computePanel(
             weight.type,
@@ -283,8 +250,3 @@ pub const Inputs = struct {
         );
     }
 };
-
-fn copyRow(target: [*]u8, x: [*]const f32, k: usize) void {
-    const values: [*]f32 = @ptrCast(@alignCast(target));
-    @memcpy(values[0..k], x[0..k]);
-}

@@ -9,28 +9,27 @@ const super = @import("matvec_super.zig");
 const float = @import("matvec_float.zig");
 pub const Span = @import("matvec_span.zig").Span;
 
-/// Bytes of one activation row laid out for `group`; 0 for group 0, which reads f32.
+/// Bytes of one activation row laid out for `group`.
 pub fn inputBytes(group: u32, k: usize) usize {
     return switch (group) {
         32 => activation.BlockRow.bytes(k),
         256 => activation.SuperRow.bytes(k),
-        else => 0,
+        else => float.inputBytes(group, k),
     };
 }
 
-/// Quantises x `[k]` into `memory`, `inputBytes(group, k)` long.
+/// Lays x `[k]` out in `memory`, `inputBytes(group, k)` long.
 pub fn layInput(group: u32, x: []const f32, memory: [*]align(64) u8) void {
     switch (group) {
         32 => activation.BlockRow.at(memory, x.len).fill(x),
         256 => activation.SuperRow.at(memory, x.len).fill(x),
-        else => {},
+        inline 0, quant.brain_group => |id| float.layInput(id, x, memory),
+        else => unreachable,
     }
 }
 
 /// The activation rows of one op.
 pub const Input = struct {
-    /// `[num_rows, k]`
-    x: [*]const f32,
     num_rows: usize,
     k: usize,
     /// Rows laid out by `layInput`, one after another, for the weight's group.
@@ -70,7 +69,7 @@ pub fn multiply(
 
 /// Activation rows that share one decoding of the weights; as many as the registers hold.
 fn rowsAtOnce(comptime t: quant.Type) usize {
-    if (quant.group(t) == 0) return float.max_rows_at_once;
+    if (quant.Format(t).block_len == 1) return float.max_rows_at_once;
     return if (simd.native_lanes >= 8) 4 else 2;
 }
 
@@ -86,10 +85,12 @@ fn multiplyRows(
     const Q = quant.Format(t);
     const k = input.k;
     const group = comptime quant.group(t);
-    if (group == 0) {
-        var x: [M][*]const f32 = undefined;
-        inline for (0..M) |m| x[m] = input.x + (first + m) * k;
-        return float.multiply(Q, M, span, k, &x, out, out_stride);
+    if (Q.block_len == 1) {
+        var x: [M][*]align(64) const u8 = undefined;
+        inline for (0..M) |m| {
+            x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
+        }
+        return float.multiply(t, M, span, k, &x, out, out_stride);
     }
     const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
     var rows: [M]Row = undefined;

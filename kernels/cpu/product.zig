@@ -6,7 +6,6 @@ const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
-const dense = @import("dense.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const RowNorm = @import("norm.zig").RowNorm;
 const Epilogue = @import("epilogue.zig").Epilogue;
@@ -14,10 +13,6 @@ const Tuning = @import("../tuning.zig").Tuning;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
-
-comptime {
-    if (dense.columns != tile_gemm.columns) @compileError("panels of different width");
-}
 
 /// One output of an op: one matrix, or gate and up whose results are combined.
 pub const Product = struct {
@@ -54,11 +49,6 @@ pub const Input = struct {
             norm.apply(x[i * input.k ..][0..input.k], memory[i * input.k ..][0..input.k]);
         }
         return memory;
-    }
-
-    /// All rows as float weights read them, once each was taken into `kept`.
-    fn floats(input: *const Input, kept: ?[*]const f32) [*]const f32 {
-        return kept orelse input.x;
     }
 };
 
@@ -113,32 +103,27 @@ pub fn scratchNeed(
         .outputs => step.header.max_outputs,
     };
     const groups = Groups.of(weights);
-    const keeps = norm.kind != .absent and groups.floats;
     const normed: usize = if (norm.kind == .absent) 0 else 1;
     // Both regimes at every row count: the plan of the memory does not depend on the tuning.
     const few: usize = @min(rows, Tuning.max_rows_regime);
     const in_rows: ScratchNeed = .{
-        .shared_bytes = groups.offset(2, k, few, matvec.inputBytes) +
-            if (keeps) normedBytes(few, k) else 0,
-        .thread_bytes = normedBytes(normed, k) + groups.offset(2, k, 1, matvec.inputBytes) +
+        .shared_bytes = groups.bytes(k, few, matvec.inputBytes),
+        .thread_bytes = normedBytes(normed, k) + groups.bytes(k, 1, matvec.inputBytes) +
             2 * few * 4 * max_quarter_rows * @sizeOf(f32),
     };
     const many: usize = @min(padded(rows), max_tile_rows);
-    const kernel_bytes = @max(dense.thread_bytes, tile_gemm.threadBytes(many, k));
+    const kernel_bytes = tile_gemm.threadBytes(many, k);
     const value_bytes = 2 * many * tile_gemm.columns * @sizeOf(f32);
     return in_rows.largest(.{
-        .shared_bytes = groups.packedOffset(2, k, many) +
-            if (keeps) normedBytes(many, k) else 0,
+        .shared_bytes = groups.packedOffset(quant.groups.len, k, many),
         .thread_bytes = @max(kernel_bytes + value_bytes, normedBytes(normed * panel_rows, k)),
     });
 }
 
-/// Which activation groups an op's weights need, and where their quantised rows lie.
+/// Which activation groups an op's weights need, and where the rows laid out for them lie.
 const Groups = struct {
-    const ids = [2]u32{ 32, 256 };
-    needed: [2]bool = .{ false, false },
-    /// Some weights are floats and read f32 activations.
-    floats: bool = false,
+    const ids = quant.groups;
+    needed: [ids.len]bool = @splat(false),
 
     fn of(weights: []const plan.Weight) Groups {
         var groups: Groups = .{};
@@ -154,14 +139,19 @@ const Groups = struct {
     }
     fn add(groups: *Groups, weight: plan.Weight) void {
         const group = quant.group(quant.fromId(weight.type).?);
-        for (ids, &groups.needed) |id, *is_needed| is_needed.* = is_needed.* or id == group;
-        groups.floats = groups.floats or group == 0;
-    }
-    fn any(groups: Groups) bool {
-        return groups.needed[0] or groups.needed[1];
+        groups.needed[indexOf(group)] = true;
     }
     fn indexOf(group: u32) usize {
-        return if (group == 256) 1 else 0;
+        return std.mem.indexOfScalar(u32, &ids, group).?;
+    }
+    /// Bytes of the rows of all groups in the rows regime.
+    fn bytes(
+        groups: Groups,
+        k: usize,
+        rows: usize,
+        comptime rowBytes: fn (u32, usize) usize,
+    ) usize {
+        return groups.offset(ids.len, k, rows, rowBytes);
     }
     /// Bytes of all rows of the groups before `index` in the rows regime.
     fn offset(
@@ -171,13 +161,13 @@ const Groups = struct {
         rows: usize,
         comptime rowBytes: fn (u32, usize) usize,
     ) usize {
-        var bytes: usize = 0;
+        var sum: usize = 0;
         for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
-            if (is_needed) bytes += rows * rowBytes(id, k);
+            if (is_needed) sum += rows * rowBytes(id, k);
         }
-        return bytes;
+        return sum;
     }
-    /// Quantises x for every group as row `row` of `rows` (rows regime).
+    /// Lays out x for every group as row `row` of `rows` (rows regime).
     fn lay(groups: Groups, x: []const f32, laid: [*]u8, row: usize, rows: usize) void {
         for (ids, groups.needed, 0..) |id, is_needed, g| {
             if (!is_needed) continue;
@@ -188,14 +178,14 @@ const Groups = struct {
     }
     /// The same as `offset` in the tile regime.
     fn packedOffset(groups: Groups, index: usize, k: usize, rows: usize) usize {
-        var bytes: usize = 0;
+        var sum: usize = 0;
         for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
             if (!is_needed) continue;
-            bytes += std.mem.alignForward(usize, tile_gemm.packedBytes(id, rows, k), 64);
+            sum += std.mem.alignForward(usize, tile_gemm.packedBytes(id, rows, k), 64);
         }
-        return bytes;
+        return sum;
     }
-    /// Quantises panel `panel` of `rows` rows for every group (tile regime).
+    /// Packs panel `panel` of `rows` rows for every group (tile regime).
     fn pack(
         groups: Groups,
         x: [*]const f32,
@@ -219,26 +209,19 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     const k = input.k;
     const own_row: [*]f32 = @ptrCast(worker.scratch.ptr);
     const own_laid = worker.scratch.ptr + if (input.norm == null) 0 else normedBytes(1, k);
-    var kept: ?[*]f32 = null;
     var laid: [*]u8 = own_laid;
     if (input.rows == 1) {
         // Every thread does it for itself: cheaper than waiting for each other.
-        if (input.norm != null) kept = own_row;
         groups.lay(input.take(0, 1, own_row)[0..k], laid, 0, 1);
-    } else if (groups.any() or input.norm != null) {
+    } else {
         laid = shared.ptr;
-        if (input.norm != null and groups.floats) {
-            kept = @ptrCast(shared.ptr);
-            laid += normedBytes(input.rows, k);
-        }
         var phase = worker.phase(@intCast(input.rows));
         while (phase.next()) |row| {
-            const memory = if (kept) |rows| rows + row * k else own_row;
-            groups.lay(input.take(row, 1, memory)[0..k], laid, row, input.rows);
+            groups.lay(input.take(row, 1, own_row)[0..k], laid, row, input.rows);
         }
         worker.sync();
     }
-    const own_bytes = groups.offset(2, k, 1, matvec.inputBytes);
+    const own_bytes = groups.bytes(k, 1, matvec.inputBytes);
     const values: [*]f32 = @ptrCast(@alignCast(own_laid + own_bytes));
     const sharing: Sharing = .{
         .rows = input.rows,
@@ -254,7 +237,6 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
             const group = Groups.indexOf(quant.group(weight_type));
             const rows_laid = laid + groups.offset(group, k, input.rows, matvec.inputBytes);
             const rows: matvec.Input = .{
-                .x = input.floats(kept),
                 .num_rows = input.rows,
                 .k = k,
                 .laid = @alignCast(rows_laid),
@@ -403,26 +385,15 @@ fn runTiles(
     products: []const Product,
 ) void {
     const groups: Groups = .ofProducts(products);
-    var kept: ?[*]f32 = null;
-    var packed_rows: [*]u8 = shared.ptr;
-    if (input.norm != null and groups.floats) {
-        kept = @ptrCast(shared.ptr);
-        packed_rows += normedBytes(input.rows, input.k);
+    const own: [*]f32 = @ptrCast(worker.scratch.ptr);
+    var packing = worker.phase(@intCast(tile_gemm.numPanels(input.rows)));
+    while (packing.next()) |panel| {
+        const first = panel * panel_rows;
+        const count = @min(panel_rows, input.rows - first);
+        const x = input.take(first, count, own);
+        groups.pack(x, shared.ptr, panel, input.rows, input.k);
     }
-    if (groups.any() or input.norm != null) {
-        const own: [*]f32 = @ptrCast(worker.scratch.ptr);
-        var phase = worker.phase(@intCast(tile_gemm.numPanels(input.rows)));
-        while (phase.next()) |panel| {
-            const first = panel * panel_rows;
-            const count = @min(panel_rows, input.rows - first);
-            const memory = if (kept) |rows| rows + first * input.k else own;
-            const x = input.take(first, count, memory);
-            groups.pack(x, packed_rows, panel, input.rows, input.k);
-        }
-        worker.sync();
-    }
-    var ready = input;
-    ready.x = input.floats(kept);
+    worker.sync();
     const value_bytes = padded(input.rows) * tile_gemm.columns * @sizeOf(f32);
     const values: [2][*]align(64) f32 = .{
         @ptrCast(worker.scratch.ptr),
@@ -435,7 +406,7 @@ fn runTiles(
         const product = place.product;
         const n = @min(tile_gemm.columns, product.numColumns() - place.first);
         for (product.weights[0..product.num_weights], 0..) |w, i| {
-            computePanel(packed_rows, groups, ready, w, place.first, n, kernel_scratch, values[i]);
+            computePanel(shared.ptr, groups, input, w, place.first, n, kernel_scratch, values[i]);
         }
         const stride = tile_gemm.columns;
         const epilogue = &product.epilogue;
@@ -457,9 +428,6 @@ fn computePanel(
     const source: [*]const u8 = @ptrFromInt(weight.address);
     const rows = input.rows;
     const k = input.k;
-    if (dense.supports(weight_type)) {
-        return dense.computePanel(weight_type, source, first, n, rows, k, input.x, scratch, out);
-    }
     const index = Groups.indexOf(quant.group(weight_type));
     tile_gemm.computePanel(
         weight.type,

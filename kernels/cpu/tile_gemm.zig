@@ -1,8 +1,9 @@
-//! Matrix product of quantised weights with many activation rows (prefill): weights are unpacked
-//! tile by tile from the file's own blocks, activations are quantised and packed once.
+//! Matrix product of weights with many activation rows (prefill): weights are unpacked tile by
+//! tile from the file's own blocks, activations are quantised and packed once. Floats: dense.zig.
 const std = @import("std");
 const assert = std.debug.assert;
 const quant = @import("../quant/quant.zig");
+const dense = @import("dense.zig");
 const layout = @import("tile_layout.zig");
 const kernel = @import("tile_kernel.zig");
 const pack = @import("tile_pack.zig");
@@ -38,16 +39,12 @@ fn Unpacker(comptime weight_type: quant.Type) ?type {
     };
 }
 
-/// True for the GGUF type numbers that `computePanel` takes.
-pub fn supports(type_id: u32) bool {
-    return switch (quant.fromId(type_id) orelse return false) {
-        inline else => |weight_type| comptime Unpacker(weight_type) != null,
-    };
-}
-
-/// Bytes of the packed activations of `rows` rows; `group` is 32 or, for K-quants, 256.
+/// Bytes of the packed activations of `rows` rows.
 pub fn packedBytes(group: u32, rows: usize, k: usize) usize {
-    return numPanels(rows) * Panel.init(group, k).bytes;
+    return numPanels(rows) * switch (group) {
+        32, 256 => Panel.init(group, k).bytes,
+        else => dense.panelBytes(group, k),
+    };
 }
 
 /// Activation panels, each packed independently of the others.
@@ -80,12 +77,15 @@ pub fn packGathered(
     k: usize,
     packed_memory: [*]align(64) u8,
 ) void {
-    assert(k % group == 0);
-    const parts: Panel = .init(group, k);
-    const base: [*]align(64) u8 = @alignCast(packed_memory + panel * parts.bytes);
+    const bytes = packedBytes(group, layout.panel_rows, k);
+    const base: [*]align(64) u8 = @alignCast(packed_memory + panel * bytes);
     switch (group) {
-        32 => pack.packRows(32, parts.view(32, base, 0), sources, k),
-        256 => pack.packRows(256, parts.view(256, base, 0), sources, k),
+        inline 0, quant.brain_group => |id| dense.packRows(id, sources, k, base),
+        inline 32, 256 => |id| {
+            assert(k % id == 0);
+            const parts: Panel = .init(id, k);
+            pack.packRows(id, parts.view(id, base, 0), sources, k);
+        },
         else => unreachable,
     }
 }
@@ -93,7 +93,7 @@ pub fn packGathered(
 /// Private memory of one thread in `computePanel`.
 pub fn threadBytes(rows: usize, k: usize) usize {
     _ = .{ rows, k };
-    return @sizeOf(Tile);
+    return @max(@sizeOf(Tile), dense.thread_bytes);
 }
 
 /// out `[numPanels(rows) * 6][32]` = activations · weight rows `n0..n0 + n`; columns from `n` on
@@ -111,10 +111,14 @@ pub fn computePanel(
     out: [*]align(64) f32,
 ) void {
     assert(n >= 1 and n <= columns and scratch.len >= threadBytes(rows, k));
+    const known = quant.fromId(type_id).?;
+    if (quant.isFloat(known)) {
+        return dense.computePanel(known, weight, n0, n, rows, k, packed_memory, scratch, out);
+    }
     var sources: unpack.Sources = undefined;
     for (&sources, 0..) |*source, i| source.* = weight + (n0 + @min(i, n - 1)) * row_bytes;
     const tile: *Tile = @ptrCast(scratch.ptr);
-    switch (quant.fromId(type_id).?) {
+    switch (known) {
         inline else => |weight_type| if (comptime Unpacker(weight_type)) |Format| {
             compute(Format, &sources, tile, numPanels(rows), k, packed_memory, out);
         } else unreachable,

@@ -17,13 +17,6 @@ fn Format(comptime T: type) type {
         pub inline fn load(comptime n: usize, p: [*]const u8) @Vector(n, f32) {
             return widen(n, simd.load(@Vector(n, T), p));
         }
-        /// 16 elements of which only the first `count` exist; the others are 0 and not read.
-        pub inline fn loadFirst(p: [*]const u8, count: usize) simd.Floats {
-            var elements: [16]T = @splat(0);
-            const source: [*]align(1) const T = @ptrCast(p);
-            for (0..count) |i| elements[i] = source[i];
-            return widen(16, elements);
-        }
         inline fn widen(comptime n: usize, v: @Vector(n, T)) @Vector(n, f32) {
             return switch (T) {
                 f32 => v,

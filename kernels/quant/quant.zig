@@ -73,9 +73,20 @@ pub fn fromId(type_id: u32) ?Type {
     return std.enums.fromInt(Type, type_id);
 }
 
-/// Activations that share a scale: 32, 256, or 0 where activations stay f32.
+/// One element a "block": no scale is shared.
+pub fn isFloat(t: Type) bool {
+    return blockLen(t) == 1;
+}
+
+/// The activation group of BF16 weights: each activation is rounded to BF16 by itself.
+pub const brain_group = 1;
+/// All of them.
+pub const groups = [_]u32{ 0, brain_group, 32, 256 };
+
+/// Activations that share a scale: 32, 256, `brain_group`, or 0 where activations stay f32.
 pub fn group(t: Type) u32 {
     return switch (t) {
+        .bf16 => brain_group,
         inline else => |known| switch (Format(known).block_len) {
             1 => 0,
             256 => 256,

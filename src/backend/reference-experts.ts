@@ -2,7 +2,7 @@
 // definitions in plan/ops.ts say.
 import type { OpOf, Routing, Tensor, Weight } from "../plan/ops.ts";
 import { activate } from "./reference-activations.ts";
-import { dot, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
+import { dot, factorsFor, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
 
 type Numbers = ArrayLike<number>;
 
@@ -118,8 +118,9 @@ function product(
   x: Float64Array,
 ): Float64Array {
   const biases = bias && state.weightRow(bias, expert);
+  const factors = factorsFor(weight, x);
   return Float64Array.from({ length: weight.rows }, (_, n) => {
-    return dot(x, state.weightRow(weight, n)) + (biases?.[n] ?? 0);
+    return dot(factors, state.weightRow(weight, n)) + (biases?.[n] ?? 0);
   });
 }
 

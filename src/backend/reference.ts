@@ -21,7 +21,7 @@ import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
 import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
 import { sampleRows } from "./reference-sample.ts";
-import { dot, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
+import { dot, factorsFor, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
 
 class ReferenceSession implements Session, ReferenceState {
   readonly memory: PlanMemory;
@@ -194,9 +194,10 @@ function linear(state: ReferenceState, op: OpOf<"linear">): void {
   const inputs = inputRows(state, op);
   for (const { weight, bias, output } of op.outputs) {
     const biases = bias && state.weightRow(bias, 0);
+    const factors = inputs.map((x) => factorsFor(weight, x));
     for (let n = 0; n < weight.rows; n++) {
       const w = state.weightRow(weight, n);
-      inputs.forEach((x, row) => {
+      factors.forEach((x, row) => {
         const y = rowOf(state, output, row);
         const value = dot(x, w) + (biases?.[n] ?? 0);
         y[n] = op.epilogue === "accumulate" ? y[n]! + value : value;
@@ -208,13 +209,15 @@ function linear(state: ReferenceState, op: OpOf<"linear">): void {
 function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
   const gateBias = op.gateBias && state.weightRow(op.gateBias, 0);
   const upBias = op.upBias && state.weightRow(op.upBias, 0);
-  const inputs = inputRows(state, op);
+  const inputs = inputRows(state, op).map((x) => {
+    return [factorsFor(op.gate, x), factorsFor(op.up, x)] as const;
+  });
   for (let n = 0; n < op.gate.rows; n++) {
     const gate = state.weightRow(op.gate, n);
     const up = state.weightRow(op.up, n);
-    inputs.forEach((x, row) => {
-      const g = dot(x, gate) + (gateBias?.[n] ?? 0);
-      const u = dot(x, up) + (upBias?.[n] ?? 0);
+    inputs.forEach(([forGate, forUp], row) => {
+      const g = dot(forGate, gate) + (gateBias?.[n] ?? 0);
+      const u = dot(forUp, up) + (upBias?.[n] ?? 0);
       rowOf(state, op.output, row)[n] = activate(op.activation, g) * u;
     });
   }

@@ -1,6 +1,6 @@
 // The canonical order of sums as plain TypeScript: the bits that every kernel, regime and CPU
 // variant gives. Weights in blocks: exact integer sums, then floats block by block; float weights:
-// 16 strands, then halves.
+// 16 strands, then halves; BF16 by pairs, with activations rounded to BF16.
 import { dequantizeRow } from "../../src/weights/dequantize.ts";
 import { type QuantType, quantTypeInfo, rowBytes } from "../../src/weights/quant-types.ts";
 import { type IntegerBlock, integerBlocks } from "./canonical-blocks.ts";
@@ -103,8 +103,12 @@ function floatDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyA
     const strand = k % numStrands;
     strands[strand] = multiplyAdd(weights[k]!, x[k]!, strands[strand]!);
   }
+  return sumHalving(strands, (value) => value);
+}
+
+function sumHalving(strands: Float32Array, keep: (value: number) => number): number {
   for (let width = numStrands / 2; width >= 1; width /= 2) {
-    for (let i = 0; i < width; i++) strands[i] = strands[i]! + strands[i + width]!;
+    for (let i = 0; i < width; i++) strands[i] = keep(fround(strands[i]! + strands[i + width]!));
   }
   return strands[0]!;
 }
@@ -114,6 +118,40 @@ export function activationGroup(type: QuantType): 1 | 32 | 256 {
   const { quantBlockSize } = quantTypeInfo(type);
   if (quantBlockSize === 1 || quantBlockSize === 256) return quantBlockSize;
   return 32;
+}
+
+/** Below the normal range of f32: zero of the same sign. */
+const flush = (value: number) => (Math.abs(value) < 2 ** -126 ? value * 0 : value);
+
+/** The neighbours among BF16 are 2^(e - 7) apart, e being the value's binary exponent. */
+function roundToBf16(value: number): number {
+  if (flush(value) === 0) return 0;
+  let ulp = 2 ** -133;
+  while (Math.abs(value) >= 256 * ulp) ulp *= 2;
+  const steps = value / ulp;
+  const down = Math.floor(steps);
+  const rest = steps - down;
+  const isUp = rest > 0.5 || (rest === 0.5 && down % 2 !== 0);
+  return fround((isUp ? down + 1 : down) * ulp);
+}
+
+/** BF16 weights: the strands are sums of pairs, of which the second element comes first. */
+function brainDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyAdd): number {
+  const strands = new Float32Array(numStrands);
+  for (let first = 0; first < x.length; first += 2) {
+    const strand = (first / 2) % numStrands;
+    for (const k of [first + 1, first]) {
+      if (k >= x.length) continue;
+      const w = flush(weights[k]!);
+      const sum = strands[strand]!;
+      // The product of two BF16 is exact, so a CPU without fused multiply-add flushes it alone.
+      strands[strand] =
+        multiplyAdd === fused
+          ? flush(fused(w, x[k]!, sum))
+          : flush(multiplyAdd(1, flush(fround(w * x[k]!)), sum));
+    }
+  }
+  return sumHalving(strands, flush);
 }
 
 /** y `[numRows, n]` = x `[numRows, k]` · a file's matrix `[n, k]`ᵀ. */
@@ -134,13 +172,17 @@ export function canonicalProduct(
     group === 1
       ? []
       : Array.from({ length: numRows }, (_, row) => quantizeActivations(input(row), group));
+  const isBrain = type === "bf16";
+  const factors = isBrain ? x.map(roundToBf16) : x;
+  const dot = isBrain ? brainDot : floatDot;
   for (let column = 0; column < n; column++) {
     const source = matrix.subarray(column * bytes, (column + 1) * bytes);
     if (group === 1) {
       const weights = new Float32Array(k);
       dequantizeRow(type, source, weights);
       for (let row = 0; row < numRows; row++) {
-        y[row * n + column] = floatDot(weights, input(row), multiplyAdd);
+        const own = factors.subarray(row * k, (row + 1) * k);
+        y[row * n + column] = dot(weights, own, multiplyAdd);
       }
       continue;
     }
