@@ -85,7 +85,8 @@ export function benchmark(
     if (roofline === undefined) return record;
     const { batch } = test;
     const generates = test.kind === "generate";
-    return { ...record, roofline: roofline.report(median(times), { generates, batch }) };
+    const { tokensPerSecond } = record;
+    return { ...record, roofline: roofline.report(tokensPerSecond, { generates, batch }) };
   });
 }
 

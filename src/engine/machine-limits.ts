@@ -4,7 +4,7 @@ import { type PeakKind, peakKinds, type Session } from "../backend/backend.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 
 export interface MachineLimits {
-  /** Bytes per second that all threads read: the best of weights and huge pages. */
+  /** The most bytes per second that were read, of weights or huge pages. */
   readonly readBytesPerSecond: number;
   readonly weightsBytesPerSecond: number;
   readonly hugePagesBytesPerSecond: number;
@@ -116,7 +116,7 @@ export class LimitProbe implements Disposable {
   get limits(): MachineLimits {
     const { weights, hugePages, oneThread, activations, peaks, oneThreadPeaks } = this.#best;
     return {
-      readBytesPerSecond: Math.max(weights, hugePages),
+      readBytesPerSecond: Math.max(weights, hugePages, oneThread),
       weightsBytesPerSecond: weights,
       hugePagesBytesPerSecond: hugePages,
       oneThreadBytesPerSecond: oneThread,

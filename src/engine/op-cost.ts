@@ -6,6 +6,7 @@ import type { Plan } from "../plan/builder.ts";
 import {
   type Cache,
   type ExpertWeights,
+  type KvType,
   type Op,
   operandsOf,
   type Tensor,
@@ -142,20 +143,23 @@ function positionBytes(cache: Cache, kvTypes: KvTypes): number {
   return cacheBlockBytes(cache, kvTypes) / blockSize;
 }
 
-/** Every visible position is read once a sequence; products of 16-bit keys may be in BF16. */
+/** In which format products with cached values of this type are computed. */
+function attentionFormat(type: KvType): PeakKind {
+  return type === "f32" || type === "f16" ? "f32" : "bf16";
+}
+
+/** Every visible position is read once a sequence. */
 function attentionCost(op: Extract<Op, { kind: "attentionPaged" }>, step: StepShape, kv: KvTypes) {
   const { start, numTokens, numSequences } = step;
   const windowLen = op.windowLen === 0 ? Number.POSITIVE_INFINITY : op.windowLen;
   let visible = 0;
   for (let i = 0; i < numTokens; i++) visible += Math.min(start + i + 1, windowLen);
   const read = numTokens === 0 ? 0 : Math.min(start + numTokens, windowLen + numTokens - 1);
-  const { headDim, valueDim } = op.cache;
-  const count = 2 * visible * op.numHeads * (headDim + valueDim) * numSequences;
-  const isExact = kv.kvTypeK === "f32" && kv.kvTypeV === "f32";
-  return {
-    kvBytes: read * positionBytes(op.cache, kv) * numSequences,
-    operations: { ...noOperations, [isExact ? "f32" : "bf16"]: count },
-  };
+  const products = 2 * visible * op.numHeads * numSequences;
+  const operations: Record<PeakKind, number> = { ...noOperations };
+  operations[attentionFormat(kv.kvTypeK)] += products * op.cache.headDim;
+  operations[attentionFormat(kv.kvTypeV)] += products * op.cache.valueDim;
+  return { kvBytes: read * positionBytes(op.cache, kv) * numSequences, operations };
 }
 
 /** What a report calls the ops of a plan, by their place in the model. */

@@ -51,11 +51,12 @@ export class RooflineRecorder implements Disposable {
     }
   }
 
-  report(medianMs: number, test: { generates: boolean; batch: number }): RooflineReport {
+  report(tokensPerSecond: number, test: { generates: boolean; batch: number }): RooflineReport {
     this.#probe.sample();
     const { plan, memoryPlan, facts } = this.#model;
     const { limits, numThreads } = memoryPlan;
     const numTokens = this.#steps.reduce((sum, s) => sum + s.numTokens * s.numSequences, 0);
+    const medianMs = (numTokens * 1000) / tokensPerSecond;
     const measured = {
       ...{ plan, kvTypes: limits, steps: this.#steps, times: this.#times, numTokens, medianMs },
       repetitions: this.#runMs.length,

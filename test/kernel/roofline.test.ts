@@ -37,6 +37,7 @@ for (const [file, hasLongSteps] of [
     for (const record of benchmark(join(folder, file), file, tests, options)) {
       const { ceilingTokensPerSecond, rows, share, limits } = record.roofline!;
       expect(ceilingTokensPerSecond).toBeGreaterThanOrEqual(record.tokensPerSecond);
+      expect(record.roofline!.measuredTokensPerSecond).toBeCloseTo(record.tokensPerSecond, 6);
       expect(share).toBeLessThanOrEqual(1);
       expect(share).toBeGreaterThan(0);
       expect(limits.readBytesPerSecond).toBeGreaterThan(0);

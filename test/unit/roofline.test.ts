@@ -61,12 +61,13 @@ describe("cost of an op", () => {
     const { kvBytes, operations } = costOf(op, prompt, kvTypes);
     // 13 positions, 2 KV heads, K and V of 64 halves each, two sequences.
     expect(kvBytes).toBe(13 * 2 * 2 * 64 * 2 * 2);
-    expect(operations.bf16).toBe(2 * (11 + 12 + 13) * 4 * 128 * 2);
-    const exact = costOf(op, prompt, { kvTypeK: "f32", kvTypeV: "f32" });
-    expect(exact.operations).toEqual({ int8: 0, bf16: 0, f32: operations.bf16 });
+    expect(operations).toEqual({ int8: 0, bf16: 0, f32: 2 * (11 + 12 + 13) * 4 * 128 * 2 });
+    const mixed = costOf(op, prompt, { kvTypeK: "q8_0", kvTypeV: "f32" });
+    expect(mixed.operations.bf16).toBe(operations.f32 / 2);
+    expect(mixed.operations.f32).toBe(operations.f32 / 2);
     const windowed = costOf({ ...op, windowLen: 4 }, prompt, kvTypes);
     expect(windowed.kvBytes).toBe((kvBytes / 13) * 6);
-    expect(windowed.operations.bf16).toBe(2 * 12 * 4 * 128 * 2);
+    expect(windowed.operations.f32).toBe(2 * 12 * 4 * 128 * 2);
   });
 
   test("experts are read as far as tokens choose them", () => {
