@@ -1,4 +1,7 @@
-// Commands on the loaded model: /model and /stats.
+// Commands on the loaded model: /model, /lazy and /stats.
+import { TinferError } from "../core/errors.ts";
+import type { LoadedModelFacts } from "../engine/client.ts";
+import type { LoadMode } from "../engine/options.ts";
 import type { Chat, ChatTotals } from "./chat.ts";
 import type { ChatCommand } from "./command.ts";
 import { sayCost } from "./setting-commands.ts";
@@ -10,6 +13,13 @@ export const modelCommands: readonly ChatCommand[] = [
     summary: "go on with another model; the conversation stays",
     completes: "path",
     run: modelCommand,
+  },
+  {
+    name: "lazy",
+    argument: "on|off|auto",
+    summary: "weights: on: in the mapped file; off: copied into memory; auto: when idle",
+    completes: ["on", "off", "auto"],
+    run: lazyCommand,
   },
   { name: "stats", summary: "speed, memory and cache of this chat", run: statsCommand },
 ];
@@ -33,15 +43,35 @@ async function modelCommand(chat: Chat, argument: string): Promise<void> {
   sayCost(chat);
 }
 
+const loadModes: Readonly<Record<string, LoadMode>> = { on: "lazy", off: "eager", auto: "auto" };
+
+async function lazyCommand({ model, terminal }: Chat, argument: string): Promise<void> {
+  const { engine } = model;
+  if (argument !== "") {
+    const mode = loadModes[argument];
+    if (mode === undefined) throw new TinferError("usage", "/lazy takes on, off or auto");
+    await engine.setLoadMode(mode);
+  }
+  const { loadMode, copiedWeightBytes } = await engine.status();
+  const words = { lazy: "on", eager: "off", auto: "auto" }[loadMode];
+  terminal.note(`lazy is ${words}: ${weightPlace(engine.facts, copiedWeightBytes)}`);
+}
+
+function weightPlace({ weightBytes }: LoadedModelFacts, copiedBytes: number): string {
+  if (copiedBytes === 0) return `${megabytes(weightBytes)} in the mapped file`;
+  return `${megabytes(copiedBytes)} copied into memory, the rest in the mapped file`;
+}
+
+const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
+
 async function statsCommand(chat: Chat): Promise<void> {
   const { facts } = chat.model.engine;
   const status = await chat.model.engine.status();
-  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
   const rows: readonly (readonly [string, string])[] = [
     ["model", `${chat.model.label}, ${facts.architecture}, ${facts.mainType}`],
     ["computes on", `${facts.backend} (${facts.cpuVariant}), threads: ${facts.numThreads}`],
     ...answerRows(chat.totals),
-    ["weights", megabytes(facts.weightBytes)],
+    ["weights", weightPlace(facts, status.copiedWeightBytes)],
     ["KV cache", megabytes(facts.kvBytes)],
     ["work memory", megabytes(facts.arenaBytes + facts.scratchBytes)],
     ["KV blocks", `${status.cachedKvBlocks} cached of ${status.kvBlocks}`],

@@ -1,6 +1,7 @@
 // What everyone above the engine programs against: requests in, token events out. `engine.ts`
 // implements it in-process, `worker-client.ts` over a Worker.
 import type { SamplingParameters } from "../sampling/parameters.ts";
+import type { LoadMode } from "./options.ts";
 
 export interface GenerationRequest {
   readonly promptTokenIds: Int32Array;
@@ -60,6 +61,9 @@ export interface EngineStatus {
   readonly preemptionsTotal: number;
   readonly cancelledTotal: number;
   readonly stepsTotal: number;
+  readonly loadMode: LoadMode;
+  /** Weights that lie in huge pages instead of the mapped file, so far. */
+  readonly copiedWeightBytes: number;
 }
 
 /** Facts about the loaded model that callers show or check requests against. */
@@ -100,5 +104,10 @@ export interface EngineClient extends AsyncDisposable {
   ): AsyncIterableIterator<GenerationEvent>;
   /** Pooled final hidden state `[hiddenSize]`, not normalised. */
   embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array>;
+  /**
+   * How weights lie in memory from now on, while requests run; resolves when it is done, for
+   * `auto` when it has begun. Throws outOfMemory, and leaves all as it was.
+   */
+  setLoadMode(mode: LoadMode): Promise<void>;
   status(): Promise<EngineStatus>;
 }

@@ -18,8 +18,9 @@ import { IdleTuner } from "./idle-tuner.ts";
 import { LoadedModel, type Loading } from "./loaded-model.ts";
 import type { LoadProgress } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
-import type { ModelOptions } from "./options.ts";
+import type { LoadMode, ModelOptions } from "./options.ts";
 import { RequestState } from "./request-state.ts";
+import { Residency } from "./residency.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -45,6 +46,8 @@ export class Engine implements EngineClient {
   readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
   #nextId = 1;
   #looping = false;
+  readonly #residency: Residency;
+  #idleSince = performance.now();
 
   /** Loads a model without holding the thread for long: signals and progress get their turn. */
   static async open(path: string, options: ModelOptions, watch: LoadWatch): Promise<Engine> {
@@ -56,6 +59,7 @@ export class Engine implements EngineClient {
       await engine[Symbol.asyncDispose]();
       throw error;
     }
+    engine.#residency.start();
     engine.#facts = { ...engine.#facts, loadMs: performance.now() - start };
     return engine;
   }
@@ -70,6 +74,10 @@ export class Engine implements EngineClient {
     this.#runner = new ModelRunner(this.#model.session);
     this.#hidden = new HiddenStates(this.#model);
     this.#tuner = new IdleTuner(this.#model);
+    this.#residency = new Residency(this.#model, options.load, () => {
+      return this.#looping ? undefined : this.#idleSince;
+    });
+    if (loading.weights !== "later") this.#residency.start();
   }
 
   get facts(): LoadedModelFacts {
@@ -140,6 +148,7 @@ export class Engine implements EngineClient {
       this.#requests.clear();
     }
     this.#looping = this.#scheduler.hasWork;
+    this.#idleSince = performance.now();
     // Between steps the thread's other work runs: new requests, cancellations.
     if (this.#looping) setImmediate(() => this.#loop());
     else this.#tuner.idle();
@@ -213,6 +222,10 @@ export class Engine implements EngineClient {
     return this.#hidden.pooled(tokenIds, pooling);
   }
 
+  setLoadMode(mode: LoadMode): Promise<void> {
+    return this.#residency.change(mode);
+  }
+
   async status(): Promise<EngineStatus> {
     const { numBlocks, numFree, numCached } = this.#allocator;
     return {
@@ -227,6 +240,8 @@ export class Engine implements EngineClient {
       preemptionsTotal: this.#scheduler.numPreemptions,
       cancelledTotal: this.#totals.cancelled,
       stepsTotal: this.#totals.steps,
+      loadMode: this.#residency.mode,
+      copiedWeightBytes: this.#model.file.copiedBytes,
     };
   }
 
@@ -238,6 +253,7 @@ export class Engine implements EngineClient {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
     this.#tuner[Symbol.dispose]();
+    this.#residency[Symbol.dispose]();
     this.#hidden[Symbol.dispose]();
     this.#model[Symbol.dispose]();
   }

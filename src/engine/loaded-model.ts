@@ -58,10 +58,17 @@ export class LoadedModel implements Disposable {
   }
 
   /** The same while the model runs: between two steps of it, a step of this. */
-  *bringInAs(mode: LoadMode, copyStepBytes?: number): Generator<LoadProgress> {
+  *bringInAs(mode: LoadMode): Generator<LoadProgress> {
     if (mode === "auto") yield* this.file.populate();
-    if (mode !== "eager") return;
-    for (const progress of this.file.copy(this.memoryPlan.numThreads, copyStepBytes)) {
+    if (mode === "eager") yield* this.copyWeights();
+  }
+
+  /** Copies the weights, or the rest of them, into huge pages, `pieceBytes` a step. */
+  *copyWeights(
+    numThreads = this.memoryPlan.numThreads,
+    pieceBytes?: number,
+  ): Generator<LoadProgress> {
+    for (const progress of this.file.copy(numThreads, pieceBytes)) {
       this.#moveWeights();
       yield progress;
     }

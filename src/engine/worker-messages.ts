@@ -9,7 +9,7 @@ import type {
   LoadedModelFacts,
   Pooling,
 } from "./client.ts";
-import type { ModelOptions } from "./options.ts";
+import type { LoadMode, ModelOptions } from "./options.ts";
 
 export type ToEngine =
   | {
@@ -27,6 +27,7 @@ export type ToEngine =
       readonly pooling: Pooling;
     }
   | { readonly kind: "status"; readonly id: number }
+  | { readonly kind: "setLoadMode"; readonly id: number; readonly mode: LoadMode }
   | { readonly kind: "dispose"; readonly id: number };
 
 export type FromEngine =

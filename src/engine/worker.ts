@@ -11,7 +11,7 @@ import type {
   Pooling,
 } from "./client.ts";
 import { Engine } from "./engine.ts";
-import type { ModelOptions } from "./options.ts";
+import type { LoadMode, ModelOptions } from "./options.ts";
 import {
   errorFromMessage,
   errorToMessage,
@@ -145,6 +145,10 @@ class WorkerClient implements EngineClient {
     return this.#ask((id) => ({ kind: "embed", id, tokenIds, pooling }));
   }
 
+  async setLoadMode(mode: LoadMode): Promise<void> {
+    await this.#ask<null>((id) => ({ kind: "setLoadMode", id, mode }));
+  }
+
   status(): Promise<EngineStatus> {
     return this.#ask((id) => ({ kind: "status", id }));
   }
@@ -186,6 +190,9 @@ function serveEngine(): void {
         const value = await engine!.embed(message.tokenIds, message.pooling);
         return send({ kind: "result", id: message.id, value });
       }
+      case "setLoadMode":
+        await engine!.setLoadMode(message.mode);
+        return send({ kind: "result", id: message.id, value: null });
       case "status":
         return send({ kind: "result", id: message.id, value: await engine!.status() });
       case "dispose":

@@ -1,14 +1,17 @@
 // Where weights lie, mapped or copied, whole or in part, changes no bit and may change between any
 // two steps; the memory taken is the memory planned; a step takes none.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { EngineClient } from "../../src/engine/client.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { planModel } from "../../src/engine/model-plan.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
+import { startEngineWorker } from "../../src/engine/worker.ts";
 import { allocationCount } from "../../src/native/memory.ts";
+import { defaultSampling } from "../../src/sampling/parameters.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { expectSameBits } from "./compare.ts";
 import { tinyMixes, tinyModel, tinyVocabSize } from "./tiny-model.ts";
@@ -75,7 +78,7 @@ test("weights move between any two steps, in parts, and back", () => {
   for (let round = 0; round < 2; round++) {
     const addresses = new Set<number>();
     let parts = 0;
-    for (const { doneBytes } of moving.model.bringInAs("eager", 100_000)) {
+    for (const { doneBytes } of moving.model.copyWeights(2, 100_000)) {
       check(`after ${doneBytes} bytes`);
       addresses.add(file.address("output.weight"));
       parts++;
@@ -90,7 +93,7 @@ test("weights move between any two steps, in parts, and back", () => {
 
 test("a copy that was left half done is gone on with", () => {
   using model = new LoadedModel(path, { ...options, load: "lazy" });
-  for (const _ of model.bringInAs("eager", 100_000)) break;
+  for (const _ of model.copyWeights(1, 100_000)) break;
   const taken = model.file.copiedBytes;
   expect(taken).toBeGreaterThan(0);
   for (const _ of model.bringInAs("eager"));
@@ -111,6 +114,59 @@ test("arena, KV pool and scratch are taken as planned, to the byte", () => {
     expect(model.session.memory).toEqual(memoryPlan.memory);
     for (const bytes of Object.values(memoryPlan.memory)) expect(bytes % 4096).toBe(0);
   }
+});
+
+/** The greedy continuation of a prompt. */
+async function continuation(client: EngineClient, numTokens: number): Promise<number[]> {
+  const promptTokenIds = Int32Array.from(tokenIds.slice(0, 30));
+  const sampling = { ...defaultSampling, temperature: 0 };
+  const request = { promptTokenIds, maxTokens: numTokens, sampling, stopTokenIds: [] };
+  const ids: number[] = [];
+  for await (const event of client.generate(request)) {
+    if (event.kind === "token") ids.push(event.tokenId);
+  }
+  return ids;
+}
+
+test("a running engine copies its weights when idle, and changes its mode at any time", async () => {
+  await using client = await startEngineWorker(path, options);
+  const expected = await continuation(client, 60);
+  const deadline = performance.now() + 30_000;
+  let status = await client.status();
+  expect(status.loadMode).toBe("auto");
+  while (status.copiedWeightBytes === 0 && performance.now() < deadline) {
+    await Bun.sleep(20);
+    status = await client.status();
+  }
+  expect(status.copiedWeightBytes).toBeGreaterThan(fileBytes() - 2 ** 17);
+  expect(await continuation(client, 60)).toEqual(expected);
+  const answers = Array.from({ length: 3 }, () => continuation(client, 60));
+  for (const mode of ["lazy", "eager", "lazy", "auto", "eager", "lazy"] as const) {
+    await client.setLoadMode(mode);
+    const { loadMode, copiedWeightBytes } = await client.status();
+    expect(loadMode).toBe(mode);
+    if (mode !== "auto") expect(copiedWeightBytes > 0).toBe(mode === "eager");
+  }
+  expect(await Promise.all(answers)).toEqual([expected, expected, expected]);
+});
+
+test("a file larger than memory is never copied, and says what is missing", async () => {
+  const large = join(folder, "large.gguf");
+  writeFileSync(large, readFileSync(path));
+  truncateSync(large, 2 ** 42); // Holes: the file takes no space.
+  expect(() => new LoadedModel(large, { ...options, load: "eager" })).toThrow(/GB are missing/);
+  await using client = await startEngineWorker(large, options);
+  const expected = await continuation(client, 10);
+  // Not by `rejects`, which keeps the Worker's messages from coming.
+  const refusal = await client.setLoadMode("eager").then(
+    () => "changed",
+    (error: Error) => error.message,
+  );
+  expect(refusal).toContain("GB are missing");
+  expect((await client.status()).loadMode).toBe("auto");
+  await Bun.sleep(600); // Long enough for an idle engine to begin with a file that fits.
+  expect((await client.status()).copiedWeightBytes).toBe(0);
+  expect(await continuation(client, 10)).toEqual(expected);
 });
 
 test("steps allocate nothing", () => {
