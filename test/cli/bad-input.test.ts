@@ -88,12 +88,12 @@ test("absurd counts are refused before anything is allocated", async () => {
 test("weight types: unknown ones by number, known ones without kernels by tensor", async () => {
   const at = typeOffset("blk.0.ffn_up.weight", 2);
   const unknown = patched("type", (view) => view.setUint32(at, 77, true));
-  const known = writeModel("iq2_xs", { types: { "blk.0.ffn_up.weight": "iq2_xs" } });
+  const known = writeModel("q8_1", { types: { "blk.0.ffn_up.weight": "q8_1" } });
   const { ggmlType } = quantTypeInfo("f32");
   expect(new DataView(good.buffer).getUint32(at, true)).toBe(ggmlType);
   await expectAll([run, show, plan], unknown, "blk.0.ffn_up.weight", "77");
   const loads = [run, plan, logits, embed];
-  await expectAll(loads, known, "'blk.0.ffn_up.weight' is iq2_xs", "cpu backend");
+  await expectAll(loads, known, "'blk.0.ffn_up.weight' is q8_1", "cpu backend");
   expect((await tinfer(show(known))).exitCode).toBe(0);
 });
 

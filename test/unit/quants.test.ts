@@ -2,6 +2,7 @@
 // The comparison with ggml is in test/golden/quants.test.ts.
 import { describe, expect, test } from "bun:test";
 import { TinferError } from "../../src/core/errors.ts";
+import { type CodeBookName, codeBook } from "../../src/weights/codebooks.ts";
 import { canDequantize, dequantizeRow } from "../../src/weights/dequantize.ts";
 import {
   type QuantType,
@@ -86,11 +87,25 @@ describe("by hand", () => {
   });
 });
 
+test("code books: a point per code, and points by hand", () => {
+  const sizes = { iq2_xxs: 256, iq2_xs: 512, iq2_s: 1024, iq3_xxs: 256, iq3_s: 512, iq1_s: 2048 };
+  for (const [name, count] of Object.entries(sizes)) {
+    const dim = name.startsWith("iq3") ? 4 : 8;
+    expect(codeBook(name as CodeBookName).length).toBe(count * dim);
+  }
+  // Code 0 is the point of least digits: eight times 8, d / 8, scale 1; signs of weights 1 and 7.
+  const xxs = expand("iq2_xxs", blockOf("iq2_xxs", { 0: one, 6: [0x02] }));
+  expect(xxs.slice(0, 9)).toEqual([1, -1, 1, 1, 1, 1, 1, -1, 1]);
+  // Scale 7 and a shift down: 15 * (-1 - 1 / 8).
+  const iq1 = expand("iq1_s", blockOf("iq1_s", { 0: one, 34: [0x00, 0xf0] }));
+  expect([iq1[0], iq1[31], iq1[32]]).toEqual([-16.875, -16.875, -0.875]);
+});
+
 describe("refusals", () => {
   test("types without an expansion", () => {
-    expect(canDequantize("iq2_xs")).toBe(false);
-    const expandIq = () => dequantizeRow("iq2_xs", new Uint8Array(74), new Float32Array(256));
-    expect(expandIq).toThrow(TinferError);
+    expect(canDequantize("q8_1")).toBe(false);
+    const expandSums = () => dequantizeRow("q8_1", new Uint8Array(36), new Float32Array(32));
+    expect(expandSums).toThrow(TinferError);
   });
 
   test("bytes and elements that do not belong together are a mistake of the caller", () => {
