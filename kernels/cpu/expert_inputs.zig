@@ -10,6 +10,7 @@ const tile_gemm = @import("tile_gemm.zig");
 const batches_file = @import("expert_batches.zig");
 const Batches = batches_file.Batches;
 const Limits = batches_file.Limits;
+const Slice = @import("rounds.zig").Slice;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
@@ -196,10 +197,45 @@ pub const Inputs = struct {
         }
     }
 
-    /// out `[rows of experts[i], stride]` = its rows · weight rows first..first + n. The stride is
-    /// 32 and n at most that for a tiled expert; else it is at least n rounded up to 4. Space is
-    /// written up to whole panels.
-    pub fn multiply(
+    pub fn rowBytes(inputs: *const Inputs, weight: plan.Weight) usize {
+        return quant.rowBytes(weight.type, inputs.layout.k);
+    }
+
+    /// out `[rows of experts[i]][stride]` = its rows · the span's weight rows, laid out as Span
+    /// says. Only for experts with few rows.
+    pub fn multiplyRows(
+        inputs: *const Inputs,
+        i: usize,
+        weight_type: quant.Type,
+        span: matvec.Span,
+        out: [*]f32,
+        stride: usize,
+    ) void {
+        const group = quant.group(weight_type);
+        const row = if (inputs.is_one_row) 0 else inputs.batches.firstFew(i);
+        const few = inputs.few[indexOf(group)];
+        const input: matvec.Input = .{
+            .num_rows = inputs.batches.pairsOf(i).len,
+            .k = inputs.layout.k,
+            .laid = @alignCast(few + row * matvec.inputBytes(group, inputs.layout.k)),
+        };
+        matvec.multiply(weight_type, span, input, out, stride);
+    }
+
+    /// Rows first..first + count of every quarter of a matrix.
+    pub fn spanOf(inputs: *const Inputs, weight: plan.Weight, slice: Slice) matvec.Span {
+        return .{
+            .weight = @ptrFromInt(weight.address),
+            .num_rows = weight.rows,
+            .first = slice.first,
+            .count = slice.count,
+            .prefetch_bytes = inputs.prefetch_bytes,
+        };
+    }
+
+    /// out `[rows of experts[i]][32]` = its rows · weight rows first..first + n, at most 32. Space
+    /// is written up to whole panels.
+    pub fn multiplyPanel(
         inputs: *const Inputs,
         i: usize,
         weight: plan.Weight,
@@ -207,44 +243,31 @@ pub const Inputs = struct {
         n: usize,
         kernel_memory: []align(64) u8,
         out: [*]align(64) f32,
-        stride: usize,
     ) void {
         const weight_type = quant.fromId(weight.type).?;
-        const group = groupOf(weight);
         const k = inputs.layout.k;
-        const num_rows = inputs.batches.pairsOf(i).len;
         const address: [*]const u8 = @ptrFromInt(weight.address);
-        const row_bytes: usize = quant.rowBytes(weight.type, k);
-        if (!inputs.batches.isTiled(i)) {
-            const row = if (inputs.is_one_row) 0 else inputs.batches.firstFew(i);
-            const laid = inputs.few[indexOf(group)] + row * matvec.inputBytes(group, k);
-            const span: matvec.Span = .{
-                .weight = address + first * row_bytes,
-                .num_rows = n,
-                .first = 0,
-                .count = matvec.Span.quarterRows(n),
-                .prefetch_bytes = inputs.prefetch_bytes,
-            };
-            const input: matvec.Input = .{
-                .num_rows = num_rows,
-                .k = k,
-                .laid = @alignCast(laid),
-            };
-            return matvec.multiply(weight_type, span, input, out, stride);
-        }
-        std.debug.assert(stride == tile_gemm.columns);
+        const row_bytes = inputs.rowBytes(weight);
+        if (!inputs.batches.isTiled(i)) return inputs.multiplyRows(i, weight_type, .{
+            .weight = address + first * row_bytes,
+            .num_rows = n,
+            .first = 0,
+            // Whole quarters: their results lie side by side.
+            .count = matvec.Span.quarterRows(n),
+            .prefetch_bytes = inputs.prefetch_bytes,
+        }, out, tile_gemm.columns);
+        const group = quant.group(weight_type);
+        const first_row = inputs.batches.panel_starts[i] * tile_gemm.panel_rows;
         const panels = inputs.panels[indexOf(group)];
-        const first_panel: usize = inputs.batches.panel_starts[i];
-        const own = panels + tile_gemm.packedBytes(group, first_panel * tile_gemm.panel_rows, k);
         tile_gemm.computePanel(
             weight.type,
             address,
             row_bytes,
             first,
             n,
-            num_rows,
+            inputs.batches.pairsOf(i).len,
             k,
-            @alignCast(own),
+            @alignCast(panels + tile_gemm.packedBytes(group, first_row, k)),
             kernel_memory,
             out,
         );

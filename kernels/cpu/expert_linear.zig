@@ -5,17 +5,17 @@ const std = @import("std");
 const simd = @import("../simd.zig");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
+const quant = @import("../quant/quant.zig");
 const tile_gemm = @import("tile_gemm.zig");
+const rounds_file = @import("rounds.zig");
 const expert_inputs = @import("expert_inputs.zig");
+const Rounds = rounds_file.Rounds;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
 const Floats = simd.Floats;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
-
-/// Columns of a unit of either regime.
-const columns = tile_gemm.columns;
 
 fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
     const experts = step.weights[op.weight..][0..op.num_experts];
@@ -24,10 +24,18 @@ fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
     return layout;
 }
 
-/// Bytes of a unit's products: tiled experts in whole panels, then those with few rows.
-fn valueBytes(layout: *const Layout) usize {
-    return layout.limits.maxPanels() * tile_gemm.panel_rows * columns * @sizeOf(f32);
+/// Floats of a unit's products: whole panels of every expert, or slices of few pairs.
+fn maxValues(layout: *const Layout) usize {
+    const places = layout.limits.maxPanels() * tile_gemm.panel_rows;
+    const few: usize = @min(layout.limits.maxPairs(), most_sliced_pairs);
+    return @max(places * tile_gemm.columns, few * 4 * rounds_file.max_quarter_rows);
 }
+fn valueBytes(layout: *const Layout) usize {
+    return maxValues(layout) * @sizeOf(f32);
+}
+/// So many pairs have room for the longest slices; more take shorter ones.
+const most_sliced_pairs = 32;
+
 fn placeBytes(layout: *const Layout) usize {
     return std.mem.alignForward(usize, layout.limits.maxPairs() * @sizeOf(u32), 64);
 }
@@ -64,20 +72,91 @@ pub fn run(step: *const Step, op: *const plan.ExpertLinear, worker: *Worker) voi
         .output = step.tensor(op.output),
         .width = experts[0].rows,
     };
-    var phase = worker.phase(@intCast((sum.width + columns - 1) / columns));
-    while (phase.next()) |unit| {
-        const first = unit * columns;
-        const n = @min(columns, sum.width - first);
-        for (inputs.batches.experts, 0..) |expert, i| {
-            const place: usize = places[inputs.batches.pairsOf(i)[0]];
-            const target: [*]align(64) f32 = @alignCast(values + place * columns);
-            inputs.multiply(i, experts[expert], first, n, kernel_memory, target, columns);
-        }
-        for (0..rows) |t| {
-            sum.token(t, places[t * sum.num_slots ..][0..sum.num_slots], values, first, n);
-        }
+    const unit: Unit = .{
+        .inputs = &inputs,
+        .experts = experts,
+        .places = places,
+        .values = values,
+        .kernel_memory = kernel_memory,
+        .sum = &sum,
+        .rows = rows,
+    };
+    if (inputs.batches.num_tiled > 0) unit.runPanels(worker) else {
+        unit.runSlices(worker, maxValues(&layout));
     }
 }
+
+/// What a unit needs.
+const Unit = struct {
+    inputs: *const Inputs,
+    experts: []const plan.Weight,
+    places: []const u32,
+    values: [*]align(64) f32,
+    kernel_memory: []align(64) u8,
+    sum: *const Sum,
+    rows: usize,
+
+    fn runPanels(unit: *const Unit, worker: *Worker) void {
+        const columns = tile_gemm.columns;
+        const width = unit.sum.width;
+        var phase = worker.phase(@intCast((width + columns - 1) / columns));
+        while (phase.next()) |index| {
+            const first = index * columns;
+            const n = @min(columns, width - first);
+            for (unit.inputs.batches.experts, 0..) |expert, i| {
+                const weight = unit.experts[expert];
+                const out = unit.values + unit.firstPlace(i) * columns;
+                const memory = unit.kernel_memory;
+                unit.inputs.multiplyPanel(i, weight, first, n, memory, @alignCast(out));
+            }
+            unit.finish(0, columns, first, n);
+        }
+    }
+
+    fn runSlices(unit: *const Unit, worker: *Worker, max_values: usize) void {
+        const batches = &unit.inputs.batches;
+        if (batches.experts.len == 0) return;
+        const most_rows = batches.pairsOf(0).len;
+        const row_bytes = unit.inputs.rowBytes(unit.experts[0]);
+        const width = unit.sum.width;
+        const tuning = &worker.shared.tuning;
+        var rounds: Rounds = .of(tuning, worker.count, width, most_rows, row_bytes);
+        rounds.largest = @min(rounds.largest, max_values / (4 * batches.pairs.len));
+        rounds.smallest = @min(rounds.smallest, rounds.largest);
+        var phase = worker.phase(@intCast(rounds.numUnits()));
+        while (phase.next()) |index| {
+            const slice = rounds.at(index).?;
+            const stride = 4 * slice.count;
+            for (batches.experts, 0..) |expert, i| {
+                const weight = unit.experts[expert];
+                const weight_type = quant.fromId(weight.type).?;
+                const span = unit.inputs.spanOf(weight, slice);
+                const out = unit.values + unit.firstPlace(i) * stride;
+                unit.inputs.multiplyRows(i, weight_type, span, out, stride);
+            }
+            const span = unit.inputs.spanOf(unit.experts[0], slice);
+            const quarter_rows = @TypeOf(span).quarterRows(width);
+            for (0..4) |quarter| {
+                const first = quarter * quarter_rows + slice.first;
+                unit.finish(quarter * slice.count, stride, first, span.countIn(quarter));
+            }
+        }
+    }
+
+    /// The row of `values` where those of experts[i] begin.
+    fn firstPlace(unit: *const Unit, i: usize) usize {
+        return unit.places[unit.inputs.batches.pairsOf(i)[0]];
+    }
+
+    /// Columns first..first + n of all tokens, whose products begin at `start` of their rows.
+    fn finish(unit: *const Unit, start: usize, stride: usize, first: usize, n: usize) void {
+        const num_slots = unit.sum.num_slots;
+        for (0..unit.rows) |t| {
+            const places = unit.places[t * num_slots ..][0..num_slots];
+            unit.sum.token(t, places, unit.values + start, stride, first, n);
+        }
+    }
+};
 
 /// Where each pair's products lie: an expert's rows follow one another.
 fn findPlaces(inputs: *const Inputs, places: []u32) void {
@@ -109,6 +188,7 @@ const Sum = struct {
         t: usize,
         places: []const u32,
         values: [*]const f32,
+        stride: usize,
         first: usize,
         n: usize,
     ) void {
@@ -119,7 +199,7 @@ const Sum = struct {
             const count = @min(16, n - at);
             var total: Floats = @splat(0);
             for (places, 0..) |place, slot| {
-                var v = simd.load(Floats, values + place * columns + at);
+                var v = simd.load(Floats, values + place * stride + at);
                 if (sum.biases) |biases| {
                     const expert: usize = @intFromFloat(ids[slot]);
                     v += simd.loadFirst(biases + expert * sum.width + first + at, count);

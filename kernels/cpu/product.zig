@@ -7,9 +7,12 @@ const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
 const tile_gemm = @import("tile_gemm.zig");
+const rounds_file = @import("rounds.zig");
 const RowNorm = @import("norm.zig").RowNorm;
 const Epilogue = @import("epilogue.zig").Epilogue;
 const Tuning = @import("../tuning.zig").Tuning;
+const Rounds = rounds_file.Rounds;
+const max_quarter_rows = rounds_file.max_quarter_rows;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
@@ -59,8 +62,6 @@ fn normedBytes(rows: usize, k: usize) usize {
 
 /// Activation rows of one pass of the tile regime.
 const max_tile_rows = 516;
-/// Rows of a quarter in the largest unit, which bounds the buffer of its results.
-const max_quarter_rows = 256;
 
 /// Runs all products; every thread calls it with the same arguments.
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
@@ -259,8 +260,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     }
 }
 
-/// How the rows regime cuts matrices into units: in rounds of one unit per thread, each round
-/// about half of what is left, so that streams are long and the last units short.
+/// How the rows regime cuts the matrices of an op into units.
 const Sharing = struct {
     rows: usize,
     num_threads: usize,
@@ -286,70 +286,32 @@ const Sharing = struct {
 
     fn numUnits(sharing: Sharing, products: []const Product) u32 {
         var count: usize = 0;
-        for (products) |*product| {
-            var rounds = sharing.roundsOf(product);
-            while (rounds.next()) |round| count += round.num_units;
-        }
+        for (products) |*product| count += sharing.roundsOf(product).numUnits();
         return @intCast(count);
     }
 
     fn unitAt(sharing: Sharing, products: []const Product, index: u32) Unit {
         var left: usize = index;
         for (products) |*product| {
-            var rounds = sharing.roundsOf(product);
-            while (rounds.next()) |round| {
-                if (left >= round.num_units) {
-                    left -= round.num_units;
-                    continue;
-                }
-                const first = round.first + left * round.size;
-                const count = @min(round.size, rounds.total - first);
-                return .{
-                    .product = product,
-                    .prefetch_bytes = sharing.tuning.prefetch_bytes,
-                    .first = first,
-                    .count = count,
-                };
-            }
+            const rounds = sharing.roundsOf(product);
+            if (rounds.at(left)) |slice| return .{
+                .product = product,
+                .prefetch_bytes = sharing.tuning.prefetch_bytes,
+                .first = slice.first,
+                .count = slice.count,
+            };
+            left -= rounds.numUnits();
         }
         unreachable;
     }
-
-    const Round = struct { first: usize, size: usize, num_units: usize };
-    const Rounds = struct {
-        total: usize,
-        first: usize = 0,
-        num_threads: usize,
-        smallest: usize,
-        largest: usize,
-
-        fn next(rounds: *Rounds) ?Round {
-            const left = rounds.total - rounds.first;
-            if (left == 0) return null;
-            const half = (left + 2 * rounds.num_threads - 1) / (2 * rounds.num_threads);
-            const size = std.math.clamp(half, rounds.smallest, rounds.largest);
-            const num_units = @min(rounds.num_threads, (left + size - 1) / size);
-            defer rounds.first = @min(rounds.first + num_units * size, rounds.total);
-            return .{ .first = rounds.first, .size = size, .num_units = num_units };
-        }
-    };
 
     fn roundsOf(sharing: Sharing, product: *const Product) Rounds {
         var row_bytes: usize = 0;
         for (product.weights[0..product.num_weights]) |w| {
             row_bytes += quant.rowBytes(w.type, w.cols);
         }
-        const tuning = sharing.tuning;
-        // Four rows share one decoding; more rows pass over the unit again, from the cache.
-        const passes = (sharing.rows + 3) / 4;
-        const longest = if (passes == 1) max_quarter_rows else tuning.cached_stream_bytes / row_bytes;
-        const smallest = @max(4, tuning.stream_bytes / passes / row_bytes);
-        return .{
-            .total = matvec.Span.quarterRows(product.numColumns()),
-            .num_threads = sharing.num_threads,
-            .smallest = @min(smallest, max_quarter_rows),
-            .largest = std.math.clamp(longest, @min(smallest, max_quarter_rows), max_quarter_rows),
-        };
+        const num_columns = product.numColumns();
+        return .of(sharing.tuning, sharing.num_threads, num_columns, sharing.rows, row_bytes);
     }
 };
 
