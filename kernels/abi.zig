@@ -7,6 +7,7 @@ const dispatch = @import("dispatch.zig");
 const interrupt = @import("interrupt.zig");
 const memory = @import("memory.zig");
 const plan = @import("plan.zig");
+const placement = @import("placement.zig");
 const plan_check = @import("plan_check.zig");
 const pool_file = @import("pool.zig");
 const Probe = @import("probe.zig").Probe;
@@ -16,7 +17,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 6;
+const abi_version: u32 = 7;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -324,6 +325,31 @@ export fn tinfer_plan_tune(args: *const TuneArgs) i32 {
     if (!args.tuning.isValid()) return fail(.invalid, "tuning out of bounds", .{});
     const session: *Session = @ptrFromInt(args.handle);
     session.pool.tune(args.tuning);
+    return ok;
+}
+
+/// `count` CPU numbers, u32 each: one per thread of the plan.
+pub const PinArgs = extern struct { handle: u64, cpus: u64, count: u64 };
+
+/// Pins each of the plan's threads to its CPU; the calling thread, which is the first, to all of
+/// them, because it does other things too and hands its place on to threads that it starts.
+export fn tinfer_plan_pin(args: *const PinArgs) i32 {
+    const session: *Session = @ptrFromInt(args.handle);
+    const all: [*]const u32 = @ptrFromInt(args.cpus);
+    const cpus = all[0..args.count];
+    session.pool.pin(cpus) catch |err| return switch (err) {
+        error.Unsupported => fail(.unsupported, "threads cannot be pinned on this system", .{}),
+        error.Refused => fail(.invalid, "not all of these CPUs are open to this process", .{}),
+    };
+    return ok;
+}
+
+/// Memory that this thread and threads started by it use first comes from the nodes in turn.
+export fn tinfer_interleave_memory(node_mask: *const u64) i32 {
+    placement.interleave(node_mask.*) catch |err| return switch (err) {
+        error.Unsupported => fail(.unsupported, "memory nodes cannot be chosen on this system", .{}),
+        error.Refused => fail(.access_denied, "this process may not choose memory nodes", .{}),
+    };
     return ok;
 }
 

@@ -1,6 +1,7 @@
 //! The thread pool: persistent threads that all run the same step; the caller is worker 0.
 const std = @import("std");
 const memory = @import("memory.zig");
+const placement = @import("placement.zig");
 const worker_file = @import("worker.zig");
 const Tuning = @import("tuning.zig").Tuning;
 const Probe = @import("probe.zig").Probe;
@@ -51,6 +52,15 @@ pub const Pool = struct {
         const cores = std.Thread.getCpuCount() catch 1;
         const most: u32 = if (pool.num_threads > cores) 50 else tuning.spin_limit;
         @atomicStore(u32, &pool.shared.spin_limit, @min(most, tuning.spin_limit), .monotonic);
+    }
+
+    /// Thread i runs on `cpus[i]` from now on; the caller, thread 0, on any of them.
+    pub fn pin(pool: *Pool, cpus: []const u32) placement.Error!void {
+        if (cpus.len < pool.num_threads) return error.Refused;
+        try placement.pin(std.c.pthread_self(), cpus);
+        for (pool.threads[1..pool.num_threads], cpus[1..pool.num_threads]) |thread, cpu| {
+            try placement.pin(thread.getHandle(), &.{cpu});
+        }
     }
 
     pub fn stop(pool: *Pool) void {

@@ -25,6 +25,8 @@ export interface LoadOptions {
   readonly numThreads: number;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
+  /** One CPU per thread to pin it to; undefined = the system places them. */
+  readonly cpus?: readonly number[] | undefined;
   /** What stops steps between ops; undefined = a signal, where `catchInterrupts` was called. */
   readonly cancelWord: CancelWord | undefined;
 }

@@ -114,6 +114,7 @@ class CpuSession implements Session {
       kvBytes: this.#kv.bytes,
       scratchBytes: Number(args[scratchField]),
     };
+    if (options.cpus !== undefined) this.#pin(options.cpus);
     assertAsPlanned(this.memory, measure(plan, layout, options));
     cleanup.move();
   }
@@ -126,6 +127,12 @@ class CpuSession implements Session {
           : ptr(weight.constant as Float32Array<ArrayBuffer>);
       this.#addresses[index] = BigInt(address);
     }
+  }
+
+  #pin(cpus: readonly number[]): void {
+    const numbers = Uint32Array.from(cpus);
+    const args = [this.#handle[0]!, BigInt(ptr(numbers)), BigInt(numbers.length)];
+    check(native().tinfer_plan_pin(ptr(new BigUint64Array(args))), "--cpus");
   }
 
   moveWeights(): void {

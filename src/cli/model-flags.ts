@@ -1,6 +1,7 @@
 // The flags that say which model to load and how; shared by every command that loads one.
 import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { memoryNodes, parseNumberList } from "../engine/machine.ts";
 import {
   defaultModelOptions,
   type LoadMode,
@@ -12,6 +13,7 @@ import { locateModel } from "../store/locate.ts";
 import { ModelStore } from "../store/store.ts";
 import { builtInModel } from "./built-in-model.ts";
 import type { Flags, FlagValues, Positional } from "./flags.ts";
+import { warn } from "./terminal.ts";
 
 export const modelPositional: Positional = {
   name: "MODEL",
@@ -63,6 +65,21 @@ export const modelFlags: Flags = {
     description: "tune to this machine once, while idle, and use that; no result changes",
     default: true,
   },
+  mlock: {
+    kind: "boolean",
+    description: "lock the weights in memory; the system's limit must allow it (ulimit -l)",
+    default: false,
+  },
+  numa: {
+    kind: "boolean",
+    description: "spread memory over the machine's memory nodes",
+    default: false,
+  },
+  cpus: {
+    kind: "text",
+    placeholder: "LIST",
+    description: "pin one thread to each of these CPUs, e.g. 0-3,8; default: not pinned",
+  },
   cpu: {
     kind: "text",
     placeholder: "VARIANT",
@@ -89,9 +106,25 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
     load: values.text("load") as LoadMode,
+    lock: values.boolean("mlock"),
+    numa: spreadsMemory(values),
+    cpus: cpuList(values.text("cpus")),
     tuning: values.boolean("tuning"),
     cpuVariant: values.text("cpu"),
   };
+}
+
+function spreadsMemory(values: FlagValues): boolean {
+  if (!values.boolean("numa")) return false;
+  if (memoryNodes().length > 1) return true;
+  warn("--numa changes nothing here: the machine has one memory node");
+  return false;
+}
+
+function cpuList(text: string | undefined): number[] | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(text)) return parseNumberList(text);
+  throw new TinferError("usage", `--cpus is '${text}'`, { hint: "give a list such as 0-3,8" });
 }
 
 function slidingWindow(text: string): "auto" | "off" | number {

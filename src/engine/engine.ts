@@ -74,7 +74,7 @@ export class Engine implements EngineClient {
     this.#runner = new ModelRunner(this.#model.session);
     this.#hidden = new HiddenStates(this.#model);
     this.#tuner = new IdleTuner(this.#model);
-    this.#residency = new Residency(this.#model, options.load, () => {
+    this.#residency = new Residency(this.#model, options, () => {
       return this.#looping ? undefined : this.#idleSince;
     });
     if (loading.weights !== "later") this.#residency.start();

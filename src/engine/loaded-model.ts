@@ -4,8 +4,10 @@ import type { Backend, Session } from "../backend/backend.ts";
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
+import { interleaveMemory } from "../native/memory.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { LoadedModelFacts } from "./client.ts";
+import { memoryNodes } from "./machine.ts";
 import type { MemoryPlan } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel } from "./model-plan.ts";
@@ -40,6 +42,9 @@ export class LoadedModel implements Disposable {
     this.#options = options;
     this.#cancelWord = loading.cancelWord;
     using cleanup = new DisposableStack();
+    const nodes = options.numa ? memoryNodes() : [];
+    // Before anything is taken and any thread is started.
+    if (nodes.length > 1) interleaveMemory(nodes);
     this.file = cleanup.use(new ModelFile(path));
     const planned = planModel(this.file, "tokens", options);
     this.plan = planned.plan;
@@ -55,6 +60,7 @@ export class LoadedModel implements Disposable {
   /** Brings the weights into memory as the options say, in steps of some milliseconds. */
   *bringIn(): Generator<LoadProgress> {
     yield* this.bringInAs(this.#options.load);
+    if (this.#options.lock) this.file.lock();
   }
 
   /** The same while the model runs: between two steps of it, a step of this. */
@@ -86,9 +92,9 @@ export class LoadedModel implements Disposable {
 
   #load({ backend, plan, memoryPlan }: PlannedModel): Session {
     const { limits, layout, numThreads } = memoryPlan;
-    const { cpuVariant } = this.#options;
+    const { cpuVariant, cpus } = this.#options;
     const cancelWord = this.#cancelWord;
-    const options = { limits, weights: this.file, numThreads, cpuVariant, cancelWord };
+    const options = { limits, weights: this.file, numThreads, cpuVariant, cpus, cancelWord };
     const session = backend.load(plan, layout, options);
     if (this.#tuning !== undefined) session.tune(this.#tuning);
     this.#sessions.push(session);

@@ -1,6 +1,7 @@
 // What this machine offers a model: cores worth a thread each, and memory that is free to take.
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, freemem } from "node:os";
+import { cpuQuota, groupMemoryBytes } from "./control-group.ts";
 
 function readText(path: string): string | undefined {
   try {
@@ -15,23 +16,39 @@ export function cpuModel(): { readonly cpu: string; readonly cores: number } {
   return { cpu: cpus()[0]?.model.trim() || process.arch, cores: defaultNumThreads() };
 }
 
-/** One thread per physical core: a second thread on a core shares its vector units. */
+/** The numbers in a list as the kernel writes it: "0-3,8". */
+export function parseNumberList(text: string): number[] {
+  return text.split(",").flatMap((part) => {
+    const [first, last = first] = part.split("-").map(Number);
+    if (part.trim() === "" || first === undefined || last === undefined) return [];
+    return Array.from({ length: last - first + 1 }, (_, i) => first + i);
+  });
+}
+
+/** CPUs that this process may run on. */
+export function allowedCpus(): number[] {
+  const list = /^Cpus_allowed_list:\s*(\S+)/m.exec(readText("/proc/self/status") ?? "")?.[1];
+  if (list !== undefined) return parseNumberList(list);
+  return Array.from({ length: availableParallelism() }, (_, cpu) => cpu);
+}
+
+/**
+ * One thread per physical core that is open to the process: a second thread on a core shares its
+ * vector units, and time beyond a quota stops all of them.
+ */
 export function defaultNumThreads(): number {
-  const cpus = availableParallelism();
-  if (process.platform !== "linux") return cpus;
   const cores = new Set<string>();
-  for (let cpu = 0; cpu < cpus; cpu++) {
+  for (const cpu of allowedCpus()) {
     const siblings = readText(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`);
     cores.add(siblings?.trim() ?? `cpu ${cpu}`);
   }
-  return Math.max(1, Math.min(cores.size, cpuQuota() ?? cores.size));
+  const quota = Math.round(cpuQuota(readText) ?? cores.size);
+  return Math.max(1, Math.min(cores.size, quota));
 }
 
-/** Whole cores that the control group may use, or undefined without a quota. */
-function cpuQuota(): number | undefined {
-  const [quota, period] = (readText("/sys/fs/cgroup/cpu.max") ?? "").trim().split(" ").map(Number);
-  if (quota === undefined || period === undefined || !Number.isFinite(quota)) return undefined;
-  return Math.max(1, Math.round(quota / period));
+/** Memory nodes of the machine. */
+export function memoryNodes(): number[] {
+  return parseNumberList(readText("/sys/devices/system/node/online")?.trim() ?? "0");
 }
 
 /** Bytes that can be taken without swapping, within the control group's limit. */
@@ -39,10 +56,7 @@ export function availableMemoryBytes(): number {
   const meminfo = readText("/proc/meminfo");
   const available = /^MemAvailable:\s+(\d+) kB/m.exec(meminfo ?? "")?.[1];
   const machine = available === undefined ? freemem() : Number(available) * 1024;
-  const limit = Number(readText("/sys/fs/cgroup/memory.max")?.trim());
-  if (!Number.isFinite(limit) || limit === 0) return machine;
-  const used = Number(readText("/sys/fs/cgroup/memory.current")?.trim() ?? 0);
-  return Math.min(machine, Math.max(0, limit - used));
+  return Math.min(machine, groupMemoryBytes(readText) ?? machine);
 }
 
 /** The most memory that this process has had resident so far. */

@@ -146,6 +146,11 @@ export class ModelFile implements WeightMemory, Disposable {
     });
   }
 
+  /** Keeps the weights in memory where they lie now. */
+  lock(): void {
+    for (const file of this.#files) file.lock();
+  }
+
   /** All tensors lie in the mapped files again; what is returned may go once nobody reads it. */
   takeCopies(): Disposable {
     const copies = new DisposableStack();

@@ -6,7 +6,7 @@ import { TinferError } from "../core/errors.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
-import { availableMemoryBytes, defaultNumThreads } from "./machine.ts";
+import { allowedCpus, availableMemoryBytes, defaultNumThreads } from "./machine.ts";
 import { type MemoryPlan, planMemory, type ResolvedOptions } from "./memory-plan.ts";
 import type { ModelFile } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
@@ -27,6 +27,7 @@ export function planModel(
   options: ModelOptions,
 ): PlannedModel {
   checkOptions(options);
+  checkCpus(options);
   const backend = selectBackend(options.backend);
   const plan = file.buildPlan(outputs, options.slidingWindow);
   checkWeightTypes(plan, backend);
@@ -56,7 +57,7 @@ function resolveOptions(file: ModelFile, options: ModelOptions): ResolvedOptions
   const kvType = defaultKvType(file.mainType);
   return {
     ...options,
-    numThreads: options.numThreads ?? usefulThreads(file.weightBytes),
+    numThreads: options.numThreads ?? options.cpus?.length ?? usefulThreads(file.weightBytes),
     kvTypeK: options.kvTypeK ?? kvType,
     kvTypeV: options.kvTypeV ?? kvType,
   };
@@ -79,6 +80,22 @@ function checkOptions(options: ModelOptions): void {
     if (Number.isInteger(value) && value > 0 && value <= most) continue;
     throw new TinferError("usage", `${flag} is ${value}, wanted a whole number from 1 to ${most}`);
   }
+}
+
+/** Threads can be pinned to CPUs that the process may use, one each. */
+function checkCpus({ cpus, numThreads }: ModelOptions): void {
+  if (cpus === undefined) return;
+  const allowed = allowedCpus();
+  const wrong = cpus.find((cpu) => !allowed.includes(cpu));
+  if (wrong !== undefined || cpus.length === 0) {
+    const what = wrong === undefined ? "names no CPU" : `names CPU ${wrong}`;
+    throw new TinferError("usage", `--cpus ${what}`, {
+      hint: `this process may run on CPUs ${allowed.join(",")}`,
+    });
+  }
+  if (numThreads === undefined || numThreads <= cpus.length) return;
+  const counts = `${numThreads} threads, ${cpus.length} CPUs`;
+  throw new TinferError("usage", `--cpus needs a CPU for each of --threads: ${counts}`);
 }
 
 /** Files may hold types that are known but have no kernels; the first step is too late to say. */

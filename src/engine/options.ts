@@ -22,6 +22,12 @@ export interface ModelOptions {
   readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;
   readonly load: LoadMode;
+  /** Weights are locked in memory once they are there. */
+  readonly lock: boolean;
+  /** Memory is spread over the machine's memory nodes. */
+  readonly numa: boolean;
+  /** One CPU per thread to pin it to; undefined = the system places them. */
+  readonly cpus: readonly number[] | undefined;
   /** Whether to use the machine's tuning, and to find it where there is none yet. */
   readonly tuning: boolean;
   /** CPU variant by name; undefined = the best one. */
@@ -43,6 +49,9 @@ export const defaultModelOptions: ModelOptions = {
   kvTypeV: undefined,
   slidingWindow: "auto",
   load: "auto",
+  lock: false,
+  numa: false,
+  cpus: undefined,
   // Commands turn it on: nothing else writes to the user's cache folder.
   tuning: false,
   cpuVariant: undefined,

@@ -2,9 +2,10 @@
 // copied between two steps, on the engine's own thread, so that nothing has to be locked. With
 // `auto` that happens only while nobody waits for an answer.
 
+import { TinferError } from "../core/errors.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import { availableMemoryBytes } from "./machine.ts";
-import type { LoadMode } from "./options.ts";
+import type { LoadMode, ModelOptions } from "./options.ts";
 
 /** Nothing to do for this long, and the engine counts as idle. */
 const idleMs = 300;
@@ -13,15 +14,21 @@ const lookMs = 50;
 
 export class Residency implements Disposable {
   readonly #model: LoadedModel;
+  readonly #isLocked: boolean;
   /** When the engine last had work; undefined: it has some now. */
   readonly #idleSince: () => number | undefined;
   #mode: LoadMode;
   /** Raised by every change, and so ends the work for the mode before. */
   #change = 0;
 
-  constructor(model: LoadedModel, mode: LoadMode, idleSince: () => number | undefined) {
+  constructor(
+    model: LoadedModel,
+    { load, lock }: Pick<ModelOptions, "load" | "lock">,
+    idleSince: () => number | undefined,
+  ) {
     this.#model = model;
-    this.#mode = mode;
+    this.#mode = load;
+    this.#isLocked = lock;
     this.#idleSince = idleSince;
   }
 
@@ -31,7 +38,7 @@ export class Residency implements Disposable {
 
   /** After the weights were brought in as the mode says: `auto` goes on by itself. */
   start(): void {
-    if (this.#mode !== "auto") return;
+    if (this.#mode !== "auto" || this.#isLocked) return;
     // Without the memory after all, or with a file that cannot be read, the weights stay where
     // they are, as `status` says; a step that needs an unreadable page will fail loudly.
     this.#promote(this.#change).catch(() => {});
@@ -39,6 +46,11 @@ export class Residency implements Disposable {
 
   /** Resolves when it is so; with `auto` at once. Throws, and changes nothing, without memory. */
   async change(mode: LoadMode): Promise<void> {
+    if (this.#isLocked) {
+      throw new TinferError("unsupported", "the weights are locked in memory (--mlock)", {
+        hint: "start without --mlock, or with the --load that you want",
+      });
+    }
     if (mode === "eager") this.#model.file.requireCopyMemory();
     const change = ++this.#change;
     this.#mode = mode;

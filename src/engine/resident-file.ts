@@ -1,7 +1,7 @@
 // One model file in memory: mapped from the disk, and from the front on, as far as it was copied,
 // in huge pages. The mapping always stays, so that going back costs nothing.
 import { cpuReport } from "../native/cpu-report.ts";
-import { MappedFile, MemoryRegion } from "../native/memory.ts";
+import { lockMemory, MappedFile, MemoryRegion } from "../native/memory.ts";
 
 /** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
 const mostOverRead = 64;
@@ -49,6 +49,12 @@ export class ResidentFile implements Disposable {
     this.mapped.copyTo(target, this.#copiedEnd, count, numThreads);
     this.#copiedEnd += count;
     return count;
+  }
+
+  /** Keeps the weights in memory where they lie now. */
+  lock(): void {
+    const { address, bytes } = this.#copy ?? this.mapped;
+    lockMemory(address, bytes, "--mlock");
   }
 
   /** Drops the file's own pages of what is copied; nothing may need them, yet any still could. */

@@ -15,6 +15,17 @@ export function lockMemory(address: number, bytes: number, what: string): void {
   check(native().tinfer_lock(ptr(makeRange(address, bytes))), what, hint);
 }
 
+/**
+ * Spreads memory over memory nodes: what this thread, and threads that it starts from now on, are
+ * the first to use.
+ */
+export function interleaveMemory(nodes: readonly number[]): void {
+  let mask = 0n;
+  for (const node of nodes) mask |= 1n << BigInt(node);
+  const hint = "run it under `numactl --interleave=all` instead, or leave --numa out";
+  check(native().tinfer_interleave_memory(ptr(new BigUint64Array([mask]))), "--numa", hint);
+}
+
 /** A file mapped read-only, with a guard page behind its end. */
 export class MappedFile implements Disposable {
   readonly path: string;
