@@ -161,6 +161,7 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             scores: *Scores,
             column: usize,
         ) void {
+            @setEvalBranchQuota(10_000);
             comptime var start = 0;
             inline while (start < joined * block_size) : (start += group) {
                 const sums = switch (form) {
@@ -207,6 +208,7 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             queries: [*]const f32,
             blocks: [*]const Block,
         ) Sums {
+            @setEvalBranchQuota(10_000);
             const operands: [*]const Operand = @ptrCast(queries);
             var sums: Sums = @splat(@splat(@splat(0)));
             for (first..end) |p| {
