@@ -38,20 +38,39 @@ fn Signed(comptime B: type, comptime Codes: type, comptime tries: []const [16]f3
 
         pub fn quantize(x: X, w: X, block: *Block) void {
             const by_extreme = inverse(1, .{codes_file.extreme(x)})[0];
-            var best = fit.fitHalf(Codes, 16, x, w, @as(V, tries[0]) * splat(by_extreme));
-            inline for (tries[1..]) |places| {
-                const other = fit.fitHalf(Codes, 16, x, w, @as(V, places) * splat(by_extreme));
-                if (other.err < best.err) best = other;
-            }
+            const candidates = @as(Tries, places) * @as(Tries, @splat(by_extreme));
+            const fits = fit.fitScale(Codes, places.len, x, w, candidates);
+            const first = @as([places.len]f32, fits.scale)[fits.best];
+            var best = withError(x, w, first);
             // Once more: its own codes may want another scale.
-            const again = fit.fitHalf(Codes, 1, x, w, inverse(1, .{@as(f32, best.scale)}));
+            const again = withError(x, w, fit.refitScale(Codes, len, x, w, best.scale));
             if (again.err < best.err) best = again;
+            // Where the codes are as good as exact, the rounding of the scale decides.
+            if (best.err <= 1e-6 * weightedSquares(x, w)) {
+                const exact = fit.fitHalf(Codes, places.len, x, w, candidates);
+                if (exact.err < best.err) best = .{ .scale = exact.scale, .err = exact.err };
+            }
             block.d = best.scale;
             var numbers: [len]u8 = undefined;
             codes_file.encode(Codes, len, x, best.scale, 0, &numbers);
             store(block, &numbers);
         }
+
+        const places: [16 * tries.len]f32 = @bitCast(tries[0..tries.len].*);
+        const Tries = @Vector(places.len, f32);
+        const Stored = struct { scale: f16, err: f32 };
+
+        fn withError(x: X, w: X, scale: f32) Stored {
+            const half = codes_file.toHalf(scale);
+            return .{ .scale = half, .err = fit.errorOf(Codes, len, x, w, half, 0) };
+        }
     };
+}
+
+fn weightedSquares(x: X, w: X) f32 {
+    const W = @Vector(len, f32);
+    const v: W = x.*;
+    return codes_file.sum(len, v * v * w.*);
 }
 
 const V = @Vector(16, f32);
@@ -69,20 +88,40 @@ fn Affine(comptime B: type, comptime top: comptime_int, comptime tries: @Vector(
         pub fn quantize(x: X, w: X, block: *Block) void {
             const range = codes_file.Range.of(x);
             const by_range = inverse(1, .{range.high - range.low})[0];
-            const lines = fit.fitLine(top, 16, .none, x, w, range.low, tries * splat(by_range), @splat(0));
-            const start = lines.at(lines.best);
-            const id = inverse(1, .{start.scale});
-            const again = fit.fitLine(top, 1, .none, x, w, start.offset, id, @splat(0)).at(0);
-            const scales = codes_file.toHalves(2, .{ start.scale, again.scale });
-            const offsets = codes_file.toHalves(2, .{ start.offset, again.offset });
-            const best = fit.chooseScale(Codes, 2, x, w, @as(Pair, scales), @as(Pair, offsets)).lane;
-            block.d = @as([2]f16, scales)[best];
-            block.m = @as([2]f16, offsets)[best];
+            const fits = fit.fitLine(top, 16, .none, x, w, range.low, tries * splat(by_range), @splat(0));
+            const start = fits.at(fits.best);
+            const again = refitLine(x, w, start);
+            const lines = [2]fit.Line{ stored(x, w, start), stored(x, w, again) };
+            const best = lines[@intFromBool(lines[1].err < lines[0].err)];
+            block.d = @floatCast(best.scale);
+            block.m = @floatCast(best.offset);
             var numbers: [len]u8 = undefined;
             codes_file.encode(Codes, len, x, block.d, block.m, &numbers);
             store(block, &numbers);
         }
-        const Pair = @Vector(2, f32);
+
+        /// As F16 holds it.
+        fn stored(x: X, w: X, line: fit.Line) fit.Line {
+            const scale: f32 = codes_file.toHalf(line.scale);
+            const offset: f32 = codes_file.toHalf(line.offset);
+            const err = fit.errorOf(Codes, len, x, w, scale, offset);
+            return .{ .scale = scale, .offset = offset, .stiffness = line.stiffness, .err = err };
+        }
+
+        /// The line through the codes of `line`.
+        fn refitLine(x: X, w: X, line: fit.Line) fit.Line {
+            const W = @Vector(len, f32);
+            const y = @as(W, x.*) - @as(W, @splat(line.offset));
+            const id = inverse(1, .{line.scale})[0];
+            const q = Codes.nearest(len, y * @as(W, @splat(id)));
+            const wq = @as(W, w.*) * q;
+            const wy = @as(W, w.*) * y;
+            const sum = codes_file.sum;
+            const plain = [3]f32{ sum(len, w.*), sum(len, wy), sum(len, wy * y) };
+            const q_sum = sum(len, wq);
+            const fits = fit.solveLine(1, false, line.offset, plain, .{q_sum}, .{sum(len, wq * q)}, .{sum(len, wq * y)});
+            return fits.at(0);
+        }
     };
 }
 

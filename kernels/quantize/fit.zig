@@ -104,6 +104,36 @@ fn smallestOrZero(comptime k: usize) [k]f16 {
     return list;
 }
 
+/// The squared error that one scale leaves; the elements lie in lanes here, for one scale alone.
+pub fn errorOf(
+    comptime Codes: type,
+    comptime n: usize,
+    x: *const [n]f32,
+    w: *const [n]f32,
+    scale: f32,
+    offset: f32,
+) f32 {
+    const W = @Vector(n, f32);
+    const target = @as(W, x.*) - @as(W, @splat(offset));
+    const q = Codes.nearest(n, target * @as(W, @splat(inverse(1, .{scale})[0])));
+    const off = q * @as(W, @splat(scale)) - target;
+    return codes_file.sum(n, @as(W, w.*) * off * off);
+}
+
+/// The scale that suits the codes of `scale` best.
+pub fn refitScale(
+    comptime Codes: type,
+    comptime n: usize,
+    x: *const [n]f32,
+    w: *const [n]f32,
+    scale: f32,
+) f32 {
+    const W = @Vector(n, f32);
+    const q = Codes.nearest(n, @as(W, x.*) * @as(W, @splat(inverse(1, .{scale})[0])));
+    const wq = @as(W, w.*) * q;
+    return codes_file.sum(n, wq * x.*) * inverse(1, .{codes_file.sum(n, wq * q)})[0];
+}
+
 /// scale * q + offset.
 pub const Line = struct { scale: f32, offset: f32, stiffness: f32, err: f32 };
 
@@ -161,7 +191,7 @@ pub fn fitLine(
     return solveLine(k, bound == .at_most_zero, low, totals[0..3].*, q_sum.total(), qq.total(), yq.total());
 }
 
-fn solveLine(
+pub fn solveLine(
     comptime k: usize,
     comptime is_bounded: bool,
     low: f32,
