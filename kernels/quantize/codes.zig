@@ -106,7 +106,7 @@ pub const Range = struct {
             low = smaller(8, v, low);
             high = larger(8, v, high);
         }
-        return .{ .low = @reduce(.Min, low), .high = @reduce(.Max, high) };
+        return .{ .low = minimum(8, low), .high = maximum(8, high) };
     }
 
     /// The element with the largest magnitude, sign kept.
@@ -127,4 +127,14 @@ pub fn sum(comptime n: usize, v: @Vector(n, f32)) f32 {
     const low: @Vector(n / 2, f32) = a[0 .. n / 2].*;
     const high: @Vector(n / 2, f32) = a[n / 2 ..].*;
     return sum(n / 2, low + high);
+}
+
+/// `@reduce` of floats goes element by element and minds NaN; these halve, too.
+pub fn minimum(comptime n: usize, v: @Vector(n, f32)) f32 {
+    if (n == 1) return v[0];
+    const a: [n]f32 = v;
+    return minimum(n / 2, smaller(n / 2, a[0 .. n / 2].*, a[n / 2 ..].*));
+}
+pub fn maximum(comptime n: usize, v: @Vector(n, f32)) f32 {
+    return -minimum(n, -v);
 }

@@ -226,7 +226,7 @@ pub fn solveLine(
 /// The first lane with the greatest value.
 pub fn greatest(comptime k: usize, v: @Vector(k, f32)) usize {
     const Mask = std.meta.Int(.unsigned, k);
-    const most: @Vector(k, f32) = @splat(@reduce(.Max, v));
+    const most: @Vector(k, f32) = @splat(codes_file.maximum(k, v));
     const mask: Mask = @bitCast(v == most);
     return @min(@ctz(mask), k - 1);
 }

@@ -130,7 +130,7 @@ pub fn Search(comptime layout: Layout) type {
             const largest: f32 = @floatFromInt(book.levels[book.levels.len - 1]);
             const unit_d = if (most == 0) 1 else most / largest;
             const tries = ratios * @as(V, @splat(unit_d));
-            const ends = [2]f32{ @reduce(.Min, tries), @reduce(.Max, tries) };
+            const ends = [2]f32{ ratios[15] * unit_d, ratios[0] * unit_d };
             var best: SubFit = .{ .scale = 0, .stiffness = 0 };
             var best_gain: f32 = 0;
             for (sub, 0..) |*lines, shifted| {
