@@ -78,7 +78,7 @@ function numberOf(metadata: Metadata, key: string): number | null {
 const expertTensor = /\.ffn_\w+_exps\.|\.ffn_(gate|up|down)\.\d+\./;
 
 /** Active are those that one token passes through: of the routed experts, only those in use. */
-function countParameters(header: GgufFile, architecture: string | null) {
+export function countParameters(header: GgufFile, architecture: string | null) {
   const numExperts = numberOf(header.metadata, `${architecture}.expert_count`) ?? 0;
   const numUsed = numberOf(header.metadata, `${architecture}.expert_used_count`) ?? numExperts;
   let total = 0;

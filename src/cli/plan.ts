@@ -4,6 +4,7 @@ import { planModel } from "../engine/model-plan.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
+import { countParameters } from "./model-description.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
 import { formatTable } from "./table.ts";
 import { bold, dim, formatBytes, out, outJson } from "./terminal.ts";
@@ -23,6 +24,8 @@ export interface ModelMemory {
   /** Tokens that one sequence may have. */
   readonly maxContextLen: number;
   readonly kvBlocks: number;
+  /** Weights of the file, and those that one token passes through: some of the experts. */
+  readonly parameters: { readonly total: number; readonly active: number };
 }
 
 export const plan: Command = {
@@ -58,6 +61,7 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
     devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
     maxContextLen: memoryPlan.maxContextLen,
     kvBlocks: memoryPlan.limits.numBlocks,
+    parameters: countParameters(file.header, file.config.architecture),
   };
 }
 
@@ -76,7 +80,7 @@ const classes = [
   ["total", ""],
 ] as const;
 
-function printPlan({ devices, maxContextLen, kvBlocks }: ModelMemory): void {
+function printPlan({ devices, maxContextLen, kvBlocks, parameters }: ModelMemory): void {
   for (const device of devices) {
     out(bold(device.name));
     const texts = classes.map(([name]) => device[name].toLocaleString("en-US"));
@@ -88,4 +92,7 @@ function printPlan({ devices, maxContextLen, kvBlocks }: ModelMemory): void {
     for (const line of formatTable(rows)) out(line);
   }
   out(`context ${maxContextLen} tokens per sequence, ${kvBlocks} KV blocks in all`);
+  const { total, active } = parameters;
+  const part = active === total ? "" : `, ${active.toLocaleString("en-US")} active per token`;
+  out(`parameters ${total.toLocaleString("en-US")}${part}`);
 }

@@ -8,6 +8,7 @@ import type { ModelMemory } from "../../src/cli/plan.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 import { encodeGguf, writeGguf } from "../../src/weights/gguf-writer.ts";
+import { tinyModel as expertModel, tinyMixes } from "../kernel/tiny-model.ts";
 import { root, tinfer, tinferJson } from "./spawn.ts";
 import { tinyModel, tinySize } from "./tiny-model.ts";
 
@@ -126,6 +127,15 @@ test("plan prints, to the byte, what loading the model takes", async () => {
       expect(kvBlocks).toBe(model.memoryPlan.limits.numBlocks);
     }),
   );
+});
+
+test("plan tells the parameters that one token uses from all", async () => {
+  const path = join(folder, "experts.gguf");
+  writeGguf(path, expertModel("experts", tinyMixes["experts"]!));
+  const { parameters } = await tinferJson<ModelMemory>(["plan", path]);
+  // Two of five experts, in two layers of three matrices.
+  const idle = 2 * 3 * 3 * 256 * 512;
+  expect(parameters.total - parameters.active).toBe(idle);
 });
 
 test("a context larger than memory is refused with the largest that fits", async () => {
