@@ -552,6 +552,25 @@ pub inline fn dotScaled(acc: Ints, u: Bytes, s: Bytes, scales: LaneScales) Ints 
     return acc +% multiplyPairs(pairs, scales);
 }
 
+extern fn @"llvm.x86.avx512.packssdw.512"(Ints, Ints) Words;
+
+/// With `has_vnni512`: acc + the products of u[v] and s[v] times their scales, exact where the sums
+/// of four products fit 16 bits. In each 128-bit lane the first four scales are those of u[0].
+pub inline fn dotQuadsScaled(acc: Ints, u: [2]Bytes, s: [2]Bytes, scales: Words) Ints {
+    const zero: Ints = @splat(0);
+    const quads = @"llvm.x86.avx512.packssdw.512"(dot4(zero, u[0], s[0]), dot4(zero, u[1], s[1]));
+    return @"llvm.x86.avx512.vpdpwssd.512"(acc, @bitCast(quads), @bitCast(scales));
+}
+/// The scales of two vectors' lanes, picked from `scales`, as `dotQuadsScaled` wants them.
+pub inline fn quadScales(scales: Words, comptime indices: [2][4]usize) Words {
+    return @shuffle(i16, scales, undefined, quadIndices(indices));
+}
+fn quadIndices(comptime indices: [2][4]usize) [32]i32 {
+    var mask: [32]i32 = undefined;
+    for (0..32) |i| mask[i] = @intCast(indices[i / 4 % 2][i / 8]);
+    return mask;
+}
+
 /// acc + scale * (products of signed bytes w and s), exact; s in -127..127.
 pub inline fn dotScaledSigned(acc: Ints, w: Bytes, s: Bytes, scales: LaneScales) Ints {
     if (!is_x86) return acc +% armDot(@splat(0), w, s) *% scales;

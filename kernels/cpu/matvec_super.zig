@@ -61,6 +61,10 @@ inline fn addBlock(
     var sums: [M][4]Ints = @splat(@splat(@splat(0)));
     inline for (0..4) |i| {
         const all = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
+        if (simd.has_vnni512 and @hasDecl(Q, "quads_fit")) {
+            inline for (0..2) |half| addHalf(Q, M, i, half, p[i], &units, step, input, &sums);
+            continue;
+        }
         inline for (0..4) |t| {
             const quants = if (@hasDecl(Q, "all")) all[t] else Q.quants(p[i], t / 2, t % 2);
             addVector(rule, M, i, t, quants, &units, step, input, &sums);
@@ -158,6 +162,32 @@ inline fn addVector(
             .wide => simd.dotScaledWide(sum.*, quants, q, scales),
             .signed => simd.dotScaledSigned(sum.*, quants, q, scales),
         };
+    }
+}
+
+/// Adds the products of one half of weight row `i`: quads are scaled two vectors at a time, which
+/// takes three multiplications, not four.
+inline fn addHalf(
+    comptime Q: type,
+    comptime M: usize,
+    comptime i: usize,
+    comptime half: usize,
+    p: [*]const u8,
+    units: *const Units,
+    step: usize,
+    input: *const [M]SuperRow,
+    sums: *[M][4]Ints,
+) void {
+    const base = (i % 2) * 16;
+    const scales = simd.quadScales(units.words[i / 2], comptime .{
+        unitsOf(Q.sub_len, 2 * half, base),
+        unitsOf(Q.sub_len, 2 * half + 1, base),
+    });
+    const quants = [2]simd.Bytes{ Q.quants(p, half, 0), Q.quants(p, half, 1) };
+    inline for (0..M) |m| {
+        const q = input[m].q + step * 256 + half * 128;
+        const both = [2]simd.Bytes{ simd.load(simd.Bytes, q), simd.load(simd.Bytes, q + 64) };
+        sums[m][i] = simd.dotQuadsScaled(sums[m][i], quants, both, scales);
     }
 }
 

@@ -31,16 +31,19 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 pub const sub_len = 16;
 pub const signed_scales = false;
 pub const form = super_block.Form.narrow;
+/// Four products of a code and an activation fit 16 bits: 4 * 3 * 127.
+pub const quads_fit = true;
 pub const offset = 0;
 pub const mins = super_block.Mins.apart;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     const bytes = super_block.lanes(p, @offsetOf(Block, "scales"));
+    const d, const dmin = super_block.halfPairs(p, @offsetOf(Block, "d"));
     return .{
         .units = simd.bits(bytes, .{ 0, 0 }, 4, 0),
         .mins = simd.bits(bytes, .{ 4, 4 }, 4, 0),
-        .d = super_block.halves(p, @offsetOf(Block, "d")),
-        .dmin = super_block.halves(p, @offsetOf(Block, "dmin")),
+        .d = d,
+        .dmin = dmin,
     };
 }
 

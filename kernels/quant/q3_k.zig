@@ -39,6 +39,8 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 pub const sub_len = 16;
 pub const signed_scales = true;
 pub const form = super_block.Form.narrow;
+/// Four products of a code and an activation fit 16 bits: 4 * 7 * 127.
+pub const quads_fit = true;
 pub const offset = 4;
 pub const mins = super_block.Mins.none;
 

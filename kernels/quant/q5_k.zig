@@ -33,6 +33,8 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 pub const sub_len = 32;
 pub const signed_scales = false;
 pub const form = super_block.Form.narrow;
+/// Four products of a code and an activation fit 16 bits: 4 * 31 * 127.
+pub const quads_fit = true;
 pub const offset = 0;
 pub const mins = super_block.Mins.beside_scales;
 pub const header = super_block.sixBitHeader;

@@ -1,5 +1,6 @@
 //! What the K-quants (256 weights a quant block, sub-blocks of 16 or 32 with integer scales) share
 //! for the dot kernels, which take four rows at once.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const Bytes = simd.Bytes;
 
@@ -43,6 +44,15 @@ pub inline fn halves(p: [4][*]const u8, comptime offset: usize) simd.Floats4 {
     var each: [4]f16 = undefined;
     inline for (0..4) |i| each[i] = simd.load(f16, p[i] + offset);
     return simd.widenHalves(4, each);
+}
+
+/// The F16 at `offset` of each row, and the one behind it.
+pub inline fn halfPairs(p: [4][*]const u8, comptime offset: usize) [2]simd.Floats4 {
+    var each: [4]u32 = undefined;
+    inline for (0..4) |i| each[i] = simd.load(u32, p[i] + offset);
+    const both: @Vector(8, f16) = @bitCast(@as(@Vector(4, u32), each));
+    const wide = simd.widenHalves(8, both);
+    return std.simd.deinterlace(2, wide);
 }
 
 /// Q4_K and Q5_K begin alike: d, dmin, 8 scales and 8 mins of 6 bits in 12 bytes.
