@@ -417,9 +417,11 @@ const Tile = struct {
             .end = (chunk + 1) * blocks_per_chunk,
         };
         const seen = clipBlocks(tile.visible[0..tile.num_rows], all);
+        // A few rows take each block from memory to their result while it is in the L1 cache.
+        const count: u32 = if (tile.hasManyRows()) blocks_at_once else 1;
         var block = seen.first;
-        while (block < seen.end) : (block += blocks_at_once) {
-            const end = @min(block + blocks_at_once, seen.end);
+        while (block < seen.end) : (block += count) {
+            const end = @min(block + count, seen.end);
             tile.attendBlocks(.{ .first = block, .end = end }, seen.end, all.first);
         }
     }
@@ -451,7 +453,6 @@ const Tile = struct {
             if (seen.first >= seen.end) continue;
             const panel: panel_file.Panel = .{
                 .kernels = &tile.kernels,
-                .blocks_at_once = if (tile.hasManyRows()) blocks_at_once else 1,
                 .num_rows = range.count(),
                 .head_dim = layout.head_dim,
                 .width = layout.width,

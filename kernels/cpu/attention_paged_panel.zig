@@ -60,9 +60,6 @@ pub const Softcap = struct {
 /// One panel and the kernels that suit the forms of keys and values in use.
 pub const Panel = struct {
     kernels: *const products.Kernels,
-    /// Blocks whose K parts are taken together, then their V parts; no bit depends on it. A few
-    /// rows meet the blocks in memory, which is fast only when read in order: 1 for them.
-    blocks_at_once: usize,
     num_rows: u32,
     head_dim: usize,
     /// Length of an accumulator row and of a V row.
@@ -75,29 +72,16 @@ pub const Panel = struct {
     /// [num_rows][width]
     accumulators: [*]align(64) f32,
 
-    /// Attends to consecutive blocks from block `first` of the sequence on; `fresh` where they are
-    /// the panel's first of the chunk: whatever the accumulators hold is then replaced.
+    /// Attends to consecutive blocks from block `first` of the sequence on, all K parts before all
+    /// V parts; no bit depends on how many they are. `fresh` where they are the panel's first of
+    /// the chunk: whatever the accumulators hold is then replaced.
     pub fn attend(
         panel: *const Panel,
         blocks: []const products.Block,
         first: u32,
         fresh: bool,
     ) void {
-        var from: usize = 0;
-        while (from < blocks.len) : (from += panel.blocks_at_once) {
-            const count = @min(panel.blocks_at_once, blocks.len - from);
-            const start: u32 = @intCast((first + from) * block_size);
-            panel.attendTogether(blocks[from..][0..count], start, fresh and from == 0);
-        }
-    }
-
-    /// The same for as many blocks as are taken together, the first at position `start`.
-    fn attendTogether(
-        panel: *const Panel,
-        blocks: []const products.Block,
-        start: u32,
-        fresh: bool,
-    ) void {
+        const start = first * block_size;
         var scores: products.Scores align(64) = undefined;
         const index = panel.num_rows - 1;
         var i: usize = 0;

@@ -24,7 +24,19 @@ pub fn widenHalves(part: [*]const u8, output: [*]align(64) f32, count: usize) vo
 
 /// The integers of a K part as pairs of dims `[head_dim / 2][32]`.
 pub fn unpackKeys(kv_type: plan.KvType, dims: usize, part: [*]const u8, output: [*]i32) void {
-    for (0..dims / 2) |pair| for (0..2) |half| {
+    switch (kv_type) {
+        inline .q8_0, .q4_0 => |known| unpackKeysOf(known, dims, part, output),
+        else => unreachable,
+    }
+}
+
+fn unpackKeysOf(
+    comptime kv_type: plan.KvType,
+    dims: usize,
+    part: [*]const u8,
+    output: [*]i32,
+) void {
+    for (0..dims / 2) |pair| inline for (0..2) |half| {
         const to = output[pair * block_size + half * 16 ..][0..16];
         switch (kv_type) {
             .q8_0 => {
@@ -35,13 +47,25 @@ pub fn unpackKeys(kv_type: plan.KvType, dims: usize, part: [*]const u8, output: 
                 const bytes = unsignedBytes(part + pair * block_size + half * 16);
                 to.* = pairOf(lowNibble(bytes), highNibble(bytes));
             },
-            else => unreachable,
+            else => comptime unreachable,
         }
     };
 }
 
 /// The integers of a V part as pairs of positions `[16][width]`.
 pub fn unpackValues(kv_type: plan.KvType, width: usize, part: [*]const u8, output: [*]i32) void {
+    switch (kv_type) {
+        inline .q8_0, .q4_0 => |known| unpackValuesOf(known, width, part, output),
+        else => unreachable,
+    }
+}
+
+fn unpackValuesOf(
+    comptime kv_type: plan.KvType,
+    width: usize,
+    part: [*]const u8,
+    output: [*]i32,
+) void {
     const row_bytes = kv_cache.valueRowBytes(kv_type, width);
     for (0..block_size / 2) |pair| {
         const even = part + 2 * pair * row_bytes;
@@ -59,7 +83,7 @@ pub fn unpackValues(kv_type: plan.KvType, width: usize, part: [*]const u8, outpu
                 if (d + 16 == width) break;
                 row[d + 16 ..][0..16].* = pairOf(highNibble(first), highNibble(second));
             },
-            else => unreachable,
+            else => comptime unreachable,
         }
     }
 }
