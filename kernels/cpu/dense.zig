@@ -22,15 +22,17 @@ const strip = 4;
 const num_strips = columns / strip;
 const tile_rows = if (simd.num_registers == 32) 6 else if (simd.has_fma) 3 else 2;
 
-/// Steps of K at a time: one panel of activations and one strip of weights stay in the
-/// first-level cache, all strips (64 KiB) in the second.
+/// Steps of K at a time. A row of up to `max_depth` is taken whole, so that no strand is stored
+/// and loaded again (F16 at K = 2048: 84 % of the FMA peak, not 73 %); longer rows by `depth`, so
+/// that a panel of activations and a strip of weights stay in the first-level cache.
+const max_depth = 128;
 const depth = 32;
 /// Panels at a time: their strands (12 KiB each) stay in the second-level cache.
 const chunk_panels = 16;
 
 /// Private memory of one thread.
 const Scratch = struct {
-    weights: [num_strips][parts][depth][strip]Lanes align(64),
+    weights: [num_strips][parts][max_depth][strip]Lanes align(64),
     strands: [chunk_panels][num_strips][parts][panel_rows][strip]Sums align(64),
 };
 
@@ -133,14 +135,15 @@ fn computeChunk(
     out: [*]align(64) f32,
 ) void {
     const num_steps = strands.numSteps(Row.group, k);
+    const most = if (num_steps <= max_depth) num_steps else depth;
     var first: usize = 0;
-    while (first < num_steps) : (first += depth) {
-        const count = @min(depth, num_steps - first);
+    while (first < num_steps) : (first += most) {
+        const count = @min(most, num_steps - first);
         for (0..columns) |c| {
             const source = weight + @min(c, n - 1) * k * @sizeOf(Row.Format.Block);
             const target: [*]Lanes = @ptrCast(&memory.weights[c / strip]);
             const element = first / Row.steps * Row.elements;
-            layRow(Row, strip, source, element, k, count, depth, target + c % strip);
+            layRow(Row, strip, source, element, k, count, max_depth, target + c % strip);
         }
         for (0..num_panels) |panel| {
             const x = activations + (panel * parts * num_steps + first) * panel_rows;
@@ -157,7 +160,7 @@ fn computeChunk(
                     memory.strands[panel][s][part][row..][0..tile_rows],
                 );
             };
-            if (first + depth >= num_steps) {
+            if (first + most >= num_steps) {
                 sumPanel(&memory.strands[panel], out + panel * panel_rows * columns);
             }
         }
@@ -168,7 +171,7 @@ fn computeChunk(
 /// the activations of the next panel: over all strips that is all of them.
 inline fn addTile(
     comptime Row: type,
-    weights: *const [depth][strip]Lanes,
+    weights: *const [max_depth][strip]Lanes,
     x: [*]const Lanes,
     next: [*]const u8,
     count: usize,

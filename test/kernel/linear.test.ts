@@ -139,6 +139,8 @@ const largeCases: readonly { type: QuantType; k: number; n: number; rows: number
   { type: "q6_k", k: 256, n: 33, rows: 519 },
   { type: "f16", k: 48, n: 35, rows: 523 },
   { type: "bf16", k: 1130, n: 34, rows: 101 },
+  { type: "bf16", k: 4250, n: 33, rows: 10 },
+  { type: "f16", k: 2105, n: 5, rows: 13 },
   { type: "q4_k", k: 256, n: 4300, rows: 3 },
   { type: "q5_1", k: 32, n: 4201, rows: 9 },
   { type: "f32", k: 8, n: 4300, rows: 4 },
