@@ -197,7 +197,7 @@ export function recordCases(folder: string, { short, golden }: RecordOptions): s
   recordLinear(folder, short ? [1, 3, 13] : [1, 2, 3, 5, 10, 13, 33]);
   recordSmallOps(folder);
   recordAttention(folder, short ? 4 : attentionCases.length);
-  recordTinyModels(folder, short ? ["k-mix"] : Object.keys(tinyMixes));
+  recordTinyModels(folder, short ? ["k-mix", "experts"] : Object.keys(tinyMixes));
   if (golden !== undefined && !short) {
     const models = [...goldenArchitectures(golden), ...goldenQuantised(golden)];
     for (const model of models) recordModel(folder, model);

@@ -1,7 +1,7 @@
 // Records the steps of a session with their results, as one file that kernels/replay.zig runs on
 // another CPU: the plan in binary form, all weights, each step's arrays and the bits expected.
 import { writeFileSync } from "node:fs";
-import type { WeightMemory } from "../../src/backend/backend.ts";
+import { type WeightMemory, weightAddress } from "../../src/backend/backend.ts";
 import { viewMemory } from "../../src/native/memory.ts";
 import type { MemoryLayout, PlanLimits } from "../../src/plan/arena.ts";
 import { encodePlan } from "../../src/plan/binary.ts";
@@ -66,10 +66,11 @@ export class Recording {
     const noAddresses = plan.weights.map(() => 0);
     const planBytes = encodePlan(plan, limits, layout, noAddresses);
     const planStart = append(planBytes);
-    const weightStarts = plan.weights.map(({ name, constant }) => {
+    const weightStarts = plan.weights.map((weight) => {
+      const { name, constant, slice } = weight;
       if (constant !== undefined) return append(bytesOf(constant));
-      const view = viewMemory(weights.address(name), weights.bytes(name));
-      return append(new Uint8Array(view));
+      const numBytes = weights.bytes(name) / (slice?.count ?? 1);
+      return append(new Uint8Array(viewMemory(weightAddress(weights, weight), numBytes)));
     });
     // Kernels read up to 64 bytes past the last weight.
     append(new Uint8Array(alignment));
