@@ -2,7 +2,7 @@
 // of a model without downloading it. The weight mixes are those that the field calls q4_k_m etc.
 import { nearestMatch, TinferError } from "../core/errors.ts";
 import type { GgufContent, GgufTensorSource, GgufValue } from "../weights/gguf-writer.ts";
-import { isQuantType, type QuantType, tensorBytes } from "../weights/quant-types.ts";
+import { isQuantType, type QuantType, quantTypeInfo, tensorBytes } from "../weights/quant-types.ts";
 import { canQuantize } from "../weights/quantize.ts";
 import { RandomWeights } from "./random-weights.ts";
 
@@ -111,15 +111,29 @@ function keepsMoreBits(layer: number, numLayers: number): boolean {
   return layer < eighth || layer >= 7 * eighth || (layer - eighth) % 3 === 2;
 }
 
+/** Where rows are not whole super-blocks, quantisers take the next larger type of 32-blocks. */
+const smallBlockTypes: Readonly<Partial<Record<QuantType, QuantType>>> = {
+  q4_k: "q5_0",
+  q5_k: "q5_1",
+  q6_k: "q8_0",
+};
+
+function typeOfRows(type: QuantType, cols: number): QuantType {
+  if (cols % quantTypeInfo(type).quantBlockSize === 0) return type;
+  const smaller = smallBlockTypes[type] ?? "iq4_nl";
+  return cols % quantTypeInfo(smaller).quantBlockSize === 0 ? smaller : "f16";
+}
+
 /** A llama model of the shape with random weights and without a vocabulary. */
 export function randomModel(name: string, type: string, seed = 1): GgufContent {
   const size = findShape(name);
   const mix = findMix(type);
   const tensors: GgufTensorSource[] = [];
   const weights = new RandomWeights(seed);
-  const tensor = (tensorName: string, shape: readonly number[], quantType: QuantType) => {
-    const bytes = tensorBytes(quantType, shape);
+  const tensor = (tensorName: string, shape: readonly number[], wanted: QuantType) => {
     const cols = shape.at(-1)!;
+    const quantType = typeOfRows(wanted, cols);
+    const bytes = tensorBytes(quantType, shape);
     const index = tensors.length;
     const content = () => weights.blocks(quantType, bytes, cols, index);
     tensors.push({ name: tensorName, type: quantType, shape, content });
