@@ -91,7 +91,9 @@ function chooseJudge(): Engine {
 
 function median(numbers: readonly (number | undefined)[]): number | undefined {
   const sorted = numbers.filter((n) => n !== undefined).toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1];
+  if (sorted.length === 0) return undefined;
+  const upper = sorted[sorted.length >> 1]!;
+  return (upper + sorted[(sorted.length - 1) >> 1]!) / 2;
 }
 
 /** The files to compare on, as name and path; made from the shape unless models are given. */
