@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { randomModel } from "../../src/models/shapes.ts";
 
 function typesOf(shape: string, type: string): Map<string, string> {
-  return new Map(randomModel(shape, type).tensors.map((tensor) => [tensor.name, tensor.type]));
+  return new Map(Array.from(randomModel(shape, type).tensors, ({ name, type }) => [name, type]));
 }
 
 describe("weight types of a shape", () => {
