@@ -23,6 +23,12 @@ const scale_slots = @import("cpu/scale_slots.zig");
 const expert_glu = @import("cpu/expert_glu.zig");
 const expert_linear = @import("cpu/expert_linear.zig");
 const sample = @import("cpu/sample.zig");
+const unary = @import("cpu/unary.zig");
+const add = @import("cpu/add.zig");
+const glu = @import("cpu/glu.zig");
+const position_scale = @import("cpu/position_scale.zig");
+const copy_columns = @import("cpu/copy_columns.zig");
+const linear_heads = @import("cpu/linear_heads.zig");
 const quant = @import("quant/quant.zig");
 const quantize = @import("quantize/quantize.zig");
 
@@ -64,6 +70,12 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
         .scale_slots => scale_slots.run(step, op.as(plan.ScaleSlots), worker),
         .expert_glu => expert_glu.run(step, op.as(plan.ExpertGlu), worker),
         .expert_linear => expert_linear.run(step, op.as(plan.ExpertLinear), worker),
+        .unary => unary.run(step, op.as(plan.Unary), worker),
+        .add => add.run(step, op.as(plan.Add), worker),
+        .glu => glu.run(step, op.as(plan.Glu), worker),
+        .position_scale => position_scale.run(step, op.as(plan.PositionScale), worker),
+        .copy_columns => copy_columns.run(step, op.as(plan.CopyColumns), worker),
+        .linear_heads => linear_heads.run(step, op.as(plan.LinearHeads), worker),
         _ => unreachable, // plan_check.zig refuses unknown opcodes at load
     }
 }
@@ -82,6 +94,8 @@ fn runAlone(step: *const Step, op: *const plan.Op, worker: *const Worker) void {
 const small_elements = 16 * 1024;
 /// What the cosine and sine of one angle cost, in elements moved.
 const rotation_cost = 32;
+/// What an exponential costs.
+const function_cost = 4;
 /// What it costs to rank one expert.
 const route_cost = 32;
 
@@ -97,6 +111,11 @@ fn isSmall(step: *const Step, op: *const plan.Op) bool {
         },
         .route => route_cost * elementsOf(step, op.as(plan.Route).logits),
         .scale_slots => elementsOf(step, op.as(plan.ScaleSlots).output),
+        .add => elementsOf(step, op.as(plan.Add).output),
+        .copy_columns => elementsOf(step, op.as(plan.CopyColumns).output),
+        .position_scale => elementsOf(step, op.as(plan.PositionScale).output),
+        .unary => function_cost * elementsOf(step, op.as(plan.Unary).output),
+        .glu => function_cost * elementsOf(step, op.as(plan.Glu).output),
         else => return false,
     };
     return elements <= small_elements;
@@ -158,6 +177,7 @@ fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv
             .sample => sample.scratchNeed(step, op.as(plan.Sample), num_threads),
             .expert_glu => expert_glu.scratchNeed(step, op.as(plan.ExpertGlu)),
             .expert_linear => expert_linear.scratchNeed(step, op.as(plan.ExpertLinear)),
+            .linear_heads => linear_heads.scratchNeed(step, op.as(plan.LinearHeads)),
             else => .{},
         };
         total = total.largest(own);

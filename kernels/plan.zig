@@ -72,11 +72,19 @@ pub const Opcode = enum(u32) {
     scale_slots = 11,
     expert_glu = 12,
     expert_linear = 13,
+    unary = 14,
+    add = 15,
+    glu = 16,
+    position_scale = 17,
+    copy_columns = 18,
+    linear_heads = 19,
     _,
 };
 
-/// output[t] = scale * dequantised weight row token_ids[t]
-pub const Embed = extern struct { weight: u32, output: u32, scale: f32 };
+/// Which row of a table a token takes: that of its id, of its position, or always the first.
+pub const EmbedRow = enum(u32) { token = 0, position = 1, first = 2 };
+/// output[t] = scale * dequantised weight row of t
+pub const Embed = extern struct { weight: u32, output: u32, scale: f32, row: EmbedRow };
 
 /// output[r] = input[output_rows[r]]
 pub const GatherRows = extern struct { input: u32, output: u32 };
@@ -84,8 +92,9 @@ pub const GatherRows = extern struct { input: u32, output: u32 };
 pub const NormKind = enum(u32) { rms = 0, layer = 1, absent = none };
 /// normalised(row) * weight + bias; weight and bias may be `none`.
 pub const RowNorm = extern struct { kind: NormKind, weight: u32, bias: u32, epsilon: f32 };
-/// output = norm(input), row by row.
-pub const Norm = extern struct { input: u32, output: u32, norm: RowNorm };
+/// output = norm(input), each `group_width` values of a row by themselves; weight and bias are as
+/// wide as a group, the same for all, or as a row.
+pub const Norm = extern struct { input: u32, output: u32, norm: RowNorm, group_width: u32 };
 
 pub const Epilogue = enum(u32) { store = 0, accumulate = 1 };
 pub const LinearOutput = extern struct { weight: u32, bias: u32, output: u32 };
@@ -98,7 +107,54 @@ pub const Linear = extern struct {
     outputs: [max_linear_outputs]LinearOutput,
 };
 
-pub const Activation = enum(u32) { silu = 0, gelu_tanh = 1, gelu_erf = 2, relu = 3, relu_squared = 4 };
+/// How a gate g meets its u: activation(g) * u; `swiglu_oai` clamps both, src/plan/ops.ts has it.
+pub const Gate = enum(u32) {
+    silu = 0,
+    gelu_tanh = 1,
+    gelu_erf = 2,
+    relu = 3,
+    relu_squared = 4,
+    sigmoid = 5,
+    swiglu_oai = 6,
+};
+pub const UnaryFunction = enum(u32) {
+    silu = 0,
+    gelu_tanh = 1,
+    gelu_erf = 2,
+    relu = 3,
+    relu_squared = 4,
+    sigmoid = 5,
+    softcap = 6,
+    scale = 7,
+};
+
+/// output = function(output); softcap is parameter * tanh(x / parameter), scale parameter * x.
+pub const Unary = extern struct { output: u32, function: UnaryFunction, parameter: f32 };
+
+/// output += scale * input
+pub const Add = extern struct { input: u32, output: u32, scale: f32 };
+
+/// output = gate and up combined; a gate of width 1 serves its whole row.
+pub const Glu = extern struct { gate_input: u32, up_input: u32, output: u32, activation: Gate };
+
+/// output[t] *= 1 + factor * ln(1 + floor((positions[t] + offset) / interval))
+pub const PositionScale = extern struct { output: u32, interval: u32, offset: u32, factor: f32 };
+
+/// For i below `count`: `width` values from input_start + i * input_stride of each row of the
+/// input to output_start + i * output_stride of the output.
+pub const CopyColumns = extern struct {
+    input: u32,
+    output: u32,
+    count: u32,
+    width: u32,
+    input_start: u32,
+    input_stride: u32,
+    output_start: u32,
+    output_stride: u32,
+};
+
+/// output[t, h] = input[t, h] · weight[h]ᵀ; `weight` is the first of `num_heads`, all of one shape.
+pub const LinearHeads = extern struct { input: u32, output: u32, weight: u32, num_heads: u32 };
 /// output = activation(x · gateᵀ + gate_bias) * (x · upᵀ + up_bias), x = norm(input)
 pub const LinearGlu = extern struct {
     input: u32,
@@ -108,7 +164,7 @@ pub const LinearGlu = extern struct {
     up: u32,
     up_bias: u32,
     output: u32,
-    activation: Activation,
+    activation: Gate,
 };
 
 pub const Scoring = enum(u32) { softmax = 0, sigmoid = 1, softmax_selected = 2 };
@@ -143,7 +199,7 @@ pub const ExpertGlu = extern struct {
     up_bias: u32,
     output: u32,
     num_experts: u32,
-    activation: Activation,
+    activation: Gate,
 };
 
 /// output[t] (+)= Σ over slots s in order: weight of s * (input[t, s] · weight[e]ᵀ + bias[e])
@@ -176,15 +232,18 @@ pub const QkvPrep = extern struct {
     pairing: RopePairing,
 };
 
-/// output[t, h] = softmax(scale * q·k, causal and within `window`) · v over the sequence's cache.
-/// `window` 0 = all; `softcap` 0 = none; `sinks` = F32 weight `[1, num_heads]` or none.
+/// output[t, h] = softmax(scale * q·k, of visible positions) · v over the sequence's cache. Visible
+/// are: with `is_causal` none after the own one, of these the last `window` (0 = all), from the last
+/// multiple of `chunk` on (0 = all). `softcap` 0 = none; `sinks` = F32 `[1, num_heads]` or none.
 pub const AttentionPaged = extern struct {
     q: u32,
     output: u32,
     cache: u32,
     num_heads: u32,
     scale: f32,
+    is_causal: u32,
     window: u32,
+    chunk: u32,
     softcap: f32,
     sinks: u32,
 };

@@ -52,12 +52,12 @@ fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
 }
 
 /// Operand fields are recognised by name, so a new op needs no line here.
-const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits", "routing" };
+const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits", "routing", "gate_input", "up_input" };
 const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks", "selection_bias" };
 
 fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
     return switch (op.opcode) {
-        .embed => checkFields(step, op.as(plan.Embed)),
+        .embed => checkEmbed(step, op.as(plan.Embed)),
         .gather_rows => checkFields(step, op.as(plan.GatherRows)),
         .norm => checkNorm(step, op.as(plan.Norm)),
         .linear => checkLinear(step, op.as(plan.Linear)),
@@ -70,6 +70,12 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
         .scale_slots => checkScaleSlots(step, op.as(plan.ScaleSlots)),
         .expert_glu => checkExpertGlu(step, op.as(plan.ExpertGlu)),
         .expert_linear => checkExpertLinear(step, op.as(plan.ExpertLinear)),
+        .unary => checkFields(step, op.as(plan.Unary)),
+        .add => checkAdd(step, op.as(plan.Add)),
+        .glu => checkGlu(step, op.as(plan.Glu)),
+        .position_scale => checkPositionScale(step, op.as(plan.PositionScale)),
+        .copy_columns => checkCopyColumns(step, op.as(plan.CopyColumns)),
+        .linear_heads => checkLinearHeads(step, op.as(plan.LinearHeads)),
         _ => "unknown opcode",
     };
 }
@@ -87,7 +93,67 @@ fn checkLinear(step: *const worker.Step, op: *const plan.Linear) ?[]const u8 {
 fn checkNorm(step: *const worker.Step, op: *const plan.Norm) ?[]const u8 {
     if (checkFields(step, op)) |problem| return problem;
     if (op.norm.kind == .absent) return "norm of no kind";
-    return checkRowNorm(step, op.input, &op.norm);
+    const width = step.tensors[op.input].width;
+    if (op.group_width == 0 or width % op.group_width != 0) return "norm groups";
+    if (step.tensors[op.output].width != width) return "norm width";
+    if (checkFields(step, &op.norm)) |problem| return problem;
+    var narrowest = width;
+    for ([_]u32{ op.norm.weight, op.norm.bias }) |id| {
+        if (id == plan.none) continue;
+        const cols = step.weights[id].cols;
+        if (cols != op.group_width and cols != width) return "norm width";
+        if (narrowest != width and cols != narrowest) return "norm weight and bias differ in width";
+        narrowest = cols;
+    }
+    return null;
+}
+
+fn checkEmbed(step: *const worker.Step, op: *const plan.Embed) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const positions = step.header.max_blocks_per_sequence * plan.block_size;
+    if (op.row == .position and step.weights[op.weight].rows < positions) return "positions without a row";
+    return if (step.tensors[op.output].width != step.weights[op.weight].cols) "embedding width" else null;
+}
+
+fn checkAdd(step: *const worker.Step, op: *const plan.Add) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const input = step.tensors[op.input];
+    const output = step.tensors[op.output];
+    return if (input.width != output.width or input.rows != output.rows) "add shapes differ" else null;
+}
+
+fn checkGlu(step: *const worker.Step, op: *const plan.Glu) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const gate = step.tensors[op.gate_input];
+    const up = step.tensors[op.up_input];
+    const output = step.tensors[op.output];
+    if (gate.rows != up.rows or up.rows != output.rows or up.width != output.width) return "glu shapes differ";
+    return if (gate.width != 1 and gate.width != up.width) "glu shapes differ" else null;
+}
+
+fn checkPositionScale(step: *const worker.Step, op: *const plan.PositionScale) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (step.tensors[op.output].rows != .tokens) return "positions of output rows";
+    return if (op.interval == 0) "empty interval" else null;
+}
+
+fn checkCopyColumns(step: *const worker.Step, op: *const plan.CopyColumns) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    const input = step.tensors[op.input];
+    const output = step.tensors[op.output];
+    if (op.count == 0 or input.rows != output.rows) return "copy_columns shapes differ";
+    const last: u64 = op.count - 1;
+    if (op.input_start + last * op.input_stride + op.width > input.width) return "columns outside the input";
+    if (op.output_start + last * op.output_stride + op.width > output.width) return "columns outside the output";
+    return null;
+}
+
+fn checkLinearHeads(step: *const worker.Step, op: *const plan.LinearHeads) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (checkExperts(step, op.weight, plan.none, op.num_heads)) |problem| return problem;
+    const shape = step.weights[op.weight];
+    if (step.tensors[op.input].width != op.num_heads * shape.cols) return "linear_heads shapes differ";
+    return if (step.tensors[op.output].width != op.num_heads * shape.rows) "linear_heads shapes differ" else null;
 }
 
 fn checkRowNorm(step: *const worker.Step, input: u32, norm: *const plan.RowNorm) ?[]const u8 {

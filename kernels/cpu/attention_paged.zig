@@ -107,7 +107,8 @@ const Run = struct {
 
     /// First position that the query at cache index `query` sees.
     fn firstVisible(self: *const Run, query: u32) u32 {
-        return if (self.op.window == 0) 0 else (query + 1) -| self.op.window;
+        const window = if (self.op.window == 0) 0 else (query + 1) -| self.op.window;
+        return if (self.op.chunk == 0) window else @max(window, query - query % self.op.chunk);
     }
 
     /// Chunks that any row of the sequence sees.
@@ -378,7 +379,10 @@ const Tile = struct {
             for (range.first..range.end) |r| {
                 const query = tile.first_query + @as(u32, @intCast(r)) / self.group;
                 const index = self.queryIndex(tile.sequence, query);
-                tile.visible[r] = .{ .first = self.firstVisible(index), .end = index + 1 };
+                tile.visible[r] = .{
+                    .first = self.firstVisible(index),
+                    .end = if (self.op.is_causal != 0) index + 1 else self.kv_lens[tile.sequence],
+                };
                 const head = tile.kv_head * self.group + r % self.group;
                 const from = (tile.token(r) * self.op.num_heads + head) * dims;
                 const q = self.step.tensor(self.op.q) + from;

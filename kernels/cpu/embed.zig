@@ -1,4 +1,4 @@
-//! embed: the scaled, dequantised weight row of each token.
+//! embed: the scaled, dequantised table row of each token, of its position, or the first.
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
@@ -8,13 +8,18 @@ const Worker = worker_file.Worker;
 pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
     const weight = step.weights[op.weight];
     const token_ids = step.array(i32, step.data.token_ids);
+    const positions = step.array(i32, step.data.positions);
     const output = step.tensor(op.output);
     const row_bytes = quant.rowBytes(weight.type, weight.cols);
     const table: [*]const u8 = @ptrFromInt(weight.address);
 
     var phase = worker.phase(step.rows(op.output));
     while (phase.next()) |t| {
-        const row: u64 = @intCast(token_ids[t]);
+        const row: u64 = switch (op.row) {
+            .token => @intCast(token_ids[t]),
+            .position => @intCast(positions[t]),
+            .first => 0,
+        };
         const target = output[@as(usize, t) * weight.cols ..][0..weight.cols];
         _ = quant.dequantize(weight.type, table + row * row_bytes, target);
         if (op.scale != 1) for (target) |*value| {

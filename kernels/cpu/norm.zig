@@ -6,26 +6,28 @@
 const std = @import("std");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
+const rows_file = @import("rows.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
 const strands = 64;
-/// Elements in one unit of work; narrow rows are grouped.
-const elements_per_unit = 8192;
 const Lane = @Vector(16, f32);
 
 pub fn run(step: *const Step, op: *const plan.Norm, worker: *Worker) void {
     const norm: RowNorm = .of(step, &op.norm);
     const width: usize = step.tensors[op.input].width;
-    const num_rows = step.rows(op.input);
-    const rows_per_unit: u32 = @intCast(@max(1, elements_per_unit / width));
-    var phase = worker.phase((num_rows + rows_per_unit - 1) / rows_per_unit);
-    while (phase.next()) |unit| {
-        const first = unit * rows_per_unit;
-        for (first..@min(first + rows_per_unit, num_rows)) |t| {
-            const x = step.tensor(op.input)[t * width ..][0..width];
-            const y = step.tensor(op.output)[t * width ..][0..width];
-            norm.apply(x, y);
+    const group: usize = op.group_width;
+    var rows: rows_file.RowPhase = .of(step, op.input, worker);
+    while (rows.next()) |range| {
+        const first, const end = range;
+        const x = step.tensor(op.input) + first * width;
+        const y = step.tensor(op.output) + first * width;
+        for (0..end - first) |t| {
+            var start: usize = 0;
+            while (start < width) : (start += group) {
+                const at = t * width + start;
+                norm.from(start % norm.width).apply(x[at..][0..group], y[at..][0..group]);
+            }
         }
     }
 }
@@ -36,6 +38,8 @@ pub const RowNorm = struct {
     weight: ?[*]align(4) const f32,
     bias: ?[*]align(4) const f32,
     epsilon: f32,
+    /// Values that weight and bias have; any number without them.
+    width: usize,
 
     pub fn of(step: *const Step, norm: *const plan.RowNorm) RowNorm {
         return .{
@@ -43,7 +47,18 @@ pub const RowNorm = struct {
             .weight = step.vector(norm.weight),
             .bias = step.vector(norm.bias),
             .epsilon = norm.epsilon,
+            .width = for ([_]u32{ norm.weight, norm.bias }) |id| {
+                if (id != plan.none) break step.weights[id].cols;
+            } else 1,
         };
+    }
+
+    /// The norm whose weights begin at `start`.
+    fn from(norm: RowNorm, start: usize) RowNorm {
+        var part = norm;
+        if (norm.weight) |weight| part.weight = weight + start;
+        if (norm.bias) |bias| part.bias = bias + start;
+        return part;
     }
 
     /// `y` may be `x`.

@@ -16,7 +16,7 @@ export interface WeightMemory {
 /** Where a weight of the file begins. */
 export function weightAddress(weights: WeightMemory, { name, slice }: Weight): number {
   if (slice === undefined) return weights.address(name);
-  return weights.address(name) + (weights.bytes(name) / slice.count) * slice.index;
+  return weights.address(name) + (weights.bytes(name) / slice.count) * slice.first;
 }
 
 export interface LoadOptions {

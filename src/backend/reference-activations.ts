@@ -1,5 +1,21 @@
 // The activation functions of the reference backend, in float64.
-import type { Activation } from "../plan/ops.ts";
+import type { Activation, Gate, UnaryFunction } from "../plan/ops.ts";
+
+/** gpt-oss's clamp and its sharper sigmoid (model card, arXiv 2508.10925). */
+const oaiLimit = 7;
+const oaiAlpha = 1.702;
+
+export function gated(gate: Gate, g: number, u: number): number {
+  if (gate !== "swiglu_oai") return activate(gate, g) * u;
+  const x = Math.min(g, oaiLimit);
+  const y = Math.min(oaiLimit, Math.max(-oaiLimit, u));
+  return (x / (1 + Math.exp(-oaiAlpha * x))) * (y + 1);
+}
+
+export function unaryOf(name: UnaryFunction, x: number, parameter: number): number {
+  if (name === "softcap") return parameter * Math.tanh(x / parameter);
+  return name === "scale" ? parameter * x : activate(name, x);
+}
 
 export function activate(activation: Activation, x: number): number {
   switch (activation) {
@@ -11,6 +27,8 @@ export function activate(activation: Activation, x: number): number {
       return 0.5 * x * (1 + erf(x / Math.SQRT2));
     case "relu":
       return Math.max(0, x);
+    case "sigmoid":
+      return 1 / (1 + Math.exp(-x));
     case "relu_squared":
       return Math.max(0, x) ** 2;
   }

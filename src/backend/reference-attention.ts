@@ -74,9 +74,12 @@ function attendHead(
   const cache = state.caches[op.cache.id]!;
   const kvHead = Math.floor(head / (op.numHeads / numKvHeads));
   const q = rowOf(state, op.q, row).subarray(head * headDim, (head + 1) * headDim);
-  const first = op.windowLen === 0 ? 0 : Math.max(0, cacheIndex - op.windowLen + 1);
+  const window = op.windowLen === 0 ? 0 : Math.max(0, cacheIndex - op.windowLen + 1);
+  const chunk = op.chunkLen === 0 ? 0 : cacheIndex - (cacheIndex % op.chunkLen);
+  const first = Math.max(window, chunk);
+  const end = op.causal ? cacheIndex + 1 : state.step.kvLens[sequence]!;
   const scores: number[] = [];
-  for (let index = first; index <= cacheIndex; index++) {
+  for (let index = first; index < end; index++) {
     const start = (slotOf(state.step, sequence, index) * numKvHeads + kvHead) * headDim;
     let score = 0;
     for (let d = 0; d < headDim; d++) score += q[d]! * cache.keys[start + d]!;

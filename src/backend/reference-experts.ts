@@ -1,7 +1,7 @@
 // Mixture of experts on the reference backend: the choice of experts and their products, as the
 // definitions in plan/ops.ts say.
 import type { OpOf, Routing, Tensor, Weight } from "../plan/ops.ts";
-import { activate } from "./reference-activations.ts";
+import { gated } from "./reference-activations.ts";
 import { dot, factorsFor, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
 
 type Numbers = ArrayLike<number>;
@@ -132,7 +132,7 @@ export function expertGlu(state: ReferenceState, op: OpOf<"expertGlu">): void {
     const g = product(state, gate, op.gateBias, expert, x);
     const u = product(state, up, op.upBias, expert, x);
     const target = slotRow(state, op.output, slot, gate.rows);
-    target.set(g.map((value, i) => activate(op.activation, value) * u[i]!));
+    target.set(g.map((value, i) => gated(op.activation, value, u[i]!)));
   }
 }
 

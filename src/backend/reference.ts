@@ -16,10 +16,21 @@ import {
   weightAddress,
 } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
-import { activate } from "./reference-activations.ts";
+import { gated } from "./reference-activations.ts";
 import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
 import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
+import {
+  add,
+  copyColumns,
+  gatherRows,
+  glu,
+  norm,
+  normalized,
+  positionScale,
+  rotations,
+  unary,
+} from "./reference-rows.ts";
 import { sampleRows } from "./reference-sample.ts";
 import { dot, factorsFor, type ReferenceState, rowOf, rowsOf } from "./reference-state.ts";
 
@@ -107,6 +118,24 @@ class ReferenceSession implements Session, ReferenceState {
       case "norm":
         norm(this, op);
         break;
+      case "unary":
+        unary(this, op);
+        break;
+      case "add":
+        add(this, op);
+        break;
+      case "glu":
+        glu(this, op);
+        break;
+      case "positionScale":
+        positionScale(this, op);
+        break;
+      case "copyColumns":
+        copyColumns(this, op);
+        break;
+      case "linearHeads":
+        linearHeads(this, op);
+        break;
       case "linear":
         linear(this, op);
         break;
@@ -151,32 +180,17 @@ class ReferenceSession implements Session, ReferenceState {
 }
 
 function embed(state: ReferenceState, op: OpOf<"embed">): void {
+  const { tokenIds, positions } = state.step;
+  const rows = {
+    token: (t: number) => tokenIds[t]!,
+    position: (t: number) => positions[t]!,
+    first: () => 0,
+  };
   for (let t = 0; t < state.step.numTokens; t++) {
-    const source = state.weightRow(op.weight, state.step.tokenIds[t]!);
+    const source = state.weightRow(op.weight, rows[op.row](t));
     const target = rowOf(state, op.output, t);
     for (let i = 0; i < target.length; i++) target[i] = source[i]! * op.scale;
   }
-}
-
-function gatherRows(state: ReferenceState, op: OpOf<"gatherRows">): void {
-  for (let r = 0; r < state.step.numOutputs; r++) {
-    rowOf(state, op.output, r).set(rowOf(state, op.input, state.step.outputRows[r]!));
-  }
-}
-
-function norm(state: ReferenceState, op: OpOf<"norm">): void {
-  for (let row = 0; row < rowsOf(state.step, op.input); row++) {
-    rowOf(state, op.output, row).set(normalized(state, op.rowNorm, rowOf(state, op.input, row)));
-  }
-}
-
-function normalized(state: ReferenceState, rowNorm: RowNorm, x: Float64Array): Float64Array {
-  const weight = rowNorm.weight && state.weightRow(rowNorm.weight, 0);
-  const bias = rowNorm.bias && state.weightRow(rowNorm.bias, 0);
-  const mean = rowNorm.norm === "layer" ? x.reduce((sum, value) => sum + value, 0) / x.length : 0;
-  const variance = x.reduce((sum, value) => sum + (value - mean) ** 2, 0) / x.length;
-  const scale = 1 / Math.sqrt(variance + rowNorm.epsilon);
-  return x.map((value, i) => (value - mean) * scale * (weight?.[i] ?? 1) + (bias?.[i] ?? 0));
 }
 
 /** The rows that a product multiplies. */
@@ -206,6 +220,18 @@ function linear(state: ReferenceState, op: OpOf<"linear">): void {
   }
 }
 
+function linearHeads(state: ReferenceState, op: OpOf<"linearHeads">): void {
+  const { rows, cols } = op.weights[0]!;
+  for (let t = 0; t < rowsOf(state.step, op.input); t++) {
+    const input = rowOf(state, op.input, t);
+    const output = rowOf(state, op.output, t);
+    op.weights.forEach((weight, head) => {
+      const x = factorsFor(weight, input.subarray(head * cols, (head + 1) * cols));
+      for (let n = 0; n < rows; n++) output[head * rows + n] = dot(x, state.weightRow(weight, n));
+    });
+  }
+}
+
 function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
   const gateBias = op.gateBias && state.weightRow(op.gateBias, 0);
   const upBias = op.upBias && state.weightRow(op.upBias, 0);
@@ -218,20 +244,8 @@ function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
     inputs.forEach(([forGate, forUp], row) => {
       const g = dot(forGate, gate) + (gateBias?.[n] ?? 0);
       const u = dot(forUp, up) + (upBias?.[n] ?? 0);
-      rowOf(state, op.output, row)[n] = activate(op.activation, g) * u;
+      rowOf(state, op.output, row)[n] = gated(op.activation, g, u);
     });
-  }
-}
-
-function rotations(state: ReferenceState, op: OpOf<"rotations">): void {
-  const frequencies = state.weightRow(op.frequencies, 0);
-  for (let t = 0; t < state.step.numTokens; t++) {
-    const row = rowOf(state, op.output, t);
-    for (let i = 0; i < frequencies.length; i++) {
-      const angle = state.step.positions[t]! * frequencies[i]!;
-      row[i] = Math.cos(angle) * op.magnitude;
-      row[frequencies.length + i] = Math.sin(angle) * op.magnitude;
-    }
   }
 }
 

@@ -3,7 +3,7 @@
 import type { Op, Rows, Tensor, Weight } from "../plan/ops.ts";
 import { LoadedModel } from "./loaded-model.ts";
 import { processPeakRssBytes } from "./machine.ts";
-import type { StepShape } from "./op-cost.ts";
+import { type StepShape, weightRowBytes } from "./op-cost.ts";
 import type { ModelOptions } from "./options.ts";
 import type { RooflineReport } from "./roofline.ts";
 import { RooflineRecorder } from "./roofline-recorder.ts";
@@ -203,6 +203,8 @@ function matricesOf(op: Op): Matrices | undefined {
       return { input: op.input, weights: op.outputs.map((o) => o.weight), share: 1 };
     case "linearGlu":
       return { input: op.input, weights: [op.gate, op.up], share: 1 };
+    case "linearHeads":
+      return { input: op.input, weights: op.weights, share: 1 };
     case "expertGlu":
     case "expertLinear": {
       const weights = op.kind === "expertGlu" ? [...op.gate, ...op.up] : op.weights;
@@ -218,7 +220,7 @@ function matricesOf(op: Op): Matrices | undefined {
  * Weights multiplied per token in the layers and per output row, and bytes read per step, which
  * touches as many experts as even routing would.
  */
-function matrixWork({ plan, file }: LoadedModel, step: Readonly<Record<Rows, number>>) {
+function matrixWork({ plan }: LoadedModel, step: Readonly<Record<Rows, number>>) {
   let layerWeights = 0;
   let outputWeights = 0;
   const bytesByWeight = new Map<string, number>();
@@ -227,9 +229,10 @@ function matrixWork({ plan, file }: LoadedModel, step: Readonly<Record<Rows, num
     if (matrices === undefined) continue;
     const { input, weights, share } = matrices;
     const touched = 1 - (1 - share) ** step[input.rows];
-    for (const { name, rows, cols, slice } of weights) {
-      const bytes = file.bytes(name) / (slice?.count ?? 1);
-      bytesByWeight.set(`${name} ${slice?.index ?? 0}`, bytes * touched);
+    for (const weight of weights) {
+      const { name, rows, cols, slice } = weight;
+      const bytes = rows * weightRowBytes(weight);
+      bytesByWeight.set(`${name} ${slice?.first ?? 0}`, bytes * touched);
       if (input.rows === "tokens") layerWeights += rows * cols * share;
       else outputWeights += rows * cols * share;
     }

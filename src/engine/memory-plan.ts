@@ -45,6 +45,14 @@ function limitsFor(options: ResolvedOptions, contextLen: number): PlanLimits {
 /** Up to a multiple of 256, as llama.cpp does: matters to models trained for less. */
 const roundContext = (contextLen: number) => Math.ceil(contextLen / 256) * 256;
 
+/** What the options ask for, or the default: the model's own up to `defaultContextLen`. */
+export function wantedContextLen(
+  config: ModelConfig,
+  options: Pick<ModelOptions, "contextLen">,
+): number {
+  return options.contextLen ?? Math.min(roundContext(config.contextLen), defaultContextLen);
+}
+
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 
 /**
@@ -69,7 +77,7 @@ export function planMemory(
   const total = ({ memory }: MemoryPlan) =>
     memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
 
-  const wanted = options.contextLen ?? Math.min(roundContext(config.contextLen), defaultContextLen);
+  const wanted = wantedContextLen(config, options);
   const first = measure(wanted);
   if (total(first) <= availableBytes) return first;
 

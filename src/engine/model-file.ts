@@ -1,12 +1,13 @@
 // A model file that is open: its header, its mapped bytes, and where each tensor lies in memory.
 import type { WeightMemory } from "../backend/backend.ts";
 import { assert, TinferError } from "../core/errors.ts";
+import type { PlanOptions } from "../models/family.ts";
 import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
 import { familyOf } from "../models/registry.ts";
-import { viewMemory } from "../native/memory.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
+import { readTensorFloats } from "../weights/tensor-content.ts";
 import { availableMemoryBytes } from "./machine.ts";
 import { ResidentFile } from "./resident-file.ts";
 
@@ -158,7 +159,10 @@ export class ModelFile implements WeightMemory, Disposable {
     return copies;
   }
 
-  buildPlan(outputs: PlanOutputs, slidingWindow: "auto" | "off" | number): Plan {
+  buildPlan(
+    outputs: PlanOutputs,
+    options: Pick<PlanOptions, "slidingWindow" | "contextLen">,
+  ): Plan {
     const builder = new PlanBuilder(
       {
         find: (name) => {
@@ -168,13 +172,13 @@ export class ModelFile implements WeightMemory, Disposable {
       },
       outputs,
     );
-    const readVector = (name: string) => {
-      if (this.header.tensors.get(name)?.type !== "f32") return undefined;
-      return new Float32Array(viewMemory(this.address(name), this.bytes(name)));
+    const readTensor = (name: string) => {
+      const tensor = this.header.tensors.get(name);
+      return tensor && readTensorFloats(this.header, tensor);
     };
     return familyOf(this.config.architecture).buildPlan(builder, this.config, {
-      slidingWindow,
-      readVector,
+      ...options,
+      readTensor,
     });
   }
 

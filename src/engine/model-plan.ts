@@ -7,7 +7,12 @@ import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
 import { allowedCpus, availableMemoryBytes, defaultNumThreads } from "./machine.ts";
-import { type MemoryPlan, planMemory, type ResolvedOptions } from "./memory-plan.ts";
+import {
+  type MemoryPlan,
+  planMemory,
+  type ResolvedOptions,
+  wantedContextLen,
+} from "./memory-plan.ts";
 import type { ModelFile } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
@@ -29,7 +34,10 @@ export function planModel(
   checkOptions(options);
   checkCpus(options);
   const backend = selectBackend(options.backend);
-  const plan = file.buildPlan(outputs, options.slidingWindow);
+  const plan = file.buildPlan(outputs, {
+    slidingWindow: options.slidingWindow,
+    contextLen: wantedContextLen(file.config, options),
+  });
   checkWeightTypes(plan, backend);
   const resolved = resolveOptions(file, options);
   let available = availableMemoryBytes();

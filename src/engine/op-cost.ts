@@ -8,6 +8,7 @@ import {
   type ExpertWeights,
   type KvType,
   type Op,
+  type OpOf,
   operandsOf,
   type Tensor,
   type Weight,
@@ -64,8 +65,15 @@ export function costOf(op: Op, step: StepShape, kvTypes: KvTypes): OpCost {
       return { ...cost, ...expertCost([op.gate, op.up], op.routing, step) };
     case "expertLinear":
       return { ...cost, ...expertCost([op.weights], op.routing, step) };
+    case "linearHeads":
+      return { ...cost, ...productCost(op.weights, rowsOf(op.input, step)) };
     case "gatherRows":
     case "norm":
+    case "unary":
+    case "add":
+    case "glu":
+    case "positionScale":
+    case "copyColumns":
     case "rotations":
     case "route":
     case "sample":
@@ -90,7 +98,7 @@ function typeNameOf(weight: Weight): string {
   return quantTypeOf(weight.typeId)?.name ?? "f32";
 }
 
-function weightRowBytes(weight: Weight): number {
+export function weightRowBytes(weight: Weight): number {
   const type = quantTypeOf(weight.typeId);
   return type === undefined ? 4 * weight.cols : rowBytes(type.name, weight.cols);
 }
@@ -148,13 +156,24 @@ function attentionFormat(type: KvType): PeakKind {
   return type === "f32" || type === "f16" ? "f32" : "bf16";
 }
 
+/** First position that the one at `index` sees. */
+function firstVisible(op: OpOf<"attentionPaged">, index: number): number {
+  const window = op.windowLen === 0 ? 0 : Math.max(0, index + 1 - op.windowLen);
+  return op.chunkLen === 0 ? window : Math.max(window, index - (index % op.chunkLen));
+}
+
+/** End of what it sees of `end` positions. */
+function lastVisible(op: OpOf<"attentionPaged">, index: number, end: number): number {
+  return op.causal ? index + 1 : end;
+}
+
 /** Every visible position is read once a sequence. */
-function attentionCost(op: Extract<Op, { kind: "attentionPaged" }>, step: StepShape, kv: KvTypes) {
+function attentionCost(op: OpOf<"attentionPaged">, step: StepShape, kv: KvTypes) {
   const { start, numTokens, numSequences } = step;
-  const windowLen = op.windowLen === 0 ? Number.POSITIVE_INFINITY : op.windowLen;
+  const end = start + numTokens;
   let visible = 0;
-  for (let i = 0; i < numTokens; i++) visible += Math.min(start + i + 1, windowLen);
-  const read = numTokens === 0 ? 0 : Math.min(start + numTokens, windowLen + numTokens - 1);
+  for (let i = start; i < end; i++) visible += lastVisible(op, i, end) - firstVisible(op, i);
+  const read = numTokens === 0 ? 0 : end - firstVisible(op, start);
   const products = 2 * visible * op.numHeads * numSequences;
   const operations: Record<PeakKind, number> = { ...noOperations };
   operations[attentionFormat(kv.kvTypeK)] += products * op.cache.headDim;
@@ -210,6 +229,14 @@ function groupName(
     case "route":
     case "scaleSlots":
       return "routing";
+    case "linearHeads":
+      return "heads";
+    case "unary":
+    case "add":
+    case "glu":
+    case "positionScale":
+    case "copyColumns":
+      return "elementwise";
     case "embed":
     case "norm":
     case "sample":

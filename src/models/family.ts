@@ -6,8 +6,10 @@ import type { ModelConfig } from "./model-config.ts";
 export interface PlanOptions {
   /** "auto": as the family's reference applies it; a number forces it; "off" ignores it. */
   readonly slidingWindow: "auto" | "off" | number;
-  /** Values of small F32 tensors that shape tables (rope factors), or undefined when absent. */
-  readonly readVector: (name: string) => Float32Array | undefined;
+  /** Longest sequence that is asked for, in tokens: some models choose rope factors by it. */
+  readonly contextLen: number;
+  /** A tensor's values in f32, for tables that the model code makes; undefined when absent. */
+  readonly readTensor: (name: string) => Float32Array | undefined;
 }
 
 export interface Family {

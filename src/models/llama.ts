@@ -10,7 +10,7 @@ import { ropeTable } from "./rope.ts";
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
   const { hiddenSize, headDim, valueDim, vocabSize, normEpsilon: epsilon } = config;
   const tokenEmbedding = b.weight("token_embd.weight", vocabSize, hiddenSize);
-  const table = ropeTable(config, options.readVector("rope_freqs.weight"));
+  const table = ropeTable(config, options.readTensor("rope_freqs.weight"));
   const frequencies = b.constant("rope frequencies", table.frequencies);
   const rotations =
     table.frequencies.length > 0 ? b.rotations(frequencies, table.magnitude) : undefined;

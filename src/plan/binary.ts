@@ -3,9 +3,10 @@ import { assert } from "../core/errors.ts";
 import type { MemoryLayout, PlanLimits } from "./arena.ts";
 import type { Plan } from "./builder.ts";
 import {
-  activations,
   type ExpertWeights,
+  embedRows,
   epilogues,
+  gates,
   groupScores,
   kvTypes,
   normKinds,
@@ -16,6 +17,7 @@ import {
   ropePairings,
   scorings,
   type Tensor,
+  unaryFunctions,
   type Weight,
 } from "./ops.ts";
 
@@ -69,11 +71,26 @@ function routingWords(routing: Routing): Word[] {
 function wordsOf(op: Op): Word[] {
   switch (op.kind) {
     case "embed":
-      return [op.weight.id, op.output.id, { f32: op.scale }];
+      return [op.weight.id, op.output.id, { f32: op.scale }, indexIn(embedRows, op.row)];
     case "gatherRows":
       return [op.input.id, op.output.id];
     case "norm":
-      return [op.input.id, op.output.id, ...rowNormWords(op.rowNorm)];
+      return [op.input.id, op.output.id, ...rowNormWords(op.rowNorm), op.groupWidth];
+    case "unary":
+      return [op.output.id, indexIn(unaryFunctions, op.function), { f32: op.parameter }];
+    case "add":
+      return [op.input.id, op.output.id, { f32: op.scale }];
+    case "glu":
+      return [op.gate.id, op.up.id, op.output.id, indexIn(gates, op.activation)];
+    case "positionScale":
+      return [op.output.id, op.interval, op.offset, { f32: op.factor }];
+    case "copyColumns": {
+      const from = [op.inputStart, op.inputStride];
+      const to = [op.outputStart, op.outputStride];
+      return [op.input.id, op.output.id, op.count, op.width, ...from, ...to];
+    }
+    case "linearHeads":
+      return [op.input.id, op.output.id, firstId(op.weights), op.weights.length];
     case "linear": {
       assert(op.outputs.length <= maxLinearOutputs, "linear has too many outputs");
       const outputs = op.outputs.flatMap((o) => [o.weight.id, id(o.bias), o.output.id]);
@@ -83,7 +100,7 @@ function wordsOf(op: Op): Word[] {
     case "linearGlu": {
       const weights = [op.gate.id, id(op.gateBias), op.up.id, id(op.upBias)];
       const head = [op.input.id, ...rowNormWords(op.inputNorm), ...weights];
-      return [...head, op.output.id, indexIn(activations, op.activation)];
+      return [...head, op.output.id, indexIn(gates, op.activation)];
     }
     case "route":
       return [op.logits.id, op.output.id, ...routingWords(op.routing)];
@@ -92,7 +109,7 @@ function wordsOf(op: Op): Word[] {
     case "expertGlu": {
       const gate = [firstId(op.gate), id(op.gateBias)];
       const up = [firstId(op.up), id(op.upBias)];
-      const rest = [op.output.id, op.gate.length, indexIn(activations, op.activation)];
+      const rest = [op.output.id, op.gate.length, indexIn(gates, op.activation)];
       return [op.input.id, op.routing.id, ...gate, ...up, ...rest];
     }
     case "expertLinear": {
@@ -108,7 +125,8 @@ function wordsOf(op: Op): Word[] {
     }
     case "attentionPaged": {
       const operands = [op.q.id, op.output.id, op.cache.id, op.numHeads];
-      return [...operands, { f32: op.scale }, op.windowLen, { f32: op.softcap }, id(op.sinks)];
+      const visible = [op.causal ? 1 : 0, op.windowLen, op.chunkLen];
+      return [...operands, { f32: op.scale }, ...visible, { f32: op.softcap }, id(op.sinks)];
     }
     case "sample":
       return [op.logits.id];

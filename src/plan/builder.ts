@@ -1,12 +1,13 @@
 // Collects a model's ops, tensors, weights and caches in the order the model code states them.
 // Knows nothing of memory: `arena.ts` places tensors, `binary.ts` writes the executor's form.
-import { assert, TinferError } from "../core/errors.ts";
+import { assert } from "../core/errors.ts";
 import { fuseNorms } from "./fuse-norms.ts";
 import {
-  type Activation,
   type Cache,
+  type EmbedRow,
   type Epilogue,
   type ExpertWeights,
+  type Gate,
   type LinearOutput,
   type NormKind,
   type Op,
@@ -15,14 +16,10 @@ import {
   type Routing,
   type Rows,
   type Tensor,
+  type UnaryFunction,
   type Weight,
 } from "./ops.ts";
-
-/** A matrix of the model file as the plan needs it. */
-export interface WeightSource {
-  /** Shape and type of a tensor of the file, or undefined when it has none of that name. */
-  find(name: string): { shape: readonly number[]; typeId: number } | undefined;
-}
+import { type WeightSource, WeightTable } from "./weight-table.ts";
 
 /** What a plan ends in: sampled tokens, or the hidden state alone (embeddings). */
 export type PlanOutputs = "tokens" | "hidden";
@@ -40,22 +37,17 @@ export interface Plan {
   readonly vocabSize: number;
 }
 
-const f32TypeId = 0;
-
 /** Experts per token, of a `route` output. */
 const slotsOf = (routing: Tensor) => routing.width / 2;
 
-export class PlanBuilder {
-  readonly #source: WeightSource;
+export class PlanBuilder extends WeightTable {
   readonly #outputs: PlanOutputs;
   readonly #ops: Op[] = [];
   readonly #tensors: { -readonly [K in keyof Tensor]: Tensor[K] }[] = [];
-  readonly #weights: Weight[] = [];
   readonly #caches: Cache[] = [];
-  readonly #weightsByName = new Map<string, Weight>();
 
   constructor(source: WeightSource, outputs: PlanOutputs = "tokens") {
-    this.#source = source;
+    super(source);
     this.#outputs = outputs;
   }
 
@@ -65,79 +57,6 @@ export class PlanBuilder {
     return tensor;
   }
 
-  hasWeight(name: string): boolean {
-    return this.#source.find(name) !== undefined;
-  }
-
-  /** The weight `name`, which must be `[rows, cols]`; throws when it is missing or differs. */
-  weight(name: string, rows: number, cols: number): Weight {
-    const weight = this.optionalWeight(name, rows, cols);
-    if (weight !== undefined) return weight;
-    throw missing(name);
-  }
-
-  optionalWeight(name: string, rows: number, cols: number): Weight | undefined {
-    const known = this.#weightsByName.get(name);
-    if (known !== undefined) return known;
-    const found = this.#source.find(name);
-    if (found === undefined) return undefined;
-    const shape = found.shape.length === 1 ? [1, found.shape[0]!] : found.shape;
-    if (shape.length !== 2 || shape[0] !== rows || shape[1] !== cols) {
-      throw wrongShape(name, found.shape, [rows, cols]);
-    }
-    const weight: Weight = { id: this.#weights.length, name, rows, cols, typeId: found.typeId };
-    this.#weights.push(weight);
-    this.#weightsByName.set(name, weight);
-    return weight;
-  }
-
-  /**
-   * One `[rows, cols]` matrix per expert: slices of the tensor `stacked` `[count, rows, cols]`,
-   * or, in files without it, a tensor each.
-   */
-  experts(
-    stacked: string,
-    single: (expert: number) => string,
-    [count, rows, cols]: readonly [number, number, number],
-  ): ExpertWeights {
-    const found = this.#source.find(stacked);
-    const numbers = Array.from({ length: count }, (_, index) => index);
-    if (found === undefined) {
-      if (!this.hasWeight(single(0))) throw missing(stacked);
-      return numbers.map((index) => this.weight(single(index), rows, cols));
-    }
-    const { shape, typeId } = found;
-    const wanted = [count, rows, cols];
-    if (shape.length !== 3 || wanted.some((size, i) => shape[i] !== size)) {
-      throw wrongShape(stacked, shape, wanted);
-    }
-    return numbers.map((index): Weight => {
-      const id = this.#weights.length;
-      const weight = { id, name: stacked, rows, cols, typeId, slice: { index, count } };
-      this.#weights.push(weight);
-      return weight;
-    });
-  }
-
-  /** A `[1, width]` weight that ops read as plain floats; it must be stored as F32. */
-  vector(name: string, width: number): Weight {
-    return requireF32(this.weight(name, 1, width));
-  }
-
-  optionalVector(name: string, width: number): Weight | undefined {
-    const weight = this.optionalWeight(name, 1, width);
-    return weight === undefined ? undefined : requireF32(weight);
-  }
-
-  /** A table made by the model code, `[1, values.length]`. */
-  constant(name: string, values: Float32Array): Weight {
-    const id = this.#weights.length;
-    const cols = values.length;
-    const weight: Weight = { id, name, rows: 1, cols, typeId: f32TypeId, constant: values };
-    this.#weights.push(weight);
-    return weight;
-  }
-
   cache(numKvHeads: number, headDim: number, valueDim: number): Cache {
     const cache: Cache = { id: this.#caches.length, numKvHeads, headDim, valueDim };
     this.#caches.push(cache);
@@ -145,9 +64,9 @@ export class PlanBuilder {
   }
 
   /** `[tokens, hiddenSize]` */
-  embed(weight: Weight, scale = 1): Tensor {
+  embed(weight: Weight, scale = 1, row: EmbedRow = "token"): Tensor {
     const output = this.#tensor("tokens", weight.cols);
-    this.#ops.push({ kind: "embed", weight, output, scale });
+    this.#ops.push({ kind: "embed", weight, output, scale, row });
     return output;
   }
 
@@ -164,10 +83,61 @@ export class PlanBuilder {
     norm: NormKind,
     weight: Weight | undefined,
     epsilon: number,
-    bias?: Weight,
+    { bias, groupWidth = input.width }: { bias?: Weight | undefined; groupWidth?: number } = {},
   ): Tensor {
     const output = this.#tensor(input.rows, input.width);
-    this.#ops.push({ kind: "norm", input, output, rowNorm: { norm, weight, bias, epsilon } });
+    const rowNorm = { norm, weight, bias, epsilon };
+    this.#ops.push({ kind: "norm", input, output, rowNorm, groupWidth });
+    return output;
+  }
+
+  /** Changes `output` in place. */
+  unary(output: Tensor, name: UnaryFunction, parameter = 0): void {
+    this.#ops.push({ kind: "unary", output, function: name, parameter });
+  }
+
+  /** residual += scale * input */
+  add(input: Tensor, residual: Tensor, scale = 1): void {
+    assert(input.width === residual.width, "add takes equal widths");
+    this.#ops.push({ kind: "add", input, output: residual, scale });
+  }
+
+  /** `[rows, up width]`; `gate` may have one value per row. */
+  glu(gate: Tensor, up: Tensor, activation: Gate): Tensor {
+    const output = this.#tensor(up.rows, up.width);
+    this.#ops.push({ kind: "glu", gate, up, output, activation });
+    return output;
+  }
+
+  /** Changes `output` in place; see the op. */
+  positionScale(output: Tensor, spec: { interval: number; offset: number; factor: number }): void {
+    this.#ops.push({ kind: "positionScale", output, ...spec });
+  }
+
+  /**
+   * `[rows, count * sum of widths]`: for each i of `count`, the parts one after another, each
+   * `width` values of its input from start + i * stride on. Stride 0 repeats one for all.
+   */
+  concatHeads(
+    count: number,
+    parts: readonly { input: Tensor; width: number; start: number; stride: number }[],
+  ): Tensor {
+    const outputStride = parts.reduce((sum, { width }) => sum + width, 0);
+    const output = this.#tensor(parts[0]!.input.rows, count * outputStride);
+    let outputStart = 0;
+    for (const { input, width, start, stride } of parts) {
+      const from = { inputStart: start, inputStride: stride };
+      const to = { outputStart, outputStride };
+      this.#ops.push({ kind: "copyColumns", input, output, count, width, ...from, ...to });
+      outputStart += width;
+    }
+    return output;
+  }
+
+  /** `[rows, heads * weight rows]` from `[rows, heads * weight cols]`. */
+  linearHeads(input: Tensor, weights: ExpertWeights): Tensor {
+    const output = this.#tensor(input.rows, weights.length * weights[0]!.rows);
+    this.#ops.push({ kind: "linearHeads", input, weights, output });
     return output;
   }
 
@@ -199,7 +169,7 @@ export class PlanBuilder {
     input: Tensor,
     gate: Weight,
     up: Weight,
-    activation: Activation,
+    activation: Gate,
     biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
     const output = this.#tensor(input.rows, gate.rows);
@@ -228,7 +198,7 @@ export class PlanBuilder {
     input: Tensor,
     routing: Tensor,
     { gate, up }: { gate: ExpertWeights; up: ExpertWeights },
-    activation: Activation,
+    activation: Gate,
     biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
     const output = this.#tensor(input.rows, slotsOf(routing) * gate[0]!.rows);
@@ -274,35 +244,58 @@ export class PlanBuilder {
       cache: Cache;
       numHeads: number;
       scale: number;
+      causal?: boolean;
       windowLen?: number;
+      chunkLen?: number;
       softcap?: number;
       sinks?: Weight | undefined;
     },
   ): Tensor {
-    const { cache, numHeads, scale, windowLen = 0, softcap = 0, sinks } = spec;
+    const { cache, numHeads, scale, causal = true, windowLen = 0, chunkLen = 0 } = spec;
+    const { softcap = 0, sinks } = spec;
     const output = this.#tensor("tokens", numHeads * cache.valueDim);
-    const op = { cache, numHeads, scale, windowLen, softcap, sinks };
+    const op = { cache, numHeads, scale, causal, windowLen, chunkLen, softcap, sinks };
     this.#ops.push({ kind: "attentionPaged", q, output, ...op });
     return output;
   }
 
-  /** Ends the plan: `lmHead` `[vocabSize, hiddenSize]` over the normed hidden state. */
-  finish(hidden: Tensor, lmHead: Weight, bias?: Weight): Plan {
-    let logits: Tensor | undefined;
-    if (this.#outputs === "tokens") {
-      logits = this.linear(hidden, lmHead, bias);
-      this.#ops.push({ kind: "sample", logits });
-    }
-    const result = logits === undefined ? hidden : undefined;
-    const ops = fuseNorms(this.#ops, result === undefined ? [] : [result]);
+  /**
+   * Ends the plan: `lmHead` `[vocabSize, hiddenSize]` over the normed hidden state, then, where
+   * given, logits * scale, softcap * tanh(logits / softcap).
+   */
+  finish(
+    hidden: Tensor,
+    lmHead: Weight,
+    {
+      bias,
+      scale = 1,
+      softcap = 0,
+    }: { bias?: Weight | undefined; scale?: number; softcap?: number } = {},
+  ): Plan {
+    if (this.#outputs === "hidden") return this.finishHidden(hidden, lmHead.rows);
+    const logits = this.linear(hidden, lmHead, bias);
+    if (scale !== 1) this.unary(logits, "scale", scale);
+    if (softcap !== 0) this.unary(logits, "softcap", softcap);
+    this.#ops.push({ kind: "sample", logits });
+    return this.#plan(lmHead.rows, undefined, logits);
+  }
+
+  /** Ends the plan in the hidden state itself. */
+  finishHidden(hidden: Tensor, vocabSize: number): Plan {
+    return this.#plan(vocabSize, hidden, undefined);
+  }
+
+  #plan(vocabSize: number, hidden: Tensor | undefined, logits: Tensor | undefined): Plan {
+    const ops = fuseNorms(this.#ops, hidden === undefined ? [] : [hidden]);
+    const tensors = this.#numberTensors(ops, hidden);
     return {
       ops,
-      tensors: this.#numberTensors(ops, result),
-      weights: this.#weights,
+      tensors,
+      weights: this.weights,
       caches: this.#caches,
-      hidden: result,
+      hidden,
       logits,
-      vocabSize: lmHead.rows,
+      vocabSize,
     };
   }
 
@@ -317,24 +310,4 @@ export class PlanBuilder {
     for (const tensor of this.#tensors) tensor.id = kept.indexOf(tensor);
     return kept;
   }
-}
-
-function missing(name: string): TinferError {
-  return new TinferError("invalidFile", `tensor '${name}' is missing`, {
-    hint: "the file is incomplete or of another architecture than it says; convert it again",
-  });
-}
-
-function wrongShape(name: string, found: readonly number[], wanted: readonly number[]) {
-  const message = `tensor '${name}' is [${found}], the metadata asks for [${wanted.join(", ")}]`;
-  return new TinferError("invalidFile", message, {
-    hint: "metadata and tensors of this file do not belong together; convert it again",
-  });
-}
-
-function requireF32(weight: Weight): Weight {
-  if (weight.typeId === f32TypeId) return weight;
-  throw new TinferError("unsupported", `tensor '${weight.name}' is a vector that is not F32`, {
-    hint: "convert the model with a current converter, which keeps norms and biases in F32",
-  });
 }

@@ -8,6 +8,7 @@ export function fuseNorms(ops: readonly Op[], results: readonly Tensor[]): Op[] 
   const fused: (Op | undefined)[] = [...ops];
   ops.forEach((op, index) => {
     if (op.kind !== "norm" || results.includes(op.output)) return;
+    if (op.groupWidth !== op.input.width) return;
     const [writer, reader, ...others] = users.get(op.output)!;
     if (writer !== index || reader === undefined || others.length > 0) return;
     const product = ops[reader]!;

@@ -19,8 +19,9 @@ export interface Weight {
   readonly cols: number;
   /** GGUF type number. */
   readonly typeId: number;
-  /** Where the tensor `name` is a stack of `count` equal matrices: which of them this is. */
-  readonly slice?: { readonly index: number; readonly count: number };
+  /** Where this is a part of the tensor `name`, which has `count` equal pieces (rows, or values of
+   * a vector): the piece that it begins at. */
+  readonly slice?: { readonly first: number; readonly count: number };
   /** Values of a constant table; undefined for weights of the file. */
   readonly constant?: Float32Array;
 }
@@ -36,8 +37,22 @@ export interface Cache {
   readonly valueDim: number;
 }
 
-export const activations = ["silu", "gelu_tanh", "gelu_erf", "relu", "relu_squared"] as const;
+export const activations = [
+  ...(["silu", "gelu_tanh", "gelu_erf", "relu", "relu_squared", "sigmoid"] as const),
+] as const;
 export type Activation = (typeof activations)[number];
+/**
+ * How a gate g meets its u: activation(g) * u, or, as gpt-oss has it, g' * sigmoid(1.702 g') *
+ * (u' + 1) with g' = min(g, 7) and u' = u within ±7.
+ */
+export const gates = [...activations, "swiglu_oai"] as const;
+export type Gate = (typeof gates)[number];
+/** What `unary` computes of x: an activation, parameter * tanh(x / parameter), parameter * x. */
+export const unaryFunctions = [...activations, "softcap", "scale"] as const;
+export type UnaryFunction = (typeof unaryFunctions)[number];
+/** Which row of a table a token takes: that of its id, of its position, or always the first. */
+export const embedRows = ["token", "position", "first"] as const;
+export type EmbedRow = (typeof embedRows)[number];
 export const normKinds = ["rms", "layer"] as const;
 export type NormKind = (typeof normKinds)[number];
 export const ropePairings = ["none", "interleaved", "half_split"] as const;
@@ -58,7 +73,7 @@ export type Scoring = (typeof scorings)[number];
 export const groupScores = ["max", "top2_sum"] as const;
 export type GroupScore = (typeof groupScores)[number];
 
-/** One matrix per expert, all of one shape, with ids that follow one another. */
+/** One matrix per expert or head, all of one shape, with ids that follow one another. */
 export type ExpertWeights = readonly Weight[];
 
 /** How a router's logits `[numExperts]` choose a token's experts and their weights. */
@@ -89,12 +104,44 @@ export interface LinearOutput {
 }
 
 export type Op =
-  /** output[t] = scale * weight[tokenIds[t]] */
-  | { readonly kind: "embed"; weight: Weight; output: Tensor; scale: number }
+  /** output[t] = scale * weight[row of t] */
+  | { readonly kind: "embed"; weight: Weight; output: Tensor; scale: number; row: EmbedRow }
   /** output[r] = input[outputRows[r]] */
   | { readonly kind: "gatherRows"; input: Tensor; output: Tensor }
-  /** output = normalised(input), row by row */
-  | { readonly kind: "norm"; input: Tensor; output: Tensor; rowNorm: RowNorm }
+  /**
+   * output = normalised(input), each `groupWidth` values of a row by themselves (a head, or the
+   * whole row). Weight and bias are as wide as a group, the same for all, or as a row.
+   */
+  | { readonly kind: "norm"; input: Tensor; output: Tensor; rowNorm: RowNorm; groupWidth: number }
+  /** output = function(output), value by value */
+  | { readonly kind: "unary"; output: Tensor; function: UnaryFunction; parameter: number }
+  /** output += scale * input */
+  | { readonly kind: "add"; input: Tensor; output: Tensor; scale: number }
+  /** output = gate and up combined value by value; a gate of width 1 serves its whole row */
+  | { readonly kind: "glu"; gate: Tensor; up: Tensor; output: Tensor; activation: Gate }
+  /** output[t] *= 1 + factor * ln(1 + floor((positions[t] + offset) / interval)) */
+  | {
+      readonly kind: "positionScale";
+      output: Tensor;
+      interval: number;
+      offset: number;
+      factor: number;
+    }
+  /** `width` values of each of `count` parts of a row: from input to output, other values stay */
+  | {
+      readonly kind: "copyColumns";
+      input: Tensor;
+      output: Tensor;
+      count: number;
+      width: number;
+      /** Part i begins at start + i * stride. */
+      inputStart: number;
+      inputStride: number;
+      outputStart: number;
+      outputStride: number;
+    }
+  /** output[t, h] = input[t, h] · weights[h]ᵀ: a matrix of its own for every head */
+  | { readonly kind: "linearHeads"; input: Tensor; weights: ExpertWeights; output: Tensor }
   /** outputs[i] (+)= input · weight[i]ᵀ + bias[i], the input normalised first by `inputNorm` */
   | {
       readonly kind: "linear";
@@ -113,7 +160,7 @@ export type Op =
       up: Weight;
       upBias: Weight | undefined;
       output: Tensor;
-      activation: Activation;
+      activation: Gate;
     }
   /**
    * output[t] = the numbers of the chosen experts, best first, ties by lower number; then their
@@ -137,7 +184,7 @@ export type Op =
       up: ExpertWeights;
       upBias: Weight | undefined;
       output: Tensor;
-      activation: Activation;
+      activation: Gate;
     }
   /** output[t] (+)= Σ over slots s in order: weight of s * (input[t, s] · weights[e]ᵀ + bias[e]) */
   | {
@@ -164,7 +211,7 @@ export type Op =
       numHeads: number;
       pairing: RopePairing;
     }
-  /** output[t, h] = softmax(scale * q·k, causal, within window) · v over the sequence's cache */
+  /** output[t, h] = softmax(scale * q·k, of visible positions) · v over the sequence's cache */
   | {
       readonly kind: "attentionPaged";
       q: Tensor;
@@ -172,8 +219,12 @@ export type Op =
       cache: Cache;
       numHeads: number;
       scale: number;
+      /** False: all positions of the sequence are visible, later ones too. */
+      causal: boolean;
       /** Number of last positions that are visible, own one included; 0 = all. */
       windowLen: number;
+      /** Positions are visible from the last multiple of this on; 0 = all. */
+      chunkLen: number;
       /** c in c * tanh(score / c); 0 = none. */
       softcap: number;
       /** One more logit per head `[1, numHeads]` in the softmax, without a value. */
@@ -199,6 +250,12 @@ export const opcodes: Readonly<Record<OpKind, number>> = {
   scaleSlots: 11,
   expertGlu: 12,
   expertLinear: 13,
+  unary: 14,
+  add: 15,
+  glu: 16,
+  positionScale: 17,
+  copyColumns: 18,
+  linearHeads: 19,
 };
 
 /** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
@@ -210,12 +267,21 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
     case "gatherRows":
     case "norm":
     case "linearGlu":
+    case "linearHeads":
+    case "copyColumns":
       return { reads: [op.input], writes: [op.output] };
     case "linear": {
       const outputs = op.outputs.map((entry) => entry.output);
       const reads = op.epilogue === "accumulate" ? [op.input, ...outputs] : [op.input];
       return { reads, writes: outputs };
     }
+    case "unary":
+    case "positionScale":
+      return { reads: [op.output], writes: [op.output] };
+    case "add":
+      return { reads: [op.input, op.output], writes: [op.output] };
+    case "glu":
+      return { reads: [op.gate, op.up], writes: [op.output] };
     case "route":
       return { reads: [op.logits], writes: [op.output] };
     case "scaleSlots":

@@ -37,7 +37,7 @@ function build(weights: TestWeights, norm: (typeof normKinds)[number], products:
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, k);
     const bias = norm === "layer" ? b.vector("shift", k) : undefined;
-    const normed = b.norm(b.embed(table), norm, b.vector("scale", k), 1e-5, bias);
+    const normed = b.norm(b.embed(table), norm, b.vector("scale", k), 1e-5, { bias });
     const outputs = products(b, normed);
     return { plan: b.finish(how === "apart" ? normed : outputs[0]!, table), outputs };
   }) as [Built, Built];

@@ -133,7 +133,7 @@ describe("norm", () => {
           const table = b.weight("x", maxRows, width);
           const weight = hasWeight ? b.vector("w", width) : undefined;
           const bias = hasBias ? b.vector("b", width) : undefined;
-          const output = b.norm(b.embed(table), norm, weight, 1e-5, bias);
+          const output = b.norm(b.embed(table), norm, weight, 1e-5, { bias });
           const plan = b.finish(output, table);
           const steps = (width > 1000 ? [3] : rowCounts).map((count) => plainStep(count));
           checkCase({ what, plan, weights, output, steps, tolerance: normTolerance(norm, width) });

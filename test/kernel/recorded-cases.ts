@@ -99,7 +99,7 @@ function recordSmallOps(folder: string): void {
   }
   for (const kind of normKinds) {
     record(`norm-${kind}`, (b, x) => {
-      return b.gatherRows(b.norm(x, kind, b.vector("b", k), 1e-5, b.vector("b", k)));
+      return b.gatherRows(b.norm(x, kind, b.vector("b", k), 1e-5, { bias: b.vector("b", k) }));
     });
   }
   const frequencies = Float32Array.from({ length: 13 }, (_, i) => 0.6 ** i);

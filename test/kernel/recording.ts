@@ -2,6 +2,7 @@
 // another CPU: the plan in binary form, all weights, each step's arrays and the bits expected.
 import { writeFileSync } from "node:fs";
 import { type WeightMemory, weightAddress } from "../../src/backend/backend.ts";
+import { weightRowBytes } from "../../src/engine/op-cost.ts";
 import { viewMemory } from "../../src/native/memory.ts";
 import type { MemoryLayout, PlanLimits } from "../../src/plan/arena.ts";
 import { encodePlan } from "../../src/plan/binary.ts";
@@ -67,9 +68,8 @@ export class Recording {
     const planBytes = encodePlan(plan, limits, layout, noAddresses);
     const planStart = append(planBytes);
     const weightStarts = plan.weights.map((weight) => {
-      const { name, constant, slice } = weight;
-      if (constant !== undefined) return append(bytesOf(constant));
-      const numBytes = weights.bytes(name) / (slice?.count ?? 1);
+      if (weight.constant !== undefined) return append(bytesOf(weight.constant));
+      const numBytes = weight.rows * weightRowBytes(weight);
       return append(new Uint8Array(viewMemory(weightAddress(weights, weight), numBytes)));
     });
     // Kernels read up to 64 bytes past the last weight.

@@ -3,7 +3,7 @@
 import { dlopen } from "bun:ffi";
 import type { WeightMemory } from "../../src/backend/backend.ts";
 import { MemoryRegion, viewMemory } from "../../src/native/memory.ts";
-import type { WeightSource } from "../../src/plan/builder.ts";
+import type { WeightSource } from "../../src/plan/weight-table.ts";
 import { type QuantType, quantTypeInfo, tensorBytes } from "../../src/weights/quant-types.ts";
 
 /** A multiple of every platform's page. */

@@ -21,7 +21,7 @@ function tinyPlan(): Plan {
     const path = join(folder, "tiny.gguf");
     writeGguf(path, tinyModel("roofline", tinyMixes["k-mix"]!));
     using file = new ModelFile(path);
-    return file.buildPlan("tokens", "auto");
+    return file.buildPlan("tokens", { slidingWindow: "auto", contextLen: 512 });
   } finally {
     rmSync(folder, { recursive: true });
   }

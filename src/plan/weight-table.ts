@@ -1,0 +1,151 @@
+// The weights that a plan reads, in the order the model code asks for them: tensors of the file,
+// parts of them, and tables made by the model code. Checks shapes against what the code expects.
+import { assert, TinferError } from "../core/errors.ts";
+import type { ExpertWeights, Weight } from "./ops.ts";
+
+/** A matrix of the model file as the plan needs it. */
+export interface WeightSource {
+  /** Shape and type of a tensor of the file, or undefined when it has none of that name. */
+  find(name: string): { shape: readonly number[]; typeId: number } | undefined;
+}
+
+const f32TypeId = 0;
+
+export class WeightTable {
+  readonly weights: Weight[] = [];
+  readonly #source: WeightSource;
+  readonly #byName = new Map<string, Weight>();
+
+  constructor(source: WeightSource) {
+    this.#source = source;
+  }
+
+  hasWeight(name: string): boolean {
+    return this.#source.find(name) !== undefined;
+  }
+
+  /** The weight `name`, which must be `[rows, cols]`; throws when it is missing or differs. */
+  weight(name: string, rows: number, cols: number): Weight {
+    const weight = this.optionalWeight(name, rows, cols);
+    if (weight !== undefined) return weight;
+    throw missing(name);
+  }
+
+  optionalWeight(name: string, rows: number, cols: number): Weight | undefined {
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
+    const found = this.#source.find(name);
+    if (found === undefined) return undefined;
+    checkMatrix(name, found.shape, rows, cols);
+    const weight = this.#addWeight({ name, rows, cols, typeId: found.typeId });
+    this.#byName.set(name, weight);
+    return weight;
+  }
+
+  #addWeight(weight: Omit<Weight, "id">): Weight {
+    const added: Weight = { id: this.weights.length, ...weight };
+    this.weights.push(added);
+    return added;
+  }
+
+  /** Rows `first` to `first + rows` of the weight `name`, which must be `[count, cols]`. */
+  weightRows(
+    name: string,
+    [count, cols]: readonly [number, number],
+    first: number,
+    rows: number,
+  ): Weight {
+    assert(first + rows <= count, `rows of ${name}`);
+    const found = this.#source.find(name);
+    if (found === undefined) throw missing(name);
+    checkMatrix(name, found.shape, count, cols);
+    return this.#addWeight({ name, rows, cols, typeId: found.typeId, slice: { first, count } });
+  }
+
+  /** Values `first` to `first + width` of the vector `name` `[1, count]`, where the file has it. */
+  optionalVectorPart(
+    name: string,
+    count: number,
+    first: number,
+    width: number,
+  ): Weight | undefined {
+    const whole = this.optionalVector(name, count);
+    if (whole === undefined) return undefined;
+    const { typeId } = whole;
+    return this.#addWeight({ name, rows: 1, cols: width, typeId, slice: { first, count } });
+  }
+
+  /**
+   * One `[rows, cols]` matrix per expert: slices of the tensor `stacked` `[count, rows, cols]`,
+   * or, in files without it, a tensor each.
+   */
+  experts(
+    stacked: string,
+    single: (expert: number) => string,
+    [count, rows, cols]: readonly [number, number, number],
+  ): ExpertWeights {
+    const found = this.#source.find(stacked);
+    const numbers = Array.from({ length: count }, (_, index) => index);
+    if (found === undefined) {
+      if (!this.hasWeight(single(0))) throw missing(stacked);
+      return numbers.map((index) => this.weight(single(index), rows, cols));
+    }
+    const { shape, typeId } = found;
+    const wanted = [count, rows, cols];
+    if (shape.length !== 3 || wanted.some((size, i) => shape[i] !== size)) {
+      throw wrongShape(stacked, shape, wanted);
+    }
+    return numbers.map((first) => {
+      return this.#addWeight({ name: stacked, rows, cols, typeId, slice: { first, count } });
+    });
+  }
+
+  /** As many `[rows, cols]` tables made by the model code as `values` has room for. */
+  constantMatrices(name: string, values: Float32Array, rows: number, cols: number): ExpertWeights {
+    return Array.from({ length: values.length / (rows * cols) }, (_, index) => {
+      const constant = values.subarray(index * rows * cols, (index + 1) * rows * cols);
+      return this.#addWeight({ name: `${name} ${index}`, rows, cols, typeId: f32TypeId, constant });
+    });
+  }
+
+  /** A `[1, width]` weight that ops read as plain floats; it must be stored as F32. */
+  vector(name: string, width: number): Weight {
+    return requireF32(this.weight(name, 1, width));
+  }
+
+  optionalVector(name: string, width: number): Weight | undefined {
+    const weight = this.optionalWeight(name, 1, width);
+    return weight === undefined ? undefined : requireF32(weight);
+  }
+
+  /** A table made by the model code, `[1, values.length]`. */
+  constant(name: string, values: Float32Array): Weight {
+    return this.constantMatrices(name, values, 1, values.length)[0]!;
+  }
+}
+
+function missing(name: string): TinferError {
+  return new TinferError("invalidFile", `tensor '${name}' is missing`, {
+    hint: "the file is incomplete or of another architecture than it says; convert it again",
+  });
+}
+
+function checkMatrix(name: string, found: readonly number[], rows: number, cols: number): void {
+  const shape = found.length === 1 ? [1, found[0]!] : found;
+  if (shape.length === 2 && shape[0] === rows && shape[1] === cols) return;
+  throw wrongShape(name, found, [rows, cols]);
+}
+
+function wrongShape(name: string, found: readonly number[], wanted: readonly number[]) {
+  const message = `tensor '${name}' is [${found}], the metadata asks for [${wanted.join(", ")}]`;
+  return new TinferError("invalidFile", message, {
+    hint: "metadata and tensors of this file do not belong together; convert it again",
+  });
+}
+
+function requireF32(weight: Weight): Weight {
+  if (weight.typeId === f32TypeId) return weight;
+  throw new TinferError("unsupported", `tensor '${weight.name}' is a vector that is not F32`, {
+    hint: "convert the model with a current converter, which keeps norms and biases in F32",
+  });
+}
