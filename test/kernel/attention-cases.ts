@@ -17,7 +17,9 @@ export interface AttentionCase {
   /** Dims of each head that are rotated; all by default. */
   readonly rotaryDim?: number;
   readonly kv?: readonly [k: KvType, v: KvType];
+  readonly causal?: boolean;
   readonly windowLen?: number;
+  readonly chunkLen?: number;
   readonly softcap?: number;
   readonly sinks?: boolean;
   readonly scale?: number;
@@ -46,6 +48,12 @@ export const attentionCases: readonly AttentionCase[] = [
   { heads: [6, 2], headDim: 64, kv: ["bf16", "f16"] },
   { heads: [2, 1], headDim: 40, valueDim: 56, kv: ["f16", "bf16"], softcap: 30 },
   { heads: [5, 5], headDim: 8, valueDim: 16, kv: ["q8_0", "f16"] },
+  { heads: [4, 2], headDim: 64, chunkLen: 48, pairing: "half_split" },
+  { heads: [4, 1], headDim: 32, chunkLen: 20, windowLen: 12, kv: ["f16", "f16"] },
+  { heads: [3, 3], headDim: 40, causal: false },
+  { heads: [8, 2], headDim: 64, causal: false, kv: ["bf16", "bf16"] },
+  { heads: [40, 1], headDim: 96, valueDim: 64, pairing: "interleaved", rotaryDim: 32 },
+  { heads: [128, 1], headDim: 288, valueDim: 256, rotaryDim: 32, kv: ["bf16", "bf16"] },
 ];
 
 export const describeCase = ({ heads, headDim, valueDim = headDim, ...rest }: AttentionCase) =>
@@ -99,9 +107,10 @@ export function buildCase(c: AttentionCase, random: Random, weights: TestWeights
   const rotations = pairing === "none" ? undefined : b.rotations(table, 1.05);
   const cache = b.cache(numKvHeads, headDim, valueDim);
   b.qkvPrep(qkv, { cache, numHeads, pairing, rotations });
-  const { windowLen = 0, softcap = 0, scale = 1 / Math.sqrt(headDim) } = c;
+  const { causal = true, windowLen = 0, chunkLen = 0, softcap = 0 } = c;
+  const { scale = 1 / Math.sqrt(headDim) } = c;
   const sinks = c.sinks ? b.vector("sinks", numHeads) : undefined;
-  const spec = { cache, numHeads, scale, windowLen, softcap, sinks };
+  const spec = { cache, numHeads, scale, causal, windowLen, chunkLen, softcap, sinks };
   const output = b.attentionPaged(qkv.q, spec);
   const plan = b.finish(output, b.weight("q", tableRows, numHeads * headDim));
   return { plan, output, tables, sinks: c.sinks ? sinkLogits : undefined };
@@ -118,7 +127,8 @@ export function canonicalRow(
   multiplyAdd: MultiplyAdd,
 ): Float32Array {
   const [numHeads, numKvHeads] = c.heads;
-  const { headDim, valueDim = headDim, kv: types = ["f32", "f32"], windowLen = 0 } = c;
+  const { headDim, valueDim = headDim, kv: types = ["f32", "f32"] } = c;
+  const { windowLen = 0, chunkLen = 0 } = c;
   const rowOf = (table: Float32Array, id: number, head: number, dim: number) => {
     const start = (id * table.length) / tableRows + head * dim;
     return table.slice(start, start + dim);
@@ -127,7 +137,11 @@ export function canonicalRow(
     const kvHead = Math.floor(head / (numHeads / numKvHeads));
     const row: AttentionRow = {
       query: rowOf(tables.q, tokenIds.at(-1)!, head, headDim),
-      first: windowLen === 0 ? 0 : Math.max(0, tokenIds.length - windowLen),
+      first: Math.max(
+        windowLen === 0 ? 0 : tokenIds.length - windowLen,
+        chunkLen === 0 ? 0 : tokenIds.length - 1 - ((tokenIds.length - 1) % chunkLen),
+        0,
+      ),
       keys: tokenIds.map((id) => storeRow(types[0], rowOf(tables.k, id, kvHead, headDim))),
       values: tokenIds.map((id) => storeRow(types[1], rowOf(tables.v, id, kvHead, valueDim))),
       ...{ types, scale: c.scale ?? 1 / Math.sqrt(headDim), softcap: c.softcap ?? 0 },

@@ -60,7 +60,9 @@ for (const c of attentionCases) {
         expectNear(values, expected[i]!, output.width, toleranceOf(c), where);
         return values;
       });
-      checkAlone(c, variant, weights, { plan, output, steps, together: actual });
+      // Without a causal mask rows see what comes later in their step.
+      if (c.causal ?? true)
+        checkAlone(c, variant, weights, { plan, output, steps, together: actual });
       if (!hasFma(variant)) continue;
       fusedBits ??= actual;
       actual.forEach((values, i) => {

@@ -1,6 +1,8 @@
 // Random numbers for kernel tests that depend on one seed, and quant blocks made of them. The
 // seed stands in every failure; TINFER_TEST_SEED repeats or changes a run.
+
 import { type QuantType, quantTypeInfo, rowBytes } from "../../src/weights/quant-types.ts";
+import { activationGroup } from "./canonical.ts";
 
 /** Seed of this run. */
 export const testSeed = Number(process.env["TINFER_TEST_SEED"] ?? 1);
@@ -177,4 +179,13 @@ export class Random {
       }
     }
   }
+}
+
+/** Columns of products by activation group: with remainders of every kernel's steps. */
+const colsOfGroup: Readonly<Record<number, number>> = { 1: 117, 32: 544, 256: 768 };
+
+/** Whole quant blocks, which are longer than a group in some types. */
+export function colsOfType(type: QuantType): number {
+  const { quantBlockSize } = quantTypeInfo(type);
+  return Math.ceil(colsOfGroup[activationGroup(type)]! / quantBlockSize) * quantBlockSize;
 }

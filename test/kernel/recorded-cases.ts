@@ -7,15 +7,13 @@ import { defaultModelOptions } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
 import { knownArchitectures } from "../../src/models/registry.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
-import { activations, normKinds, type Tensor } from "../../src/plan/ops.ts";
+import { gates, normKinds, type Tensor } from "../../src/plan/ops.ts";
 import { readGguf } from "../../src/weights/gguf.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
-import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
 import { readFloats } from "../golden/reference-logits.ts";
 import { attentionCases, buildCase, limitsOf, makeSteps } from "./attention-cases.ts";
-import { activationGroup } from "./canonical.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
-import { Random, weightTypes } from "./random.ts";
+import { colsOfType, Random, weightTypes } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { TestWeights } from "./test-weights.ts";
 import { tinyMixes, tinyModel, tinyVocabSize } from "./tiny-model.ts";
@@ -48,15 +46,6 @@ function recordSteps(
     recording.add(cpu.session.stepData, result, cpu.read(result));
   }
   recording.write(path);
-}
-
-/** Columns of the products: with remainders of every kernel's steps. */
-const colsOfGroup: Readonly<Record<number, number>> = { 1: 117, 32: 544, 256: 768 };
-
-/** Whole quant blocks, which are longer than a group in some types. */
-function colsOfType(type: QuantType): number {
-  const { quantBlockSize } = quantTypeInfo(type);
-  return Math.ceil(colsOfGroup[activationGroup(type)]! / quantBlockSize) * quantBlockSize;
 }
 
 function recordLinear(folder: string, rowCounts: readonly number[]): void {
@@ -92,7 +81,7 @@ function recordSmallOps(folder: string): void {
     using cpu = new TestExecutor(b.finish(output, table), limitsFor(maxRows), weights, bestVariant);
     recordSteps(join(folder, name), cpu, weights, output, steps);
   };
-  for (const activation of activations) {
+  for (const activation of gates) {
     record(`glu-${activation}`, (b, x) =>
       b.linearGlu(x, b.weight("gate", n, k), b.weight("up", n, k), activation),
     );
