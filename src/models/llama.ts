@@ -2,80 +2,55 @@
 // distills. Papers: arXiv 2302.13971 (Llama), 2307.09288 (Llama 2, grouped queries), 2407.21783
 // (Llama 3), 2401.04088 (Mixtral).
 import type { Plan, PlanBuilder } from "../plan/builder.ts";
+import {
+  addProjection,
+  attend,
+  finishTokens,
+  gatedMlp,
+  layersOf,
+  projectQkv,
+  rmsNorm,
+  tokenEmbedding,
+  wantedRows,
+} from "./blocks.ts";
 import { addExperts, softmaxRouting } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { ropeTable } from "./rope.ts";
+import { addRotations, ropeFactors } from "./rope.ts";
+import { windowLenOf } from "./windows.ts";
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
-  const { hiddenSize, headDim, valueDim, vocabSize, normEpsilon: epsilon } = config;
-  const tokenEmbedding = b.weight("token_embd.weight", vocabSize, hiddenSize);
-  const table = ropeTable(config, options.readTensor("rope_freqs.weight"));
-  const frequencies = b.constant("rope frequencies", table.frequencies);
-  const rotations =
-    table.frequencies.length > 0 ? b.rotations(frequencies, table.magnitude) : undefined;
+  const rotations = addRotations(b, config, ropeFactors(config, options));
   // Every engine leaves the window key of this architecture unused; a number asks for one.
-  const windowLen = typeof options.slidingWindow === "number" ? options.slidingWindow : 0;
+  const windowLen = windowLenOf(options, 0);
 
-  let hidden = b.embed(tokenEmbedding);
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    const name = (part: string) => `blk.${layer}.${part}`;
-    const numHeads = config.numHeads[layer]!;
-    const numKvHeads = config.numKvHeads[layer]!;
-    const intermediateSize = config.intermediateSizes[layer]!;
-    const projection = (part: string, rows: number) => ({
-      weight: b.weight(name(`${part}.weight`), rows, hiddenSize),
-      bias: b.optionalVector(name(`${part}.bias`), rows),
-    });
+  let hidden = b.embed(tokenEmbedding(b, config));
+  for (const layer of layersOf(config)) {
+    const attentionInput = rmsNorm(b, hidden, layer.name("attn_norm"), config);
+    const qkv = projectQkv(b, attentionInput, layer);
+    let heads = attend(b, qkv, layer, { rotations, pairing: "interleaved", windowLen });
+    [heads, hidden] = wantedRows(b, layer, heads, hidden);
+    addProjection(b, heads, layer.name("attn_output"), hidden);
 
-    const attentionInput = b.norm(
-      hidden,
-      "rms",
-      b.vector(name("attn_norm.weight"), hiddenSize),
-      epsilon,
-    );
-    const [q, k, v] = b.linears(attentionInput, [
-      projection("attn_q", numHeads * headDim),
-      projection("attn_k", numKvHeads * headDim),
-      projection("attn_v", numKvHeads * valueDim),
-    ]) as [typeof hidden, typeof hidden, typeof hidden];
-    const cache = b.cache(numKvHeads, headDim, valueDim);
-    b.qkvPrep({ q, k, v }, { cache, numHeads, pairing: "interleaved", rotations });
-    let attention = b.attentionPaged(q, {
-      cache,
-      numHeads,
-      scale: 1 / Math.sqrt(headDim),
-      windowLen,
-    });
-    if (layer === config.numLayers - 1) {
-      // Beyond the last attention only rows whose logits are wanted matter.
-      attention = b.gatherRows(attention);
-      hidden = b.gatherRows(hidden);
-    }
-    const oProj = b.weight(name("attn_output.weight"), hiddenSize, numHeads * valueDim);
-    const oBias = b.optionalVector(name("attn_output.bias"), hiddenSize);
-    b.linearAccumulate(attention, oProj, hidden, oBias);
-
-    const mlpInput = b.norm(hidden, "rms", b.vector(name("ffn_norm.weight"), hiddenSize), epsilon);
+    const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
     if (config.numExperts > 0) {
-      const { numExperts, numExpertsPerToken } = config;
-      const routing = softmaxRouting(numExpertsPerToken);
-      const activation = "silu";
-      const mlp = { layer, numExperts, intermediateSize, routing, activation } as const;
+      const { numExperts } = config;
+      const routing = softmaxRouting(config.numExpertsPerToken);
+      const { index, intermediateSize } = layer;
+      const mlp = {
+        layer: index,
+        numExperts,
+        intermediateSize,
+        routing,
+        activation: "silu",
+      } as const;
       addExperts(b, mlpInput, hidden, mlp);
       continue;
     }
-    const gate = projection("ffn_gate", intermediateSize);
-    const up = projection("ffn_up", intermediateSize);
-    const biases = { gate: gate.bias, up: up.bias };
-    const gated = b.linearGlu(mlpInput, gate.weight, up.weight, "silu", biases);
-    const down = b.weight(name("ffn_down.weight"), hiddenSize, intermediateSize);
-    b.linearAccumulate(gated, down, hidden, b.optionalVector(name("ffn_down.bias"), hiddenSize));
+    const gated = gatedMlp(b, mlpInput, layer, "silu");
+    addProjection(b, gated, layer.name("ffn_down"), hidden);
   }
-  const normed = b.norm(hidden, "rms", b.vector("output_norm.weight", hiddenSize), epsilon);
-  // Models without their own output matrix tie it to the embedding.
-  const lmHead = b.optionalWeight("output.weight", vocabSize, hiddenSize) ?? tokenEmbedding;
-  return b.finish(normed, lmHead);
+  return finishTokens(b, rmsNorm(b, hidden, "output_norm", config), config);
 }
 
 export const llama: Family = { architectures: ["llama"], buildPlan };

@@ -1,14 +1,8 @@
 // A model's hyperparameters in tinfer's own words. The keys of GGUF metadata are translated here
 // and nowhere else; families read only this.
 import { TinferError } from "../core/errors.ts";
-import {
-  getBoolean,
-  getNumber,
-  getNumbers,
-  getString,
-  getStrings,
-  type Metadata,
-} from "../weights/metadata.ts";
+import { getString, getStrings, type Metadata } from "../weights/metadata.ts";
+import { ConfigReader, invalid, limits } from "./config-reader.ts";
 
 /** How rotary frequencies are stretched for contexts beyond the trained one. */
 export interface RopeScaling {
@@ -20,6 +14,23 @@ export interface RopeScaling {
   readonly extrapolationFactor: number | undefined;
   readonly betaFast: number;
   readonly betaSlow: number;
+  /** What YaRN's attention temperature is taken back by, in the terms of `yarnTemperature`. */
+  readonly logMultiplier: number;
+}
+
+/** Factors and caps that some families put on what others leave as it is; absent = none. */
+export interface Scales {
+  readonly embedding: number | undefined;
+  /** On what attention and MLP add to the residual stream. */
+  readonly residual: number | undefined;
+  /** On scores before the softmax, instead of 1 / √headDim. */
+  readonly attention: number | undefined;
+  readonly logits: number | undefined;
+  /** c in c * tanh(x / c). */
+  readonly attentionSoftcap: number | undefined;
+  readonly logitSoftcap: number | undefined;
+  /** How queries grow with the logarithm of their position. */
+  readonly positionTemperature: number | undefined;
 }
 
 export interface ModelConfig {
@@ -42,90 +53,17 @@ export interface ModelConfig {
   readonly rotaryDim: number;
   readonly ropeTheta: number;
   readonly ropeScaling: RopeScaling;
+  /** Base of the rotations in layers with a window, where the file has one of its own. */
+  readonly windowRopeTheta: number | undefined;
+  /** False where the file says that the model has no rotations although its family does. */
+  readonly hasRope: boolean;
   /** Sliding window in tokens as the file states it; whether a family applies it is its own. */
   readonly windowLen: number | undefined;
+  /** Which layers have the window: all but every n-th, or layer by layer. */
+  readonly windowPattern: number | readonly boolean[] | undefined;
+  readonly scales: Scales;
   readonly numExperts: number;
   readonly numExpertsPerToken: number;
-}
-
-/** Limits that keep a hostile file from asking for absurd plans. */
-const limits = {
-  layers: 1024,
-  width: 1 << 20,
-  heads: 4096,
-  contextLen: 1 << 28,
-  /** As kernels/plan.zig has places for. */
-  experts: 1024,
-  vocabSize: 1 << 24,
-} as const;
-
-function invalid(key: string, value: unknown, wanted: string): TinferError {
-  return new TinferError("invalidFile", `metadata key '${key}' is ${value}, wanted ${wanted}`, {
-    hint: "the file is damaged or was written by a faulty converter; download or convert it again",
-  });
-}
-
-class Reader {
-  readonly #metadata: Metadata;
-  readonly #architecture: string;
-
-  constructor(metadata: Metadata, architecture: string) {
-    this.#metadata = metadata;
-    this.#architecture = architecture;
-  }
-
-  #key(suffix: string): string {
-    return `${this.#architecture}.${suffix}`;
-  }
-
-  float(suffix: string): number | undefined {
-    const value = getNumber(this.#metadata, this.#key(suffix));
-    if (value !== undefined && !Number.isFinite(value)) {
-      throw invalid(this.#key(suffix), value, "a finite number");
-    }
-    return value;
-  }
-
-  text(suffix: string): string | undefined {
-    return getString(this.#metadata, this.#key(suffix));
-  }
-
-  flag(suffix: string): boolean | undefined {
-    return getBoolean(this.#metadata, this.#key(suffix));
-  }
-
-  /** A whole number in [least, most], or undefined when absent. */
-  count(suffix: string, most: number, least = 1): number | undefined {
-    return this.#checkCount(suffix, this.float(suffix), most, least);
-  }
-
-  #checkCount(suffix: string, value: number | undefined, most: number, least: number) {
-    if (value === undefined) return undefined;
-    if (Number.isInteger(value) && value >= least && value <= most) return value;
-    throw invalid(this.#key(suffix), value, `a whole number from ${least} to ${most}`);
-  }
-
-  requiredCount(suffix: string, most: number): number {
-    const value = this.count(suffix, most);
-    if (value !== undefined) return value;
-    throw new TinferError("invalidFile", `metadata key '${this.#key(suffix)}' is missing`, {
-      hint: "the file holds no complete model; is it a vocabulary or an adapter?",
-    });
-  }
-
-  /** One number for all layers, or one per layer. */
-  perLayer(suffix: string, numLayers: number, most: number): number[] | undefined {
-    const value = this.#metadata.get(this.#key(suffix));
-    if (!ArrayBuffer.isView(value)) {
-      const count = this.count(suffix, most, 0);
-      return count === undefined ? undefined : new Array<number>(numLayers).fill(count);
-    }
-    const numbers = Array.from(getNumbers(this.#metadata, this.#key(suffix))!, Number);
-    if (numbers.length < numLayers) {
-      throw invalid(this.#key(suffix), `an array of ${numbers.length}`, `${numLayers} numbers`);
-    }
-    return numbers.slice(0, numLayers).map((n) => this.#checkCount(suffix, n, most, 0)!);
-  }
 }
 
 /** `general.architecture`, or an error that says what the file is. */
@@ -139,8 +77,10 @@ export function architectureOf(metadata: Metadata): string {
 
 export function readModelConfig(metadata: Metadata): ModelConfig {
   const architecture = architectureOf(metadata);
-  const reader = new Reader(metadata, architecture);
-  const numLayers = reader.requiredCount("block_count", limits.layers);
+  const reader = new ConfigReader(metadata, architecture);
+  const numBlocks = reader.requiredCount("block_count", limits.layers);
+  // The last blocks may hold heads that predict further tokens: they are no layers.
+  const numLayers = numBlocks - (reader.count("nextn_predict_layers", numBlocks - 1, 0) ?? 0);
   const hiddenSize = reader.requiredCount("embedding_length", limits.width);
   const contextLen = reader.requiredCount("context_length", limits.contextLen);
   const numHeads = reader.perLayer("attention.head_count", numLayers, limits.heads);
@@ -171,7 +111,11 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     rotaryDim: reader.count("rope.dimension_count", limits.width, 0) ?? headDim,
     ropeTheta: reader.float("rope.freq_base") ?? 10000,
     ropeScaling: readRopeScaling(reader, contextLen),
+    windowRopeTheta: reader.float("rope.freq_base_swa"),
+    hasRope: reader.flag("rope.scaling.finetuned") ?? true,
     windowLen: reader.count("attention.sliding_window", limits.contextLen, 0) || undefined,
+    windowPattern: reader.flagsOrCount("attention.sliding_window_pattern", numLayers),
+    scales: readScales(reader),
     numExperts: reader.count("expert_count", limits.experts, 0) ?? 0,
     numExpertsPerToken: reader.count("expert_used_count", limits.experts, 0) ?? 0,
   };
@@ -203,7 +147,7 @@ function checkExperts({ architecture, numExperts, numExpertsPerToken }: ModelCon
   throw invalid(key, numExpertsPerToken, `a whole number from 1 to ${numExperts}`);
 }
 
-function readRopeScaling(reader: Reader, contextLen: number): RopeScaling {
+function readRopeScaling(reader: ConfigReader, contextLen: number): RopeScaling {
   const kind = reader.text("rope.scaling.type") ?? "linear";
   if (kind !== "none" && kind !== "linear" && kind !== "yarn" && kind !== "longrope") {
     throw new TinferError("unsupported", `rope scaling '${kind}' is not known`, {
@@ -221,5 +165,20 @@ function readRopeScaling(reader: Reader, contextLen: number): RopeScaling {
     extrapolationFactor: reader.float("rope.scaling.ext_factor"),
     betaFast: reader.float("rope.scaling.yarn_beta_fast") ?? 32,
     betaSlow: reader.float("rope.scaling.yarn_beta_slow") ?? 1,
+    logMultiplier: reader.float("rope.scaling.yarn_log_multiplier") ?? 0,
+  };
+}
+
+/** Converters write 0 for "none". */
+function readScales(reader: ConfigReader): Scales {
+  const scale = (suffix: string) => reader.float(suffix) || undefined;
+  return {
+    embedding: scale("embedding_scale"),
+    residual: scale("residual_scale"),
+    attention: scale("attention.scale"),
+    logits: scale("logit_scale"),
+    attentionSoftcap: scale("attn_logit_softcapping"),
+    logitSoftcap: scale("final_logit_softcapping"),
+    positionTemperature: scale("attention.temperature_scale"),
   };
 }
