@@ -19,6 +19,8 @@ const { values } = parseArgs({
     "prompt-tokens": { type: "string", short: "p", default: "512" },
     "generate-tokens": { type: "string", short: "n", default: "64" },
     depth: { type: "string", short: "d", default: "0" },
+    "kv-type": { type: "string" },
+    batch: { type: "string", short: "b" },
     rounds: { type: "string", short: "r", default: "5" },
     folder: { type: "string", default: join(tmpdir(), "tinfer-compare") },
     keep: { type: "boolean", default: false },
@@ -26,10 +28,8 @@ const { values } = parseArgs({
   },
 });
 
-interface Rates {
-  readonly prompt: number | undefined;
-  readonly generate: number | undefined;
-}
+/** Tokens per second by test, and `share`: of tinfer's generation in what memory allows. */
+type Rates = Readonly<Record<string, number | undefined>>;
 type Engine = (path: string, threads: number) => Rates;
 
 const lengths = ["-p", values["prompt-tokens"], "-n", values["generate-tokens"]];
@@ -43,14 +43,27 @@ function runJson(command: readonly string[]): unknown {
 
 const tinferCommand = [process.execPath, join(root, "src", "main.ts"), "bench"];
 
+const kvType = values["kv-type"];
+
 const tinfer: Engine = (path, threads) => {
   const settings = ["-t", String(threads), "-r", "1", "--json"];
-  const command = [...tinferCommand, path, ...lengths, ...depth, ...settings];
-  const records = runJson(command) as BenchmarkRecord[];
-  const rate = (prefix: string) => {
-    return records.find((record) => record.test.startsWith(prefix))?.tokensPerSecond;
+  if (kvType !== undefined) settings.push("--kv-type", kvType);
+  const command = [...tinferCommand, path, ...settings];
+  if (values.batch !== undefined) {
+    const tests = ["-p", "0", "-n", values["generate-tokens"], "-b", values.batch];
+    const records = runJson([...command, ...tests]) as BenchmarkRecord[];
+    return Object.fromEntries(
+      records.map(({ batch, tokensPerSecond }) => [`batch ${batch}`, tokensPerSecond]),
+    );
+  }
+  const records = runJson([...command, ...lengths, ...depth, "--roofline"]) as BenchmarkRecord[];
+  const find = (prefix: string) => records.find((record) => record.test.startsWith(prefix));
+  const generate = find("tg");
+  return {
+    prompt: find("pp")?.tokensPerSecond,
+    generate: generate?.tokensPerSecond,
+    share: generate?.roofline?.share,
   };
-  return { prompt: rate("pp"), generate: rate("tg") };
 };
 
 interface LlamaBenchRow {
@@ -59,16 +72,44 @@ interface LlamaBenchRow {
   readonly avg_ts: number;
 }
 
-/** Both settings of flash attention run; the better one of each test counts for llama.cpp. */
+/**
+ * Both settings of flash attention run at depth 0, the better one of each test counts; with a
+ * depth or KV type it is on, which llama.cpp needs there.
+ */
 function llamaBench(program: string): Engine {
+  const isPlain = kvType === undefined && values.depth === "0";
   return (path, threads) => {
-    const settings = ["-t", String(threads), "-r", "1", "-fa", "0,1", "-o", "json"];
+    const settings = ["-t", String(threads), "-r", "1", "-fa", isPlain ? "0,1" : "1", "-o", "json"];
+    if (kvType !== undefined) settings.push("-ctk", kvType, "-ctv", kvType);
     const rows = runJson([program, "-m", path, ...lengths, ...depth, ...settings]);
     const best = (wanted: (row: LlamaBenchRow) => boolean) => {
       const rates = (rows as LlamaBenchRow[]).filter(wanted).map((row) => row.avg_ts);
       return rates.length === 0 ? undefined : Math.max(...rates);
     };
     return { prompt: best((row) => row.n_gen === 0), generate: best((row) => row.n_prompt === 0) };
+  };
+}
+
+interface BatchedBenchRow {
+  readonly pl: number;
+  readonly speed_tg: number;
+}
+
+/** Tokens per second of all sequences, which start with 16 tokens each. */
+function llamaBatchedBench(program: string, batch: string): Engine {
+  const most = Math.max(...batch.split(",").map(Number));
+  const generated = Number(values["generate-tokens"]);
+  return (path, threads) => {
+    const sizes = ["-npp", "16", "-ntg", String(generated), "-npl", batch];
+    const context = ["-c", String(most * (generated + 64)), "-fa", "on"];
+    const output = ["--output-format", "jsonl"];
+    const command = [program, "-m", path, "-t", String(threads), ...context, ...sizes, ...output];
+    const result = Bun.spawnSync(command, { stderr: "ignore" });
+    const lines = result.stdout.toString().split("\n");
+    const rows = lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+    return Object.fromEntries(
+      (rows as BatchedBenchRow[]).map(({ pl, speed_tg }) => [`batch ${pl}`, speed_tg]),
+    );
   };
 }
 
@@ -82,6 +123,11 @@ function nodeLlamaCpp(folder: string): Engine {
 }
 
 function chooseJudge(): Engine {
+  if (values.batch !== undefined) {
+    const batched = process.env["LLAMA_BATCHED_BENCH"];
+    if (batched !== undefined) return llamaBatchedBench(batched, values.batch);
+    throw new Error("set LLAMA_BATCHED_BENCH to a llama-batched-bench program");
+  }
   const program = process.env["LLAMA_BENCH"];
   if (program !== undefined) return llamaBench(program);
   const folder = process.env["NODE_LLAMA_CPP"];
@@ -120,12 +166,14 @@ for (const { name, path, made } of openFiles()) {
       own.push(tinfer(path, threads));
       other.push(judge(path, threads));
     }
-    for (const test of ["prompt", "generate"] as const) {
+    for (const test of Object.keys(other[0]!)) {
       const a = median(own.map((rates) => rates[test]));
       const b = median(other.map((rates) => rates[test]));
       if (a === undefined || b === undefined) continue;
       const ratio = median(own.map((rates, i) => rates[test]! / other[i]![test]!))!;
       const figures = [a, b, ratio].map((figure) => figure.toFixed(2));
+      const share = test === "generate" ? median(own.map((rates) => rates["share"])) : undefined;
+      figures.push(share === undefined ? "" : `${(100 * share).toFixed(0)} %`);
       rows.push(`| ${[name, threads, test, ...figures].join(" | ")} |`);
       process.stderr.write(`${rows.at(-1)}\n`);
     }
@@ -139,11 +187,12 @@ const report = [
   "",
   `Machine: ${cpus()[0]?.model}, ${cpus().length} cores. Commit ${commit.stdout.toString().trim()}.`,
   `Prompt ${values["prompt-tokens"]}, generation ${values["generate-tokens"]}, depth ${values.depth};`,
-  `medians of ${values.rounds} interleaved single runs, tokens per second; ratio = median of ratios.`,
+  `medians of ${values.rounds} interleaved single runs, tokens per second; ratio = median of ratios;`,
+  "share: of tinfer's generation in what the memory bandwidth measured beside it allows.",
   `Repeat: LLAMA_BENCH=… bun scripts/compare-llama-cpp.ts --threads ${values.threads}`,
   "",
-  "| model | threads | test | tinfer | llama.cpp | ratio |",
-  "| --- | --- | --- | --- | --- | --- |",
+  "| model | threads | test | tinfer | llama.cpp | ratio | share |",
+  "| --- | --- | --- | --- | --- | --- | --- |",
   ...rows,
   "",
 ].join("\n");
