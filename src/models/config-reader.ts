@@ -98,4 +98,10 @@ export class ConfigReader {
     }
     return value.slice(0, numLayers) as boolean[];
   }
+
+  /** Whether the key has an array whose first two numbers are positive. */
+  hasNumbers(suffix: string): boolean {
+    const numbers = getNumbers(this.#metadata, this.#key(suffix));
+    return numbers !== undefined && numbers[0]! > 0 && numbers[1]! > 0;
+  }
 }

@@ -57,6 +57,8 @@ export interface ModelConfig {
   readonly windowRopeTheta: number | undefined;
   /** False where the file says that the model has no rotations although its family does. */
   readonly hasRope: boolean;
+  /** Whether rotary dimensions are shared out to axes of a picture (M-RoPE). */
+  readonly hasRopeSections: boolean;
   /** Sliding window in tokens as the file states it; whether a family applies it is its own. */
   readonly windowLen: number | undefined;
   /** Which layers have the window: all but every n-th, or layer by layer. */
@@ -112,6 +114,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     ropeTheta: reader.float("rope.freq_base") ?? 10000,
     ropeScaling: readRopeScaling(reader, contextLen),
     windowRopeTheta: reader.float("rope.freq_base_swa"),
+    hasRopeSections: reader.hasNumbers("rope.dimension_sections"),
     hasRope: reader.flag("rope.scaling.finetuned") ?? true,
     windowLen: reader.count("attention.sliding_window", limits.contextLen, 0) || undefined,
     windowPattern: reader.flagsOrCount("attention.sliding_window_pattern", numLayers),

@@ -1,9 +1,41 @@
 // The list of model families; a new architecture is one file beside this one and one line here.
 import { nearestMatch, TinferError } from "../core/errors.ts";
+import { commandR } from "./command-r.ts";
 import type { Family } from "./family.ts";
+import { gemma } from "./gemma.ts";
+import { gemma2 } from "./gemma2.ts";
+import { gemma3 } from "./gemma3.ts";
+import { glm4 } from "./glm4.ts";
+import { gpt2 } from "./gpt2.ts";
+import { granite } from "./granite.ts";
 import { llama } from "./llama.ts";
+import { mistral3 } from "./mistral3.ts";
+import { olmo2 } from "./olmo2.ts";
+import { phi2 } from "./phi2.ts";
+import { phi3 } from "./phi3.ts";
+import { qwen2 } from "./qwen2.ts";
+import { qwen3 } from "./qwen3.ts";
+import { smollm3 } from "./smollm3.ts";
+import { starcoder2 } from "./starcoder2.ts";
 
-const families: readonly Family[] = [llama];
+const families: readonly Family[] = [
+  llama,
+  commandR,
+  gemma,
+  gemma2,
+  gemma3,
+  glm4,
+  gpt2,
+  granite,
+  mistral3,
+  olmo2,
+  phi2,
+  phi3,
+  qwen2,
+  qwen3,
+  smollm3,
+  starcoder2,
+];
 
 export function knownArchitectures(): string[] {
   return families.flatMap((family) => family.architectures);

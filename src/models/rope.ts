@@ -1,6 +1,7 @@
 // Rotary position embedding: the table of frequencies that a family's rotations use, with the
 // context extensions folded in. Formulas: RoFormer (arXiv 2104.09864), position interpolation
 // (arXiv 2306.15595), YaRN (arXiv 2309.00071), LongRoPE (arXiv 2402.13753).
+import { TinferError } from "../core/errors.ts";
 import type { PlanBuilder } from "../plan/builder.ts";
 import type { Tensor } from "../plan/ops.ts";
 import type { PlanOptions } from "./family.ts";
@@ -26,6 +27,10 @@ export interface RopeTable {
 export function ropeTable(config: RopeConfig, factors?: ArrayLike<number>): RopeTable {
   const { rotaryDim, ropeTheta, ropeScaling } = config;
   const numPairs = Math.floor(rotaryDim / 2);
+  if (factors !== undefined && factors.length !== numPairs) {
+    const message = `the file has ${factors.length} rope factors for ${numPairs} frequencies`;
+    throw new TinferError("invalidFile", message, { hint: "convert the model again" });
+  }
   const frequencies = new Float32Array(numPairs);
   const stretch = ropeScaling.kind === "none" ? 1 : ropeScaling.factor;
   const yarn = ropeScaling.kind === "yarn";

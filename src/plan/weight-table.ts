@@ -130,9 +130,10 @@ function missing(name: string): TinferError {
   });
 }
 
+/** A vector may lie in the file as one row per head. */
 function checkMatrix(name: string, found: readonly number[], rows: number, cols: number): void {
-  const shape = found.length === 1 ? [1, found[0]!] : found;
-  if (shape.length === 2 && shape[0] === rows && shape[1] === cols) return;
+  if (rows === 1 && found.reduce((a, b) => a * b, 1) === cols) return;
+  if (found.length === 2 && found[0] === rows && found[1] === cols) return;
   throw wrongShape(name, found, [rows, cols]);
 }
 

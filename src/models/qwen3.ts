@@ -1,0 +1,45 @@
+// Qwen 3, dense: no biases, and an RMS norm on every query and key head before the rotation.
+// Paper: arXiv 2505.09388.
+import type { Plan, PlanBuilder } from "../plan/builder.ts";
+import {
+  addProjection,
+  attend,
+  finishTokens,
+  gatedMlp,
+  headRmsNorm,
+  layersOf,
+  projectQkv,
+  rmsNorm,
+  tokenEmbedding,
+  wantedRows,
+} from "./blocks.ts";
+import type { Family, PlanOptions } from "./family.ts";
+import type { ModelConfig } from "./model-config.ts";
+import { addRotations } from "./rope.ts";
+import { windowLenOf } from "./windows.ts";
+
+function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
+  const rotations = addRotations(b, config);
+  const windowLen = windowLenOf(options, 0);
+
+  let hidden = b.embed(tokenEmbedding(b, config));
+  for (const layer of layersOf(config)) {
+    const attentionInput = rmsNorm(b, hidden, layer.name("attn_norm"), config);
+    const { q, k, v } = projectQkv(b, attentionInput, layer);
+    const normed = {
+      q: headRmsNorm(b, q, layer.name("attn_q_norm"), config),
+      k: headRmsNorm(b, k, layer.name("attn_k_norm"), config),
+      v,
+    };
+    let heads = attend(b, normed, layer, { rotations, pairing: "half_split", windowLen });
+    [heads, hidden] = wantedRows(b, layer, heads, hidden);
+    addProjection(b, heads, layer.name("attn_output"), hidden);
+
+    const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
+    const gated = gatedMlp(b, mlpInput, layer, "silu");
+    addProjection(b, gated, layer.name("ffn_down"), hidden);
+  }
+  return finishTokens(b, rmsNorm(b, hidden, "output_norm", config), config);
+}
+
+export const qwen3: Family = { architectures: ["qwen3"], buildPlan };
