@@ -9,10 +9,12 @@ import { embed } from "./cli/embed.ts";
 import { logits } from "./cli/logits.ts";
 import { plan } from "./cli/plan.ts";
 import { pull } from "./cli/pull.ts";
+import { quantize } from "./cli/quantize.ts";
 import { render } from "./cli/render.ts";
 import { run } from "./cli/run.ts";
 import { serve } from "./cli/serve.ts";
 import { show } from "./cli/show.ts";
+import { merge, split } from "./cli/split-merge.ts";
 import { cp, ls, rm } from "./cli/store-commands.ts";
 import { OutputClosed, out, sayError } from "./cli/terminal.ts";
 import { tokenize } from "./cli/tokenize.ts";
@@ -28,6 +30,9 @@ const commands: readonly Command[] = [
   show,
   cp,
   rm,
+  quantize,
+  split,
+  merge,
   bench,
   embed,
   tokenize,

@@ -1,9 +1,11 @@
 // Shapes of well-known models, and files of that shape with random weights: what a benchmark needs
-// of a model without downloading it. The weight mixes are those that the field calls q4_k_m etc.
+// of a model without downloading it.
 import { nearestMatch, TinferError } from "../core/errors.ts";
-import type { GgufContent, GgufTensorSource, GgufValue } from "../weights/gguf-writer.ts";
-import { isQuantType, type QuantType, quantTypeInfo, tensorBytes } from "../weights/quant-types.ts";
-import { canQuantize } from "../weights/quantize.ts";
+import type { GgufValue } from "../weights/gguf-types.ts";
+import type { GgufContent, GgufTensorSource } from "../weights/gguf-writer.ts";
+import { tensorBytes } from "../weights/quant-types.ts";
+import { findMix } from "../weights/quantize-mix.ts";
+import { chooseTypes, type TypedTensor } from "../weights/quantize-types.ts";
 import { RandomWeights } from "./random-weights.ts";
 
 export interface Shape {
@@ -76,101 +78,57 @@ export function findShape(name: string): Shape {
   });
 }
 
-/** Types of one file: the bulk, the tensors that quantisation hurts most, and the output matrix. */
-interface Mix {
-  readonly bulk: QuantType;
-  /** attn_v and ffn_down of the first and last eighth and every third layer between. */
-  readonly sensitive: QuantType;
-  readonly output: QuantType;
-}
-
-const mixes: Readonly<Record<string, Mix>> = {
-  q4_k_m: { bulk: "q4_k", sensitive: "q6_k", output: "q6_k" },
-  q5_k_m: { bulk: "q5_k", sensitive: "q6_k", output: "q6_k" },
-  q4_k_s: { bulk: "q4_k", sensitive: "q4_k", output: "q6_k" },
-  q4_0: { bulk: "q4_0", sensitive: "q4_0", output: "q6_k" },
-  q4_1: { bulk: "q4_1", sensitive: "q4_1", output: "q6_k" },
-  q5_0: { bulk: "q5_0", sensitive: "q5_0", output: "q6_k" },
-  q5_1: { bulk: "q5_1", sensitive: "q5_1", output: "q6_k" },
-  q2_k: { bulk: "q2_k", sensitive: "q3_k", output: "q6_k" },
-  q3_k_m: { bulk: "q3_k", sensitive: "q5_k", output: "q6_k" },
-};
-
-function findMix(name: string): Mix {
-  const mix = mixes[name];
-  if (mix !== undefined) return mix;
-  if (isQuantType(name) && canQuantize(name)) return { bulk: name, sensitive: name, output: name };
-  throw new TinferError("usage", `weight type '${name}' is not known here`, {
-    hint: `use ${Object.keys(mixes).join(", ")}, or a plain type such as q8_0, q6_k, f16, bf16, f32`,
-  });
-}
-
-/** Layers that keep more bits in the usual mixes: both ends, and every third between. */
-function keepsMoreBits(layer: number, numLayers: number): boolean {
-  const eighth = Math.floor(numLayers / 8);
-  return layer < eighth || layer >= 7 * eighth || (layer - eighth) % 3 === 2;
-}
-
-/** Where rows are not whole super-blocks, quantisers take the next larger type of 32-blocks. */
-const smallBlockTypes: Readonly<Partial<Record<QuantType, QuantType>>> = {
-  q4_k: "q5_0",
-  q5_k: "q5_1",
-  q6_k: "q8_0",
-};
-
-function typeOfRows(type: QuantType, cols: number): QuantType {
-  if (cols % quantTypeInfo(type).quantBlockSize === 0) return type;
-  const smaller = smallBlockTypes[type] ?? "iq4_nl";
-  return cols % quantTypeInfo(smaller).quantBlockSize === 0 ? smaller : "f16";
-}
-
 /** A llama model of the shape with random weights and without a vocabulary. */
 export function randomModel(name: string, type: string, seed = 1): GgufContent {
   const size = findShape(name);
-  const mix = findMix(type);
-  const tensors: GgufTensorSource[] = [];
+  const tensors = tensorsOf(size);
+  const headsPerKvHead = size.numHeads / size.numKvHeads;
+  const types = chooseTypes(tensors, { ...size, headsPerKvHead }, { mix: findMix(type) });
   const weights = new RandomWeights(seed);
-  const tensor = (tensorName: string, shape: readonly number[], wanted: QuantType) => {
-    const cols = shape.at(-1)!;
-    const quantType = typeOfRows(wanted, cols);
-    const bytes = tensorBytes(quantType, shape);
-    const index = tensors.length;
-    const content = () => weights.blocks(quantType, bytes, cols, index);
-    tensors.push({ name: tensorName, type: quantType, shape, content });
-  };
-  const matrix = (tensorName: string, rows: number, cols: number, quantType: QuantType) =>
-    tensor(tensorName, [rows, cols], quantType);
-  const ones = (tensorName: string) => {
-    const values = new Float32Array(size.hiddenSize).fill(1);
-    const content = new Uint8Array(values.buffer);
-    tensors.push({ name: tensorName, type: "f32", shape: [size.hiddenSize], content });
-  };
+  const sources = tensors.map(({ name, shape }, index): GgufTensorSource => {
+    if (shape.length === 1) {
+      const ones = new Float32Array(shape[0]!).fill(1);
+      return { name, type: "f32", shape, content: new Uint8Array(ones.buffer) };
+    }
+    const { type } = types.get(name)!;
+    const bytes = tensorBytes(type, shape);
+    const content = () => weights.blocks(type, bytes, shape.at(-1)!, index);
+    return { name, type, shape, content };
+  });
+  return { metadata: metadataOf(`${name} ${type} random`, size), tensors: sources };
+}
+
+/** Norms have one dimension, matrices two, stacks of experts three. */
+function tensorsOf(size: Shape): TypedTensor[] {
   const { hiddenSize, intermediateSize, headDim, vocabSize, numExperts } = size;
   const kvWidth = size.numKvHeads * headDim;
-  matrix("token_embd.weight", vocabSize, hiddenSize, size.tiedEmbedding ? mix.output : mix.bulk);
+  const qWidth = size.numHeads * headDim;
+  const tensors: TypedTensor[] = [];
+  const tensor = (name: string, ...shape: number[]) =>
+    tensors.push({ name: `${name}.weight`, type: "f32", shape });
+  tensor("token_embd", vocabSize, hiddenSize);
   for (let layer = 0; layer < size.numLayers; layer++) {
-    const part = (suffix: string) => `blk.${layer}.${suffix}.weight`;
-    const sensitive = keepsMoreBits(layer, size.numLayers) ? mix.sensitive : mix.bulk;
-    ones(part("attn_norm"));
-    matrix(part("attn_q"), size.numHeads * headDim, hiddenSize, mix.bulk);
-    matrix(part("attn_k"), kvWidth, hiddenSize, mix.bulk);
-    matrix(part("attn_v"), kvWidth, hiddenSize, sensitive);
-    matrix(part("attn_output"), hiddenSize, size.numHeads * headDim, mix.bulk);
-    ones(part("ffn_norm"));
+    const part = (name: string, ...shape: number[]) => tensor(`blk.${layer}.${name}`, ...shape);
+    part("attn_norm", hiddenSize);
+    part("attn_q", qWidth, hiddenSize);
+    part("attn_k", kvWidth, hiddenSize);
+    part("attn_v", kvWidth, hiddenSize);
+    part("attn_output", hiddenSize, qWidth);
+    part("ffn_norm", hiddenSize);
     if (numExperts > 0) {
-      matrix(part("ffn_gate_inp"), numExperts, hiddenSize, "f32");
-      tensor(part("ffn_gate_exps"), [numExperts, intermediateSize, hiddenSize], mix.bulk);
-      tensor(part("ffn_up_exps"), [numExperts, intermediateSize, hiddenSize], mix.bulk);
-      tensor(part("ffn_down_exps"), [numExperts, hiddenSize, intermediateSize], sensitive);
+      part("ffn_gate_inp", numExperts, hiddenSize);
+      part("ffn_gate_exps", numExperts, intermediateSize, hiddenSize);
+      part("ffn_up_exps", numExperts, intermediateSize, hiddenSize);
+      part("ffn_down_exps", numExperts, hiddenSize, intermediateSize);
       continue;
     }
-    matrix(part("ffn_gate"), intermediateSize, hiddenSize, mix.bulk);
-    matrix(part("ffn_up"), intermediateSize, hiddenSize, mix.bulk);
-    matrix(part("ffn_down"), hiddenSize, intermediateSize, sensitive);
+    part("ffn_gate", intermediateSize, hiddenSize);
+    part("ffn_up", intermediateSize, hiddenSize);
+    part("ffn_down", hiddenSize, intermediateSize);
   }
-  ones("output_norm.weight");
-  if (!size.tiedEmbedding) matrix("output.weight", vocabSize, hiddenSize, mix.output);
-  return { metadata: metadataOf(`${name} ${type} random`, size), tensors };
+  tensor("output_norm", hiddenSize);
+  if (!size.tiedEmbedding) tensor("output", vocabSize, hiddenSize);
+  return tensors;
 }
 
 function metadataOf(name: string, size: Shape): [string, GgufValue][] {

@@ -1,6 +1,7 @@
-// The native quantiser: rows of floats in, rows of quant blocks out, on several threads. Types are
-// GGUF numbers here; src/weights/quantize.ts knows their names.
+// The native quantiser: rows of floats in, rows of quant blocks out, on several threads; and the
+// way back. Types are GGUF numbers here; src/weights/quantize.ts knows their names.
 import { ptr } from "bun:ffi";
+import { chooseVariant } from "./cpu-report.ts";
 import { check, native } from "./library.ts";
 
 /** Rows that lie one after the other, on both sides. */
@@ -43,4 +44,18 @@ export function quantizeNative(rows: QuantizeRows, what: string): void {
   args.setUint32(60, rows.variant ?? bestVariant, true);
   const hint = "the file is damaged or overflowed in training: take another copy or type";
   check(native().tinfer_quantize(ptr(args)), what, hint);
+}
+
+/** Fills `output` from as many weights of the type; `what` starts the text of an error. */
+export function dequantizeNative(
+  typeId: number,
+  source: Uint8Array,
+  output: Float32Array,
+  what: string,
+): void {
+  // `DequantizeArgs` of kernels/abi.zig.
+  const args = new BigUint64Array(4);
+  args.set([BigInt(ptr(source)), BigInt(ptr(output)), BigInt(output.length)]);
+  new Uint32Array(args.buffer).set([typeId, chooseVariant(undefined)], 6);
+  check(native().tinfer_dequantize(ptr(args)), what);
 }

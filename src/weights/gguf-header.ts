@@ -3,7 +3,8 @@
 import { fileKindOf } from "./file-kind.ts";
 import { type ByteSource, GgufCursor } from "./gguf-cursor.ts";
 import { defaultAlignment, ggufLimits } from "./gguf-limits.ts";
-import { quote, readPairs } from "./gguf-values.ts";
+import type { GgufValue } from "./gguf-types.ts";
+import { plainMetadata, quote, readPairs } from "./gguf-values.ts";
 import type { Metadata } from "./metadata.ts";
 import { decodeStrict } from "./packed-strings.ts";
 import {
@@ -30,6 +31,8 @@ export interface GgufHeader {
   readonly version: number;
   readonly alignment: number;
   readonly metadata: Metadata;
+  /** The same with the types of the file, for who writes it again. */
+  readonly values: ReadonlyMap<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   /** Where the tensors begin, in bytes from the file's start. */
   readonly tensorsOffset: number;
@@ -45,12 +48,13 @@ export function parseGgufHeader(source: ByteSource, fileIndex = 0): GgufHeader {
   cursor.countBytes = version === 1 ? 4 : 8;
   const numTensors = cursor.count("number of tensors", ggufLimits.numTensors);
   const numPairs = cursor.count("number of metadata pairs", ggufLimits.numPairs);
-  const metadata = readPairs(cursor, numPairs);
+  const values = readPairs(cursor, numPairs);
+  const metadata = plainMetadata(values);
   const alignment = readAlignment(cursor, metadata);
   const table = readTensorTable(cursor, numTensors, alignment);
   const tensorsOffset = Math.ceil(cursor.position / alignment) * alignment;
   const tensors = placeTensors(cursor, table, tensorsOffset, fileIndex);
-  return { version, alignment, metadata, tensors, tensorsOffset };
+  return { version, alignment, metadata, values, tensors, tensorsOffset };
 }
 
 function checkMagic(cursor: GgufCursor): void {

@@ -1,6 +1,6 @@
-// The value types of GGUF metadata: their numbers in the file, and how each number type is
-// read, written and gathered in a typed array. Shared by the reader and the writer.
-import type { NumericArray } from "./metadata.ts";
+// The value types of GGUF metadata: their numbers in the file, values with their types, and how
+// each number type is read, written and gathered in a typed array. Shared by reader and writer.
+import type { NumericArray, StringArray } from "./metadata.ts";
 
 /** Names of the value types; the index is the number in the file. */
 export const ggufValueTypes = [
@@ -21,6 +21,27 @@ export const ggufValueTypes = [
 
 export type GgufValueType = (typeof ggufValueTypes)[number];
 export type GgufNumberType = Exclude<GgufValueType, "bool" | "string" | "array">;
+
+/** A metadata value with the exact type that it has in the file. */
+export type GgufValue =
+  | { readonly type: GgufNumberType; readonly value: number | bigint }
+  | { readonly type: "bool"; readonly value: boolean }
+  | { readonly type: "string"; readonly value: string }
+  | GgufArray;
+
+export type GgufArray =
+  | {
+      readonly type: "array";
+      readonly of: GgufNumberType;
+      readonly value: NumericArray | readonly (number | bigint)[];
+    }
+  | { readonly type: "array"; readonly of: "bool"; readonly value: readonly boolean[] }
+  | {
+      readonly type: "array";
+      readonly of: "string";
+      readonly value: readonly string[] | StringArray;
+    }
+  | { readonly type: "array"; readonly of: "array"; readonly value: readonly GgufArray[] };
 
 export interface GgufNumber {
   readonly bytes: number;

@@ -2,7 +2,9 @@
 import type { GgufCursor } from "./gguf-cursor.ts";
 import { ggufLimits } from "./gguf-limits.ts";
 import {
+  type GgufArray,
   type GgufNumberType,
+  type GgufValue,
   type GgufValueType,
   ggufNumbers,
   ggufValueTypes,
@@ -11,8 +13,8 @@ import type { MetadataValue, StringArray } from "./metadata.ts";
 import { decodeLossless, decodeStrict, PackedStrings } from "./packed-strings.ts";
 
 /** Reads all key-value pairs; keys are unique. */
-export function readPairs(cursor: GgufCursor, numPairs: number): Map<string, MetadataValue> {
-  const metadata = new Map<string, MetadataValue>();
+export function readPairs(cursor: GgufCursor, numPairs: number): Map<string, GgufValue> {
+  const metadata = new Map<string, GgufValue>();
   const reader = new ValueReader(cursor);
   for (let index = 0; index < numPairs; index++) {
     const offset = cursor.position;
@@ -28,6 +30,16 @@ export function readPairs(cursor: GgufCursor, numPairs: number): Map<string, Met
     metadata.set(key, reader.read(`metadata key ${quote(key)}`));
   }
   return metadata;
+}
+
+/** The values without the types that they have in the file. */
+export function plainMetadata(values: ReadonlyMap<string, GgufValue>): Map<string, MetadataValue> {
+  return new Map(Array.from(values, ([key, value]) => [key, plainValue(value)]));
+}
+
+function plainValue(value: GgufValue): MetadataValue {
+  if (value.type === "array" && value.of === "array") return value.value.map(plainValue);
+  return value.value as MetadataValue;
 }
 
 /** Control characters that JSON leaves as they are, and those that reverse the line. */
@@ -50,14 +62,15 @@ class ValueReader {
     this.#cursor = cursor;
   }
 
-  read(field: string): MetadataValue {
+  read(field: string): GgufValue {
     const type = this.#type(field);
     if (type === "array") return this.#array(field, 1);
     if (type === "string") {
-      return decodeLossless(this.#cursor.stringBytes(field, ggufLimits.stringBytes));
+      const bytes = this.#cursor.stringBytes(field, ggufLimits.stringBytes);
+      return { type, value: decodeLossless(bytes) };
     }
-    if (type === "bool") return this.#boolean(field);
-    return this.#number(type, field);
+    if (type === "bool") return { type, value: this.#boolean(field) };
+    return { type, value: this.#number(type, field) };
   }
 
   #type(field: string): GgufValueType {
@@ -86,22 +99,24 @@ class ValueReader {
     return typeof value === "bigint" ? exactNumber(value) : value;
   }
 
-  #array(field: string, depth: number): MetadataValue {
-    const type = this.#type(`elements of ${field}`);
-    if (type === "string") return this.#strings(field);
-    if (type === "array") return this.#nested(field, depth);
-    if (type !== "bool") {
-      const { bytes, toArray } = ggufNumbers[type];
+  #array(field: string, depth: number): GgufArray {
+    const of = this.#type(`elements of ${field}`);
+    const type = "array";
+    if (of === "string") return { type, of, value: this.#strings(field) };
+    if (of === "array") return { type, of, value: this.#nested(field, depth) };
+    if (of !== "bool") {
+      const { bytes, toArray } = ggufNumbers[of];
       const count = this.#arrayLength(field, ggufLimits.arrayLength, bytes);
       // A copy, because a typed array must lie aligned to its elements.
-      return toArray(this.#cursor.take(count * bytes, field).slice().buffer);
+      const value = toArray(this.#cursor.take(count * bytes, field).slice().buffer);
+      return { type, of, value };
     }
     const count = this.#arrayLength(field, ggufLimits.booleanArrayLength, 1);
     const booleans: boolean[] = [];
     for (let index = 0; index < count; index++) {
       booleans.push(this.#boolean(`${field}[${index}]`));
     }
-    return booleans;
+    return { type, of, value: booleans };
   }
 
   /** An element count that is within `limit` and that the rest of the file can hold. */
@@ -119,7 +134,7 @@ class ValueReader {
     return count;
   }
 
-  #nested(field: string, depth: number): MetadataValue[] {
+  #nested(field: string, depth: number): GgufArray[] {
     const offset = this.#cursor.position;
     if (depth >= ggufLimits.arrayDepth) {
       const problem = `arrays are nested more than ${ggufLimits.arrayDepth} deep`;
@@ -129,7 +144,7 @@ class ValueReader {
     const left = ggufLimits.numNestedArrays - this.#numNestedArrays;
     const count = this.#arrayLength(field, left, perArray);
     this.#numNestedArrays += count;
-    const values: MetadataValue[] = [];
+    const values: GgufArray[] = [];
     for (let index = 0; index < count; index++) {
       values.push(this.#array(`${field}[${index}]`, depth + 1));
     }

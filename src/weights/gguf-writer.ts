@@ -4,34 +4,16 @@ import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { assert, TinferError } from "../core/errors.ts";
 import { defaultAlignment, ggufLimits } from "./gguf-limits.ts";
 import {
+  type GgufArray,
   type GgufNumberType,
+  type GgufValue,
   type GgufValueType,
   ggufNumbers,
   ggufValueTypes,
 } from "./gguf-types.ts";
-import type { NumericArray, StringArray } from "./metadata.ts";
+import type { StringArray } from "./metadata.ts";
 import { encodeLossless } from "./packed-strings.ts";
 import { type QuantType, quantTypeInfo, tensorBytes } from "./quant-types.ts";
-
-export type GgufValue =
-  | { readonly type: GgufNumberType; readonly value: number | bigint }
-  | { readonly type: "bool"; readonly value: boolean }
-  | { readonly type: "string"; readonly value: string }
-  | GgufArray;
-
-export type GgufArray =
-  | {
-      readonly type: "array";
-      readonly of: GgufNumberType;
-      readonly value: NumericArray | readonly (number | bigint)[];
-    }
-  | { readonly type: "array"; readonly of: "bool"; readonly value: readonly boolean[] }
-  | {
-      readonly type: "array";
-      readonly of: "string";
-      readonly value: readonly string[] | StringArray;
-    }
-  | { readonly type: "array"; readonly of: "array"; readonly value: readonly GgufArray[] };
 
 export interface GgufTensorSource {
   readonly name: string;
@@ -78,7 +60,8 @@ function writeAll(file: number, chunk: Uint8Array): void {
   while (written < chunk.length) written += writeSync(file, chunk, written);
 }
 
-function writeError(path: string, cause: unknown): unknown {
+/** The error of a failed write to `path` as a person should see it. */
+export function writeError(path: string, cause: unknown): unknown {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   if (code === "ENOSPC" || code === "EDQUOT") {
     return new TinferError("noSpace", `the disk is full: ${path} could not be written`, {
@@ -96,13 +79,10 @@ function writeError(path: string, cause: unknown): unknown {
 
 /** The bytes of the file in order. */
 export function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
-  const metadata = [...content.metadata];
   const tensors = [...content.tensors];
-  assertUnique(metadata.map(([key]) => key));
-  assertUnique(tensors.map(({ name }) => name));
-  const alignment = alignmentOf(metadata);
-  yield headerBytes(metadata, tensors, alignment);
-  for (const tensor of tensors) {
+  const { header, offsets, totalBytes } = layOutGguf([...content.metadata], tensors);
+  yield header;
+  for (const [index, tensor] of tensors.entries()) {
     const wanted = tensorBytes(tensor.type, tensor.shape);
     const chunks = typeof tensor.content === "function" ? tensor.content() : [tensor.content];
     let written = 0;
@@ -111,8 +91,36 @@ export function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
       yield chunk;
     }
     assert(written === wanted, `tensor '${tensor.name}': ${written} bytes given, not ${wanted}`);
-    yield new Uint8Array(padding(wanted, alignment));
+    yield new Uint8Array((offsets[index + 1] ?? totalBytes) - offsets[index]! - wanted);
   }
+}
+
+export interface GgufLayout {
+  /** Everything before the first tensor. */
+  readonly header: Uint8Array;
+  /** Where each tensor begins, in bytes from the file's start. */
+  readonly offsets: readonly number[];
+  readonly totalBytes: number;
+}
+
+/** The header of a file, and where its tensors will lie. */
+export function layOutGguf(
+  metadata: readonly (readonly [string, GgufValue])[],
+  tensors: readonly Omit<GgufTensorSource, "content">[],
+): GgufLayout {
+  assertUnique(metadata.map(([key]) => key));
+  assertUnique(tensors.map(({ name }) => name));
+  const alignment = alignmentOf(metadata);
+  let end = 0;
+  const relative = tensors.map(({ type, shape }) => {
+    const offset = end;
+    end += tensorBytes(type, shape);
+    end += padding(end, alignment);
+    return offset;
+  });
+  const header = headerBytes(metadata, tensors, relative, alignment);
+  const offsets = relative.map((offset) => header.length + offset);
+  return { header, offsets, totalBytes: header.length + end };
 }
 
 function assertUnique(names: readonly string[]): void {
@@ -144,7 +152,8 @@ function padding(position: number, alignment: number): number {
 
 function headerBytes(
   metadata: readonly (readonly [string, GgufValue])[],
-  tensors: readonly GgufTensorSource[],
+  tensors: readonly Omit<GgufTensorSource, "content">[],
+  offsets: readonly number[],
   alignment: number,
 ): Uint8Array {
   const writer = new HeaderWriter();
@@ -157,15 +166,12 @@ function headerBytes(
     writer.type(value.type);
     writer.value(value);
   }
-  let offset = 0;
-  for (const { name, type, shape } of tensors) {
+  for (const [index, { name, type, shape }] of tensors.entries()) {
     writer.string(name);
     writer.number("u32", shape.length);
     for (const dimension of shape.toReversed()) writer.number("u64", dimension);
     writer.number("u32", quantTypeInfo(type).ggmlType);
-    writer.number("u64", offset);
-    offset += tensorBytes(type, shape);
-    offset += padding(offset, alignment);
+    writer.number("u64", offsets[index]!);
   }
   writer.bytes(new Uint8Array(padding(writer.length, alignment)));
   return writer.written();

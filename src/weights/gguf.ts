@@ -6,8 +6,9 @@ import { TinferError } from "../core/errors.ts";
 import { type ByteSource, downloadAgain } from "./gguf-cursor.ts";
 import { type GgufHeader, parseGgufHeader, type TensorInfo } from "./gguf-header.ts";
 import { ggufLimits } from "./gguf-limits.ts";
-import { quote } from "./gguf-values.ts";
-import type { Metadata, MetadataValue } from "./metadata.ts";
+import type { GgufValue } from "./gguf-types.ts";
+import { plainMetadata, quote } from "./gguf-values.ts";
+import type { Metadata } from "./metadata.ts";
 
 export type { TensorInfo } from "./gguf-header.ts";
 
@@ -19,6 +20,8 @@ export interface GgufFile {
   readonly version: number;
   readonly alignment: number;
   readonly metadata: Metadata;
+  /** The same with the types of the file, for who writes it again. */
+  readonly values: ReadonlyMap<string, GgufValue>;
   /** In the order of the files; none in a vocabulary-only file. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
 }
@@ -28,8 +31,8 @@ export function readGguf(path: string): GgufFile {
   const first = readShard(path, 0);
   const numShards = splitNumber(first, "split.count") ?? 1;
   if (numShards <= 1) {
-    const { version, alignment, metadata, tensors } = first.header;
-    return { paths: [path], fileBytes: [first.fileBytes], version, alignment, metadata, tensors };
+    const { tensorsOffset: _, ...header } = first.header;
+    return { paths: [path], fileBytes: [first.fileBytes], ...header };
   }
   return joinShards(first, numShards);
 }
@@ -115,7 +118,7 @@ function readStep(file: number, path: string, target: Uint8Array, offset: number
 /** `stem-00001-of-00003.gguf`, the name that every tool gives to the shards of a model. */
 const shardName = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/s;
 
-function shardPath(folder: string, stem: string, index: number, count: number): string {
+export function shardPath(folder: string, stem: string, index: number, count: number): string {
   const number = String(index + 1).padStart(5, "0");
   return join(folder, `${stem}-${number}-of-${String(count).padStart(5, "0")}.gguf`);
 }
@@ -144,12 +147,14 @@ function joinShards(first: Shard, numShards: number): GgufFile {
   }
   const tensors = joinTensors(shards);
   checkTensorCount(first, tensors.size);
+  const values = joinValues(shards);
   return {
     paths: shards.map((shard) => shard.path),
     fileBytes: shards.map((shard) => shard.fileBytes),
     version: first.header.version,
     alignment: first.header.alignment,
-    metadata: joinMetadata(shards),
+    metadata: plainMetadata(values),
+    values,
     tensors,
   };
 }
@@ -229,12 +234,12 @@ function checkTensorCount(first: Shard, numTensors: number): void {
 }
 
 /** The first part describes the model; later parts may only add keys that it does not have. */
-function joinMetadata(shards: readonly Shard[]): Metadata {
-  const metadata = new Map<string, MetadataValue>();
+function joinValues(shards: readonly Shard[]): Map<string, GgufValue> {
+  const values = new Map<string, GgufValue>();
   for (const shard of shards) {
-    for (const [key, value] of shard.header.metadata) {
-      if (!metadata.has(key)) metadata.set(key, value);
+    for (const [key, value] of shard.header.values) {
+      if (!values.has(key)) values.set(key, value);
     }
   }
-  return metadata;
+  return values;
 }

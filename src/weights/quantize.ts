@@ -8,6 +8,10 @@ import { type QuantType, quantTypeInfo, rowBytes } from "./quant-types.ts";
 export const sourceTypes = ["f32", "f16", "bf16"] as const satisfies readonly QuantType[];
 export type SourceType = (typeof sourceTypes)[number];
 
+export function isSourceType(type: QuantType): type is SourceType {
+  return sourceTypes.some((source) => source === type);
+}
+
 const targets: ReadonlySet<QuantType> = new Set<QuantType>([
   ...sourceTypes,
   ...(["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "mxfp4", "nvfp4"] as const),
@@ -86,22 +90,36 @@ export function quantizeMatrix(
 /** Rows of one run: about this many elements, some ten milliseconds to a second of work. */
 const runElements = 2 ** 22;
 
+/** Rows of floats that are brought when they are needed. */
+export interface FloatRows {
+  readonly rows: number;
+  readonly cols: number;
+  /** A matrix of these rows; good until the next call. */
+  read(firstRow: number, count: number): FloatMatrix;
+}
+
 /**
  * `quantizeMatrix` in runs of rows, in order: the caller may report progress, stop, or let other
- * work in between them.
+ * work in between them. For a stack of matrices `importance` may have a row for each.
  */
 export function* quantizeRuns(
   type: QuantType,
-  matrix: FloatMatrix,
-  options: QuantizeOptions = {},
+  source: FloatRows,
+  options: Omit<QuantizeOptions, "firstRow"> = {},
 ): Generator<Uint8Array<ArrayBuffer>> {
-  const rowsPerRun = Math.max(1, Math.floor(runElements / matrix.cols));
-  const bytesPerRow = rowBytes(matrix.type, matrix.cols);
-  const rows = numRows(matrix);
-  for (let row = 0; row < rows; row += rowsPerRun) {
-    const last = Math.min(rows, row + rowsPerRun);
-    const content = matrix.content.subarray(row * bytesPerRow, last * bytesPerRow);
-    const firstRow = (options.firstRow ?? 0) + row;
-    yield quantizeMatrix(type, { ...matrix, content }, { ...options, firstRow });
+  const { rows, cols } = source;
+  const { importance } = options;
+  const numMatrices = importance === undefined ? 1 : importance.length / cols;
+  const matrixRows = rows / numMatrices;
+  assert(Number.isInteger(matrixRows), `${rows} rows are no ${numMatrices} equal matrices`);
+  const rowsPerRun = Math.max(1, Math.floor(runElements / cols));
+  for (let matrix = 0; matrix < numMatrices; matrix++) {
+    const own = importance?.subarray(matrix * cols, (matrix + 1) * cols);
+    const last = (matrix + 1) * matrixRows;
+    for (let row = matrix * matrixRows; row < last; row += rowsPerRun) {
+      const content = source.read(row, Math.min(rowsPerRun, last - row));
+      const given = own === undefined ? {} : { importance: own };
+      yield quantizeMatrix(type, content, { ...options, ...given, firstRow: row });
+    }
   }
 }

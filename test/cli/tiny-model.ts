@@ -1,6 +1,7 @@
 // A llama model of one layer with deterministic weights, and ways to spoil it: for commands that
 // must say what is wrong with a file.
-import type { GgufContent, GgufTensorSource, GgufValue } from "../../src/weights/gguf-writer.ts";
+import type { GgufValue } from "../../src/weights/gguf-types.ts";
+import type { GgufContent, GgufTensorSource } from "../../src/weights/gguf-writer.ts";
 import { type QuantType, tensorBytes } from "../../src/weights/quant-types.ts";
 
 export interface TinyModel {

@@ -1,7 +1,8 @@
 // Small valid GGUF files in memory, and the pieces to build invalid ones; shared by the unit
 // tests of the parser and its fuzzer.
 import type { ByteSource } from "../../src/weights/gguf-cursor.ts";
-import { encodeGguf, type GgufValue } from "../../src/weights/gguf-writer.ts";
+import type { GgufValue } from "../../src/weights/gguf-types.ts";
+import { encodeGguf } from "../../src/weights/gguf-writer.ts";
 import { type QuantType, quantTypes, tensorBytes } from "../../src/weights/quant-types.ts";
 
 /** Bytes as a file; `byteLength` beyond them reads as zeros, like the hole of a sparse file. */

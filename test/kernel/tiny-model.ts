@@ -1,6 +1,7 @@
 // A tiny Llama file with random weights of chosen types: enough layers and heads for every op and
 // cache to matter, and small enough to run hundreds of steps.
-import type { GgufContent, GgufTensorSource, GgufValue } from "../../src/weights/gguf-writer.ts";
+import type { GgufValue } from "../../src/weights/gguf-types.ts";
+import type { GgufContent, GgufTensorSource } from "../../src/weights/gguf-writer.ts";
 import type { QuantType } from "../../src/weights/quant-types.ts";
 import { Random } from "./random.ts";
 

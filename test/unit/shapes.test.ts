@@ -21,7 +21,7 @@ describe("weight types of a shape", () => {
     expect(types.get("blk.0.attn_q.weight")).toBe("q5_0");
     // Rows of 1536 are.
     expect(types.get("blk.0.ffn_down.weight")).toBe("q6_k");
-    expect(typesOf("smollm-135m", "q3_k_m").get("blk.0.attn_q.weight")).toBe("iq4_nl");
+    expect(typesOf("smollm-135m", "q3_k_m").get("blk.0.attn_q.weight")).toBe("q4_0");
     expect(typesOf("smollm-135m", "q4_0").get("blk.0.attn_q.weight")).toBe("q4_0");
   });
 });
