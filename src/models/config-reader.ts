@@ -20,7 +20,7 @@ export const limits = {
   vocabSize: 1 << 24,
 } as const;
 
-export function invalid(key: string, value: unknown, wanted: string): TinferError {
+function invalid(key: string, value: unknown, wanted: string): TinferError {
   return new TinferError("invalidFile", `metadata key '${key}' is ${value}, wanted ${wanted}`, {
     hint: "the file is damaged or was written by a faulty converter; download or convert it again",
   });
@@ -37,6 +37,11 @@ export class ConfigReader {
 
   #key(suffix: string): string {
     return `${this.#architecture}.${suffix}`;
+  }
+
+  /** The error that a key's value is not as wanted. */
+  invalid(suffix: string, value: unknown, wanted: string): TinferError {
+    return invalid(this.#key(suffix), value, wanted);
   }
 
   float(suffix: string): number | undefined {

@@ -1,43 +1,99 @@
-// The mixture-of-experts MLP that families share: router, routed experts, and their sum.
+// The mixture-of-experts MLP that families share: router, routed experts, the experts that every
+// token goes to, and their sum.
+import { assert } from "../core/errors.ts";
 import type { PlanBuilder } from "../plan/builder.ts";
-import type { Activation, Routing, Tensor } from "../plan/ops.ts";
+import type { Gate, Routing, Tensor } from "../plan/ops.ts";
+import { addProjection, gatedMlp, type Layer, project } from "./blocks.ts";
+import type { ModelConfig } from "./model-config.ts";
 
-/** What most routers do: the best `numExpertsPerToken` by softmax, weights that add up to 1. */
-export function softmaxRouting(numExpertsPerToken: number): Routing {
+/** What most routers do: the best experts by softmax, weights that add up to 1; groups apply. */
+export function softmaxRouting({ experts }: ModelConfig): Routing {
+  const { numExpertsPerToken, numGroups, numGroupsUsed } = experts;
   return {
     scoring: "softmax",
-    numExpertsPerToken,
     selectionBias: undefined,
-    ...{ numGroups: 1, numGroupsUsed: 1, groupScore: "max" },
+    ...{ numExpertsPerToken, numGroups, numGroupsUsed, groupScore: "top2_sum" },
     normalise: true,
-    scale: 1,
+    scale: experts.scale,
   };
 }
 
+/** MLP width of one expert: as stated, else the layer's width is for all that a token uses. */
+export function expertSize({ experts }: ModelConfig, { index, intermediateSize }: Layer): number {
+  const stated = experts.intermediateSizes?.[index];
+  return stated || Math.floor(intermediateSize / Math.max(1, experts.numExpertsPerToken));
+}
+
 export interface ExpertMlp {
-  readonly layer: number;
   readonly numExperts: number;
   /** MLP width of one expert. */
   readonly intermediateSize: number;
   readonly routing: Routing;
-  readonly activation: Activation;
+  readonly activation: Gate;
+  /** Whether a slot's weight is on what its expert reads, not on its answer. */
+  readonly weighsInput?: boolean;
 }
 
-/** residual += the experts' answers to `input`, weighted. */
-export function addExperts(b: PlanBuilder, input: Tensor, residual: Tensor, mlp: ExpertMlp): void {
-  const { layer, numExperts, intermediateSize, routing } = mlp;
+/** The experts' answers to `input`, weighted: a new tensor, or added to `residual`. */
+export function routedExperts(
+  b: PlanBuilder,
+  input: Tensor,
+  { name }: Layer,
+  mlp: ExpertMlp,
+  residual?: Tensor,
+): Tensor {
+  const { numExperts, intermediateSize, routing, activation, weighsInput = false } = mlp;
   const hiddenSize = input.width;
-  const name = (part: string) => `blk.${layer}.${part}.weight`;
-  /** Files before April 2024 have a tensor per expert. */
-  const experts = (part: string, rows: number, cols: number) => {
-    const single = (expert: number) => name(`${part}.${expert}`);
-    return b.experts(name(`${part}_exps`), single, [numExperts, rows, cols]);
-  };
-  const router = b.weight(name("ffn_gate_inp"), numExperts, hiddenSize);
-  const chosen = b.route(b.linear(input, router), routing);
-  const gate = experts("ffn_gate", intermediateSize, hiddenSize);
-  const up = experts("ffn_up", intermediateSize, hiddenSize);
-  const gated = b.expertGlu(input, chosen, { gate, up }, mlp.activation);
-  const down = experts("ffn_down", hiddenSize, intermediateSize);
-  b.expertLinear(gated, chosen, down, { residual });
+  const chosen = b.route(project(b, input, name("ffn_gate_inp"), numExperts), routing);
+  const biases = (part: string, width: number) =>
+    b.optionalRows(`${name(part)}_exps.bias`, numExperts, width);
+  const { gate, up } = gateAndUp(b, name, numExperts, intermediateSize, hiddenSize);
+  const read = weighsInput ? b.scaleSlots(input, chosen) : input;
+  const gated = b.expertGlu(read, chosen, { gate, up }, activation, {
+    gate: biases("ffn_gate", intermediateSize),
+    up: biases("ffn_up", intermediateSize),
+  });
+  const down = expertMatrices(b, name, "ffn_down", [numExperts, hiddenSize, intermediateSize]);
+  return b.expertLinear(gated, chosen, down, {
+    ...(residual && { residual }),
+    bias: biases("ffn_down", hiddenSize),
+    isWeighted: !weighsInput,
+  });
+}
+
+type NameOf = Layer["name"];
+
+/** Files before April 2024 have a tensor per expert. */
+function expertMatrices(
+  b: PlanBuilder,
+  name: NameOf,
+  part: string,
+  shape: readonly [count: number, rows: number, cols: number],
+) {
+  const single = (expert: number) => `${name(part)}.${expert}.weight`;
+  return b.experts(`${name(part)}_exps.weight`, single, shape);
+}
+
+/** Some files have each expert's gate and, after it, its up in one tensor. */
+function gateAndUp(b: PlanBuilder, name: NameOf, count: number, rows: number, cols: number) {
+  const fused = `${name("ffn_gate_up_exps")}.weight`;
+  if (b.hasWeight(fused)) {
+    const part = (index: number) => b.expertParts(fused, [count, 2, rows, cols], index);
+    return { gate: part(0), up: part(1) };
+  }
+  const part = (of: string) => expertMatrices(b, name, of, [count, rows, cols]);
+  return { gate: part("ffn_gate"), up: part("ffn_up") };
+}
+
+/** residual += the MLP of the experts that every token goes to, `intermediateSize` wide in all. */
+export function addSharedExperts(
+  b: PlanBuilder,
+  input: Tensor,
+  layer: Layer,
+  intermediateSize: number,
+  residual: Tensor,
+): void {
+  assert(intermediateSize > 0, "shared experts have a width");
+  const gated = gatedMlp(b, input, layer, "silu", { suffix: "_shexp", intermediateSize });
+  addProjection(b, gated, layer.name("ffn_down_shexp"), residual);
 }

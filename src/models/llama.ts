@@ -13,7 +13,7 @@ import {
   tokenEmbedding,
   wantedRows,
 } from "./blocks.ts";
-import { addExperts, softmaxRouting } from "./expert-mlp.ts";
+import { routedExperts, softmaxRouting } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { addRotations, ropeFactors } from "./rope.ts";
@@ -33,18 +33,12 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     addProjection(b, heads, layer.name("attn_output"), hidden);
 
     const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
-    if (config.numExperts > 0) {
-      const { numExperts } = config;
-      const routing = softmaxRouting(config.numExpertsPerToken);
-      const { index, intermediateSize } = layer;
-      const mlp = {
-        layer: index,
-        numExperts,
-        intermediateSize,
-        routing,
-        activation: "silu",
-      } as const;
-      addExperts(b, mlpInput, hidden, mlp);
+    const { numExperts } = config.experts;
+    if (numExperts > 0) {
+      const { intermediateSize } = layer;
+      const routing = softmaxRouting(config);
+      const mlp = { numExperts, intermediateSize, routing, activation: "silu" } as const;
+      routedExperts(b, mlpInput, layer, mlp, hidden);
       continue;
     }
     const gated = gatedMlp(b, mlpInput, layer, "silu");

@@ -2,7 +2,9 @@
 // and nowhere else; families read only this.
 import { TinferError } from "../core/errors.ts";
 import { getString, getStrings, type Metadata } from "../weights/metadata.ts";
-import { ConfigReader, invalid, limits } from "./config-reader.ts";
+import { ConfigReader, limits } from "./config-reader.ts";
+import { type ExpertConfig, readExpertConfig } from "./expert-config.ts";
+import { type LatentConfig, readLatentConfig } from "./latent-config.ts";
 
 /** How rotary frequencies are stretched for contexts beyond the trained one. */
 export interface RopeScaling {
@@ -31,6 +33,8 @@ export interface Scales {
   readonly logitSoftcap: number | undefined;
   /** How queries grow with the logarithm of their position. */
   readonly positionTemperature: number | undefined;
+  /** Positions from one step of that to the next. */
+  readonly temperatureLen: number | undefined;
 }
 
 export interface ModelConfig {
@@ -64,8 +68,9 @@ export interface ModelConfig {
   /** Which layers have the window: all but every n-th, or layer by layer. */
   readonly windowPattern: number | readonly boolean[] | undefined;
   readonly scales: Scales;
-  readonly numExperts: number;
-  readonly numExpertsPerToken: number;
+  readonly experts: ExpertConfig;
+  /** Undefined: keys and values are kept as they are. */
+  readonly latent: LatentConfig | undefined;
 }
 
 /** `general.architecture`, or an error that says what the file is. */
@@ -88,9 +93,10 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
   const numHeads = reader.perLayer("attention.head_count", numLayers, limits.heads);
   if (numHeads === undefined) reader.requiredCount("attention.head_count", limits.heads);
   const mostHeads = Math.max(...numHeads!);
-  if (mostHeads === 0) throw invalid(`${architecture}.attention.head_count`, 0, "heads");
+  if (mostHeads === 0) throw reader.invalid("attention.head_count", 0, "heads");
   const headDim =
     reader.count("attention.key_length", limits.width) ?? Math.floor(hiddenSize / mostHeads);
+  const valueDim = reader.count("attention.value_length", limits.width) ?? headDim;
   const tokens = getStrings(metadata, "tokenizer.ggml.tokens");
   const config: ModelConfig = {
     architecture,
@@ -104,7 +110,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     numHeads: numHeads!,
     numKvHeads: reader.perLayer("attention.head_count_kv", numLayers, limits.heads) ?? numHeads!,
     headDim,
-    valueDim: reader.count("attention.value_length", limits.width) ?? headDim,
+    valueDim,
     vocabSize: reader.count("vocab_size", limits.vocabSize) ?? tokens?.length ?? 0,
     normEpsilon:
       reader.float("attention.layer_norm_rms_epsilon") ??
@@ -119,35 +125,25 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     windowLen: reader.count("attention.sliding_window", limits.contextLen, 0) || undefined,
     windowPattern: reader.flagsOrCount("attention.sliding_window_pattern", numLayers),
     scales: readScales(reader),
-    numExperts: reader.count("expert_count", limits.experts, 0) ?? 0,
-    numExpertsPerToken: reader.count("expert_used_count", limits.experts, 0) ?? 0,
+    experts: readExpertConfig(reader, numLayers),
+    latent: readLatentConfig(reader, { headDim, valueDim }),
   };
-  checkHeads(config);
-  checkExperts(config);
+  checkHeads(reader, config);
   return config;
 }
 
 /** Query heads come in whole groups per KV head; rotation stays within a head. */
-function checkHeads(config: ModelConfig): void {
-  const key = (suffix: string) => `${config.architecture}.${suffix}`;
+function checkHeads(reader: ConfigReader, config: ModelConfig): void {
   config.numHeads.forEach((numHeads, layer) => {
     const numKvHeads = config.numKvHeads[layer]!;
     if (numHeads === 0 || (numKvHeads > 0 && numHeads % numKvHeads === 0)) return;
-    throw invalid(key("attention.head_count_kv"), numKvHeads, `a divisor of ${numHeads}`);
+    throw reader.invalid("attention.head_count_kv", numKvHeads, `a divisor of ${numHeads}`);
   });
   const { headDim, rotaryDim } = config;
-  if (headDim % 2 !== 0) throw invalid(key("attention.key_length"), headDim, "an even number");
+  if (headDim % 2 !== 0) throw reader.invalid("attention.key_length", headDim, "an even number");
   if (rotaryDim > headDim || rotaryDim % 2 !== 0) {
-    throw invalid(key("rope.dimension_count"), rotaryDim, `an even number up to ${headDim}`);
+    throw reader.invalid("rope.dimension_count", rotaryDim, `an even number up to ${headDim}`);
   }
-}
-
-/** Each token goes to some of the experts: at least one, at most all. */
-function checkExperts({ architecture, numExperts, numExpertsPerToken }: ModelConfig): void {
-  if (numExperts === 0) return;
-  if (numExpertsPerToken >= 1 && numExpertsPerToken <= numExperts) return;
-  const key = `${architecture}.expert_used_count`;
-  throw invalid(key, numExpertsPerToken, `a whole number from 1 to ${numExperts}`);
 }
 
 function readRopeScaling(reader: ConfigReader, contextLen: number): RopeScaling {
@@ -183,5 +179,6 @@ function readScales(reader: ConfigReader): Scales {
     attentionSoftcap: scale("attn_logit_softcapping"),
     logitSoftcap: scale("final_logit_softcapping"),
     positionTemperature: scale("attention.temperature_scale"),
+    temperatureLen: reader.count("attention.temperature_length", limits.contextLen),
   };
 }

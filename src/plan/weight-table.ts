@@ -84,20 +84,37 @@ export class WeightTable {
     single: (expert: number) => string,
     [count, rows, cols]: readonly [number, number, number],
   ): ExpertWeights {
-    const found = this.#source.find(stacked);
-    const numbers = Array.from({ length: count }, (_, index) => index);
-    if (found === undefined) {
-      if (!this.hasWeight(single(0))) throw missing(stacked);
-      return numbers.map((index) => this.weight(single(index), rows, cols));
+    if (this.hasWeight(stacked) || !this.hasWeight(single(0))) {
+      return this.expertParts(stacked, [count, 1, rows, cols], 0);
     }
-    const { shape, typeId } = found;
-    const wanted = [count, rows, cols];
-    if (shape.length !== 3 || wanted.some((size, i) => shape[i] !== size)) {
-      throw wrongShape(stacked, shape, wanted);
-    }
-    return numbers.map((first) => {
-      return this.#addWeight({ name: stacked, rows, cols, typeId, slice: { first, count } });
+    return Array.from({ length: count }, (_, index) => this.weight(single(index), rows, cols));
+  }
+
+  /**
+   * Part `index` of each expert: `stacked` is `[count, parts * rows, cols]`, every part `rows`
+   * high.
+   */
+  expertParts(
+    stacked: string,
+    [count, parts, rows, cols]: readonly [number, number, number, number],
+    index: number,
+  ): ExpertWeights {
+    const { typeId } = this.#stack(stacked, [count, parts * rows, cols]);
+    return Array.from({ length: count }, (_, expert) => {
+      const slice = { first: expert * parts + index, count: count * parts };
+      return this.#addWeight({ name: stacked, rows, cols, typeId, slice });
     });
+  }
+
+  /** The tensor `name`, which must be there and `wanted`. */
+  #stack(name: string, wanted: readonly number[]) {
+    const found = this.#source.find(name);
+    if (found === undefined) throw missing(name);
+    const { shape } = found;
+    if (shape.length === wanted.length && wanted.every((size, i) => shape[i] === size)) {
+      return found;
+    }
+    throw wrongShape(name, shape, wanted);
   }
 
   /** As many `[rows, cols]` tables made by the model code as `values` has room for. */
@@ -114,7 +131,12 @@ export class WeightTable {
   }
 
   optionalVector(name: string, width: number): Weight | undefined {
-    const weight = this.optionalWeight(name, 1, width);
+    return this.optionalRows(name, 1, width);
+  }
+
+  /** `[rows, width]` that ops read as plain floats, where the file has it. */
+  optionalRows(name: string, rows: number, width: number): Weight | undefined {
+    const weight = this.optionalWeight(name, rows, width);
     return weight === undefined ? undefined : requireF32(weight);
   }
 
