@@ -4,6 +4,8 @@
 export interface ReasoningMarkers {
   readonly open: string;
   readonly close: string;
+  /** What an answer without reasoning begins with, where it is not the answer itself. */
+  readonly answer?: string | undefined;
 }
 
 interface KnownMarkers extends ReasoningMarkers {
@@ -25,6 +27,7 @@ const knownMarkers: readonly KnownMarkers[] = [
     // gpt-oss: the answer is a second message in the channel "final".
     open: "<|channel|>analysis<|message|>",
     close: "<|end|><|start|>assistant<|channel|>final<|message|>",
+    answer: "<|channel|>final<|message|>",
     tokens: ["<|channel|>", "<|message|>", "<|start|>"],
   },
   { open: "<|channel>thought", close: "<channel|>", tokens: ["<|channel>", "<channel|>"] },
@@ -43,7 +46,9 @@ export function detectReasoning(options: ReasoningSource): ReasoningMarkers | un
     knownMarkers.find(({ close }) => templateSource.includes(close)) ??
     knownMarkers.find(({ open }) => templateSource.includes(open)) ??
     knownMarkers.find(({ tokens }) => tokens.every((token) => options.hasToken(token)));
-  return found === undefined ? undefined : { open: found.open, close: found.close };
+  if (found === undefined) return undefined;
+  const { open, close, answer } = found;
+  return { open, close, answer };
 }
 
 /** Whether a rendered prompt leaves the model inside its reasoning: opened and not closed. */
@@ -82,7 +87,7 @@ export class ReasoningSplitter {
       return { reasoning: "", content: text };
     }
     this.#held += text;
-    if (this.#mayOpen && !this.#readOpening(this.#markers.open)) {
+    if (this.#mayOpen && !this.#readOpening(this.#markers)) {
       return { reasoning: "", content: "" };
     }
     return this.#split(this.#markers.close);
@@ -96,10 +101,16 @@ export class ReasoningSplitter {
   }
 
   /** False while white space and the part of a marker leave it open what comes. */
-  #readOpening(open: string): boolean {
+  #readOpening({ open, answer = "" }: ReasoningMarkers): boolean {
     const trimmed = this.#held.trimStart();
-    if (trimmed.length < open.length && open.startsWith(trimmed)) return false;
+    const begins = (marker: string) => trimmed.length < marker.length && marker.startsWith(trimmed);
+    if (begins(open) || begins(answer)) return false;
     this.#mayOpen = false;
+    if (answer !== "" && trimmed.startsWith(answer)) {
+      this.#held = trimmed.slice(answer.length);
+      this.#state = "content";
+      return true;
+    }
     if (trimmed.startsWith(open)) {
       const blank = this.#held.slice(0, this.#held.length - trimmed.length);
       this.#held = blank + trimmed.slice(open.length);

@@ -8,6 +8,7 @@ import { parsePythonJson } from "../../src/template/python-json.ts";
 import {
   detectReasoning,
   endsInsideReasoning,
+  type ReasoningMarkers,
   ReasoningSplitter,
 } from "../../src/template/reasoning.ts";
 import { resolveChatTemplate, type TemplateChoice } from "../../src/template/resolve.ts";
@@ -102,8 +103,12 @@ describe("reasoning", () => {
   });
 
   /** Feeds `text` in pieces of `size` and joins what comes out. */
-  function split(text: string, size: number, startsInside: boolean) {
-    const markers = { open: "<think>", close: "</think>" };
+  function split(
+    text: string,
+    size: number,
+    startsInside: boolean,
+    markers: ReasoningMarkers = { open: "<think>", close: "</think>" },
+  ) {
     const splitter = new ReasoningSplitter(markers, startsInside);
     const parts = [];
     for (let at = 0; at < text.length; at += size)
@@ -126,6 +131,20 @@ describe("reasoning", () => {
       expect(split("say <think>", size, false)).toEqual({ reasoning: "", content: "say <think>" });
       expect(split("<thi", size, false)).toEqual({ reasoning: "", content: "<thi" });
       expect(split("a</th", size, true)).toEqual({ reasoning: "a</th", content: "" });
+    }
+  });
+
+  test("channels: an answer without reasoning sheds its marker too", () => {
+    const templateSource = "<|channel|>analysis<|message|>";
+    const markers = detectReasoning({ templateSource, ...noTokens })!;
+    const [analysis, final] = ["<|channel|>analysis<|message|>", "<|channel|>final<|message|>"];
+    for (let size = 1; size < 40; size += 3) {
+      const both = `${analysis}why<|end|><|start|>assistant${final}so`;
+      expect(split(both, size, false, markers)).toEqual({ reasoning: "why", content: "so" });
+      const answer = `${final}a ${final}`;
+      expect(split(answer, size, false, markers)).toEqual({ reasoning: "", content: `a ${final}` });
+      const other = { reasoning: "", content: "<|channel|>fin" };
+      expect(split(other.content, size, false, markers)).toEqual(other);
     }
   });
 
