@@ -110,8 +110,6 @@ fn checkNorm(step: *const worker.Step, op: *const plan.Norm) ?[]const u8 {
 
 fn checkEmbed(step: *const worker.Step, op: *const plan.Embed) ?[]const u8 {
     if (checkFields(step, op)) |problem| return problem;
-    const positions = step.header.max_blocks_per_sequence * plan.block_size;
-    if (op.row == .position and step.weights[op.weight].rows < positions) return "positions without a row";
     return if (step.tensors[op.output].width != step.weights[op.weight].cols) "embedding width" else null;
 }
 
@@ -311,6 +309,12 @@ pub fn checkStep(s: *const worker.Step) ?[]const u8 {
     for (s.array(i32, data.token_ids)[0..data.num_tokens]) |id| {
         if (id < 0 or id >= header.vocab_size) return "token id";
     }
+    for (s.ops) |*op| if (op.opcode == .embed and op.as(plan.Embed).row == .position) {
+        const num_rows = s.weights[op.as(plan.Embed).weight].rows;
+        for (s.array(i32, data.positions)[0..data.num_tokens]) |position| {
+            if (position < 0 or position >= num_rows) return "position without an embedding";
+        }
+    };
     for (s.array(u32, data.output_rows)[0..data.num_outputs]) |row| {
         if (row >= data.num_tokens) return "output row";
     }

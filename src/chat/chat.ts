@@ -66,7 +66,7 @@ export class Chat implements AsyncDisposable {
     return {
       prompt: chatPromptOf(model, template, (name) => this.host.readTemplate(name)),
       tokenizer: model.text.tokenizer,
-      maxContextLen: model.engine.facts.maxContextLen,
+      context: model.engine.facts,
     };
   }
 

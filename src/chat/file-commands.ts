@@ -68,7 +68,7 @@ export function takeUp(chat: Chat, saved: SavedChat): void {
     session.replaceMessages(old.messages);
     throw error;
   }
-  const { maxContextLen } = session.model;
+  const { maxContextLen } = session.model.context;
   const length = session.promptLen();
   terminal.note(`took up ${saved.messages.length} messages, ${length} of ${maxContextLen} tokens`);
   if (saved.model !== chat.model.argument) {

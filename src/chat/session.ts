@@ -1,6 +1,7 @@
 // A conversation: its messages and settings, how it becomes a prompt, and whether that fits the
 // context. Pure: no terminal, no file, no engine. Nothing is ever dropped from it silently.
 import { TinferError } from "../core/errors.ts";
+import { type ContextFacts, contextAdvice, trainedText } from "../engine/context-limits.ts";
 import type { ChatPrompt, RenderedPrompt } from "../template/chat-prompt.ts";
 import type { ChatMessage } from "../template/messages.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -10,7 +11,7 @@ import type { ChatSettings } from "./settings.ts";
 export interface SessionModel {
   readonly prompt: ChatPrompt;
   readonly tokenizer: Pick<Tokenizer, "encode">;
-  readonly maxContextLen: number;
+  readonly context: ContextFacts;
 }
 
 export interface MessageUse {
@@ -106,21 +107,23 @@ export class ChatSession {
 
   /** The prompt for the next answer; throws contextOverflow with the exact numbers. */
   renderFitting(): RenderedPrompt {
-    const { maxContextLen } = this.model;
+    const { context } = this.model;
+    const { maxContextLen } = context;
     const rendered = this.render();
     const { length } = rendered.tokenIds;
     if (length < maxContextLen) return rendered;
     const last = this.#messages.slice(this.#lastUserIndex());
     const parts = this.#messages.length > last.length ? this.#split(last, length) : "";
+    const advice = contextAdvice(length + 1, context);
     throw new TinferError(
       "contextOverflow",
       `the conversation has ${length} tokens${parts}; the context holds ${maxContextLen}, ` +
-        "and one must stay free for the answer",
+        `and one must stay free for the answer; ${trainedText(context)}`,
       {
         hint:
           this.#messages.length > last.length
-            ? "/undo takes the last turn back, /clear starts anew; --ctx N at the start gives more"
-            : "send a shorter message, or start with a larger context (--ctx N)",
+            ? `/undo takes the last turn back, /clear starts anew; else ${advice}`
+            : advice,
       },
     );
   }
@@ -153,7 +156,7 @@ export class ChatSession {
     const content = messages.reduce((sum, { tokens }) => sum + tokens, 0);
     const promptTokens = this.promptLen();
     const templateTokens = promptTokens - content;
-    const { maxContextLen } = this.model;
+    const { maxContextLen } = this.model.context;
     return { promptTokens, maxContextLen, messages, templateTokens };
   }
 

@@ -160,7 +160,7 @@ function templateCommand(chat: Chat, argument: string): void {
 /** The conversation is read again with the next message: says how much that is. */
 export function sayCost({ session, terminal }: Chat): void {
   if (session.messages.length === 0) return;
-  const { maxContextLen } = session.model;
+  const { maxContextLen } = session.model.context;
   const length = session.promptLen();
   if (length < maxContextLen) {
     terminal.note(`the conversation is now ${length} tokens, read again with your next message`);

@@ -8,6 +8,8 @@ import { InputHistory } from "../chat/input-history.ts";
 import { type ChatHost, type ChatModel, chatPromptOf } from "../chat/model.ts";
 import { type ChatSettings, defaultChatSettings } from "../chat/settings.ts";
 import { TinferError } from "../core/errors.ts";
+import { contextWarning } from "../engine/context-limits.ts";
+import { requireGenerator } from "../engine/model-file.ts";
 import { openModelText } from "../engine/model-text.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { startEngineWorker } from "../engine/worker.ts";
@@ -18,6 +20,7 @@ import { TerminalChat } from "./chat-terminal.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { warnOfLongContext } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { readTemplate, templateFlags } from "./template-flags.ts";
 import { OutputClosed } from "./terminal.ts";
@@ -83,6 +86,7 @@ async function loadModel(
   const starting = startEngineWorker(path, options);
   try {
     const text = openModelText(path);
+    requireGenerator(text.header);
     const fallbackTemplate = isBuiltIn ? "plain" : undefined;
     check({ text, fallbackTemplate });
     const { specialTokens } = text.tokenizer;
@@ -158,7 +162,10 @@ async function talk(
     readTemplate,
     async loadModel(argument) {
       using _ = new LoadingNote(terminal.isInteractive);
-      return await loadModel(argument, options, () => {});
+      const loaded = await loadModel(argument, options, () => {});
+      const warning = contextWarning(loaded.engine.facts);
+      if (options.contextLen !== undefined && warning !== undefined) terminal.note(warning);
+      return loaded;
     },
   };
   using note = new LoadingNote(terminal.isInteractive);
@@ -166,6 +173,7 @@ async function talk(
     void chatPromptOf(model, settings.template, readTemplate);
   const model = await unlessLeaving(terminal.leaving, loadModel(named, options, check));
   note[Symbol.dispose]();
+  if (options.contextLen !== undefined) warnOfLongContext(model.engine.facts);
   const isBuiltIn = model.argument === undefined;
   const isLimited = isBuiltIn && settings.maxTokens === undefined && resumed === undefined;
   const started = isLimited ? { ...settings, maxTokens: builtInMaxTokens } : settings;

@@ -1,8 +1,10 @@
 // `tinfer embed`: texts to vectors, pooled from the final hidden states.
 import { TinferError } from "../core/errors.ts";
-import type { Pooling } from "../engine/client.ts";
 import { openModelText } from "../engine/model-text.ts";
+import { normalizeRows, type Pooling, poolingOf, poolings } from "../engine/pooling.ts";
+import { embedTexts } from "../engine/text-embedding.ts";
 import { readModelConfig } from "../models/model-config.ts";
+import { withRopeOptions } from "../models/rope-options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
@@ -21,9 +23,10 @@ export const embed: Command = {
     ...modelFlags,
     pooling: {
       kind: "text",
-      choices: ["mean", "last", "first"],
-      description: "which tokens' states make the vector",
-      default: "mean",
+      choices: poolings,
+      description:
+        "which tokens' states make the vector; none: one vector per token; " +
+        "default: as the model says, mean where it says nothing",
     },
     normalize: {
       kind: "boolean",
@@ -39,6 +42,7 @@ export const embed: Command = {
   examples: [
     ["tinfer embed model.gguf 'a text' 'another text' --json", "two vectors, fixed form"],
     ["tinfer embed model.gguf --pooling last < lines.txt", "one JSON array per line"],
+    ["tinfer embed bge-small.gguf 'a query'", "an encoder pools as its file says"],
   ],
   run: embedCommand,
 };
@@ -56,12 +60,13 @@ async function readTexts(values: FlagValues): Promise<readonly string[]> {
   });
 }
 
-/** Length 1; a vector of zeroes has no direction and stays. */
-function normalized(vector: Float32Array): number[] {
-  let squares = 0;
-  for (const value of vector) squares += value * value;
-  const scale = squares === 0 ? 1 : 1 / Math.sqrt(squares);
-  return Array.from(vector, (value) => value * scale);
+/** One vector, or without pooling an array of them. */
+function toJson(vectors: Float32Array, width: number, pooling: Pooling): number[] | number[][] {
+  if (pooling !== "none") return [...vectors];
+  const numRows = vectors.length / width;
+  return Array.from({ length: numRows }, (_, row) => [
+    ...vectors.subarray(row * width, (row + 1) * width),
+  ]);
 }
 
 async function embedCommand(values: FlagValues): Promise<void> {
@@ -72,14 +77,16 @@ async function embedCommand(values: FlagValues): Promise<void> {
   const prompts = texts.map((text) => tokenizer.encode(text));
   const options = modelOptions(values);
   // No longer context than these texts need, unless one is asked for.
-  const trained = readModelConfig(header.metadata).contextLen;
-  const longest = prompts.reduce((length, ids) => Math.max(length, ids.length), 0);
-  const contextLen = options.contextLen ?? Math.min(longest + 1, trained);
+  const config = withRopeOptions(readModelConfig(header.metadata), options.rope);
+  const longest = prompts.reduce((length, ids) => Math.max(length, ids.length), 1);
+  const contextLen = options.contextLen ?? Math.min(longest, config.scaledContextLen);
   await using engine = await openEngine(path, { ...options, contextLen }, interrupt.signal);
-  const embeddings: number[][] = [];
-  for (const tokenIds of prompts) {
-    const vector = await engine.embed(tokenIds, values.text("pooling") as Pooling);
-    embeddings.push(values.boolean("normalize") ? normalized(vector) : [...vector]);
+  const pooling = poolingOf(engine.facts, values.text("pooling") as Pooling | undefined);
+  const { hiddenSize } = engine.facts;
+  const embeddings: (number[] | number[][])[] = [];
+  for await (const vectors of embedTexts(engine, prompts, pooling)) {
+    const scaled = values.boolean("normalize") ? normalizeRows(vectors, hiddenSize) : vectors;
+    embeddings.push(toJson(scaled, hiddenSize, pooling));
     // Between texts a signal gets its turn.
     await new Promise((resolve) => setImmediate(resolve));
     interrupt.throwIfRaised();

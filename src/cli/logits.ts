@@ -1,7 +1,7 @@
-// `tinfer logits`: raw logits of every token, for comparison with other implementations.
+// `tinfer logits`: raw logits or hidden states of every token, to compare implementations.
 import { closeSync, openSync, writeSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
-import { computeLogits } from "../engine/logits.ts";
+import { computeRows, defaultChunkLen } from "../engine/logits.ts";
 import { openModelText } from "../engine/model-text.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
@@ -9,9 +9,6 @@ import { interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
 import { outJson } from "./terminal.ts";
 import { parseTokenIds } from "./token-ids.ts";
-
-/** Rows of logits that are in memory at a time, unless --chunk says otherwise. */
-const defaultChunkLen = 64;
 
 export const logits: Command = {
   name: "logits",
@@ -34,13 +31,20 @@ export const logits: Command = {
     chunk: {
       kind: "number",
       placeholder: "N",
-      description: "tokens per step; 1 = token by token",
-      default: defaultChunkLen,
+      description:
+        "tokens per step; 1 = token by token; default: " +
+        `${defaultChunkLen}, an encoder's whole prompt`,
+    },
+    hidden: {
+      kind: "boolean",
+      description: "final hidden states [tokens, hidden size] instead of logits",
+      default: false,
     },
   },
   examples: [
     ["tinfer logits model.gguf --token-ids 1,403,407 --output out.f32", "three rows of logits"],
     ["tinfer logits model.gguf --prompt Hello --chunk 1 -o out.f32", "one token per step"],
+    ["tinfer logits bert.gguf --prompt Hello --hidden -o out.f32", "an encoder's hidden states"],
   ],
   run: logitsCommand,
 };
@@ -59,25 +63,28 @@ async function logitsCommand(values: FlagValues): Promise<void> {
   if (output === undefined) {
     throw new TinferError("usage", "--output is missing", { hint: "give a file, e.g. -o out.f32" });
   }
-  const chunkLen = values.number("chunk")!;
-  if (!Number.isInteger(chunkLen) || chunkLen < 1 || chunkLen > 4096) {
+  const chunkLen = values.number("chunk");
+  const isFine = Number.isInteger(chunkLen) && chunkLen! >= 1 && chunkLen! <= 4096;
+  if (chunkLen !== undefined && !isFine) {
     throw new TinferError("usage", `--chunk is ${chunkLen}, wanted a whole number from 1 to 4096`);
   }
   const path = modelPath(values.positionals[0]);
   const tokenIds = readTokenIds(values, path);
   using interrupt = interruptSignal();
+  const outputs = values.boolean("hidden") ? "hidden" : "tokens";
   const file = openSync(output, "w");
   let width = 0;
   try {
-    for (const chunk of computeLogits(path, modelOptions(values), tokenIds, chunkLen)) {
+    for (const chunk of computeRows(path, modelOptions(values), tokenIds, outputs, chunkLen)) {
       interrupt.throwIfRaised();
-      width = chunk.vocabSize;
-      const { buffer, byteOffset, byteLength } = chunk.logits;
+      width = chunk.width;
+      const { buffer, byteOffset, byteLength } = chunk.values;
       const bytes = new Uint8Array(buffer, byteOffset, byteLength);
       for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
     }
   } finally {
     closeSync(file);
   }
-  outJson({ output, tokens: tokenIds.length, vocabSize: width });
+  const size = outputs === "hidden" ? { hiddenSize: width } : { vocabSize: width };
+  outJson({ output, tokens: tokenIds.length, ...size });
 }

@@ -1,7 +1,9 @@
 // What a model file says of itself, for `tinfer show`: read from the header alone, and from any
 // GGUF file: vocabularies, adapters and architectures that tinfer does not know.
 import { TinferError } from "../core/errors.ts";
+import { readModelConfig } from "../models/model-config.ts";
 import { knownArchitectures } from "../models/registry.ts";
+import { givenRopeOptions, type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
 import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import {
@@ -23,6 +25,8 @@ export interface ModelDescription {
   /** False where this tinfer can show the model but not run it. */
   readonly architectureKnown: boolean;
   readonly contextLen: number | null;
+  /** The same with the rope options that were given. */
+  readonly scaledContextLen: number | null;
   readonly parameters: { readonly total: number; readonly active: number };
   readonly weightBytes: number;
   readonly types: readonly { type: string; tensors: number; bytes: number }[];
@@ -41,11 +45,12 @@ export interface TokenizerDescription {
   readonly problem: string | null;
 }
 
-export function describeModel(path: string): ModelDescription {
+export function describeModel(path: string, rope: RopeOptions = {}): ModelDescription {
   const header = readGguf(path);
   const { metadata } = header;
   const tensors = [...header.tensors.values()];
   const architecture = textOf(metadata, "general.architecture");
+  const contextLen = numberOf(metadata, `${architecture}.context_length`);
   return {
     path,
     files: header.paths.map((file, index) => ({ path: file, bytes: header.fileBytes[index]! })),
@@ -53,7 +58,12 @@ export function describeModel(path: string): ModelDescription {
     name: textOf(metadata, "general.name"),
     architecture,
     architectureKnown: architecture !== null && knownArchitectures().includes(architecture),
-    contextLen: numberOf(metadata, `${architecture}.context_length`),
+    contextLen,
+    // Without options nothing but the header's own words is read: files may hold anything.
+    scaledContextLen:
+      givenRopeOptions(rope).length === 0
+        ? contextLen
+        : withRopeOptions(readModelConfig(metadata), rope).scaledContextLen,
     parameters: countParameters(header, architecture),
     weightBytes: tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
     types: countTypes(tensors),

@@ -13,6 +13,7 @@ import { locateModel } from "../store/locate.ts";
 import { ModelStore } from "../store/store.ts";
 import { builtInModel } from "./built-in-model.ts";
 import type { Flags, FlagValues, Positional } from "./flags.ts";
+import { ropeFlags, ropeOptions } from "./rope-flags.ts";
 import { warn } from "./terminal.ts";
 
 export const modelPositional: Positional = {
@@ -54,6 +55,7 @@ export const modelFlags: Flags = {
     description: "attention window in tokens; auto: as the architecture's reference applies it",
     default: "auto",
   },
+  ...ropeFlags,
   load: {
     kind: "text",
     choices: loadModes,
@@ -105,6 +107,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     kvTypeK: (values.text("kv-type-k") as KvType | undefined) ?? kvType,
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
+    rope: ropeOptions(values),
     load: values.text("load") as LoadMode,
     lock: values.boolean("mlock"),
     numa: spreadsMemory(values),

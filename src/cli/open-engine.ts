@@ -1,5 +1,5 @@
 // Loads a model for a command: with a progress bar where it takes long, and Ctrl-C at any time.
-import type { LoadedModelFacts } from "../engine/client.ts";
+import { type ContextFacts, contextWarning } from "../engine/context-limits.ts";
 import { Engine } from "../engine/engine.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { formatBytes, Progress, warn } from "./terminal.ts";
@@ -28,8 +28,8 @@ export async function openEngine(
   }
 }
 
-function warnOfLongContext({ maxContextLen, trainedContextLen }: LoadedModelFacts): void {
-  if (maxContextLen <= trainedContextLen) return;
-  const trained = `the model was trained for ${trainedContextLen} tokens`;
-  warn(`--ctx is ${maxContextLen}, but ${trained}: expect nonsense beyond`);
+/** For contexts that were asked for. */
+export function warnOfLongContext(facts: ContextFacts): void {
+  const warning = contextWarning(facts);
+  if (warning !== undefined) warn(warning);
 }

@@ -1,11 +1,14 @@
 // `tinfer plan`: the memory a model will take, to the byte, before any of it is taken.
+import { trainedText } from "../engine/context-limits.ts";
 import { ModelFile } from "../engine/model-file.ts";
-import { planModel } from "../engine/model-plan.ts";
+import { planModel, positionLimit } from "../engine/model-plan.ts";
 import type { ModelOptions } from "../engine/options.ts";
+import { ropeFactor } from "../models/rope-options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { countParameters } from "./model-description.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { warnOfLongContext } from "./open-engine.ts";
 import { formatTable } from "./table.ts";
 import { bold, dim, formatBytes, out, outJson } from "./terminal.ts";
 
@@ -23,6 +26,13 @@ export interface ModelMemory {
   readonly devices: readonly DevicePlan[];
   /** Tokens that one sequence may have. */
   readonly maxContextLen: number;
+  /** Tokens that the model was trained for, and what its rope scaling makes of them. */
+  readonly trainedContextLen: number;
+  readonly scaledContextLen: number;
+  /** How far its rope is stretched; 1 = not at all. */
+  readonly ropeFactor: number;
+  /** Positions that it has embeddings for; undefined where they are computed. */
+  readonly positionLimit: number | undefined;
   readonly kvBlocks: number;
   /** Weights of the file, and those that one token passes through: some of the experts. */
   readonly parameters: { readonly total: number; readonly active: number };
@@ -52,15 +62,19 @@ export const plan: Command = {
 
 /** What loading the model with these options takes; the loader takes exactly this. */
 export function measureModel(path: string, options: ModelOptions): ModelMemory {
-  using file = new ModelFile(path);
-  const { memoryPlan } = planModel(file, "tokens", options);
+  using file = new ModelFile(path, options.rope);
+  const { memoryPlan, plan: program } = planModel(file, file.outputs, options);
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
   const weights = options.load === "eager" ? file.copyBytes : file.weightBytes;
   const total = weights + kv + arena + scratch;
   return {
     devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
     maxContextLen: memoryPlan.maxContextLen,
+    trainedContextLen: file.config.contextLen,
+    scaledContextLen: file.config.scaledContextLen,
     kvBlocks: memoryPlan.limits.numBlocks,
+    ropeFactor: ropeFactor(file.config),
+    positionLimit: positionLimit(program),
     parameters: countParameters(file.header, file.config.architecture),
   };
 }
@@ -68,6 +82,7 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
 async function planCommand(values: FlagValues): Promise<void> {
   const options = modelOptions(values, values.number("parallel")!);
   const memory = measureModel(modelPath(values.positionals[0]), options);
+  if (options.contextLen !== undefined) warnOfLongContext(memory);
   if (values.boolean("json")) outJson(memory);
   else printPlan(memory);
 }
@@ -80,7 +95,8 @@ const classes = [
   ["total", ""],
 ] as const;
 
-function printPlan({ devices, maxContextLen, kvBlocks, parameters }: ModelMemory): void {
+function printPlan(memory: ModelMemory): void {
+  const { devices, maxContextLen, kvBlocks, parameters } = memory;
   for (const device of devices) {
     out(bold(device.name));
     const texts = classes.map(([name]) => device[name].toLocaleString("en-US"));
@@ -92,6 +108,7 @@ function printPlan({ devices, maxContextLen, kvBlocks, parameters }: ModelMemory
     for (const line of formatTable(rows)) out(line);
   }
   out(`context ${maxContextLen} tokens per sequence, ${kvBlocks} KV blocks in all`);
+  out(trainedText(memory));
   const { total, active } = parameters;
   const part = active === total ? "" : `, ${active.toLocaleString("en-US")} active per token`;
   out(`parameters ${total.toLocaleString("en-US")}${part}`);

@@ -1,7 +1,7 @@
 // `tinfer run`: one prompt, one answer, to stdout.
 import { TinferError } from "../core/errors.ts";
 import type { EngineClient } from "../engine/client.ts";
-import { requireRunnable } from "../engine/model-file.ts";
+import { requireGenerator } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
 import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
@@ -119,7 +119,7 @@ async function runCommand(values: FlagValues): Promise<void> {
   const options = modelOptions(values);
   const path = modelPath(values.positionals[0]);
   const text = openModelText(path);
-  requireRunnable(text.header);
+  requireGenerator(text.header);
   using interrupt = interruptSignal();
   const prompt = await interrupt.race(readPrompt(values, text));
   await using engine = await openEngine(path, options, interrupt.signal);

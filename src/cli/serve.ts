@@ -9,6 +9,7 @@ import type { ServerOptions } from "../server/server-state.ts";
 import type { Command } from "./command.ts";
 import type { Flags, FlagValues } from "./flags.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { warnOfLongContext } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { readTemplate, templateFlags } from "./template-flags.ts";
 import { say, sayError } from "./terminal.ts";
@@ -190,8 +191,11 @@ async function serveCommand(values: FlagValues): Promise<void> {
   const options = serverOptions(values);
   const stopped = stopSignal();
   const server = startServer(options);
-  const ended = await Promise.race([server.ready.then(() => undefined), stopped]);
-  if (ended === undefined) say(greeting(server.url, options));
+  const model = await Promise.race([server.ready, stopped.then(() => undefined)]);
+  if (model !== undefined) {
+    if (options.model.options.contextLen !== undefined) warnOfLongContext(model.client.facts);
+    say(greeting(server.url, options));
+  }
   const signal = await stopped;
   await server.stop(graceMs);
   if (signal === "SIGINT") throw new TinferError("cancelled", "interrupted");

@@ -8,6 +8,7 @@ import {
   type TokenizerDescription,
 } from "./model-description.ts";
 import { modelPath, modelPositional } from "./model-flags.ts";
+import { ropeFlags, ropeOptions } from "./rope-flags.ts";
 import { formatTable, oneLine } from "./table.ts";
 import { bold, dim, formatBytes, out, outJson } from "./terminal.ts";
 
@@ -19,6 +20,7 @@ export const show: Command = {
   summary: "What is in a model file: metadata, parameters, tensors, tokenizer.",
   positionals: [modelPositional],
   flags: {
+    ...ropeFlags,
     json: {
       kind: "boolean",
       description:
@@ -30,13 +32,14 @@ export const show: Command = {
   examples: [
     ["tinfer show model.gguf", "an overview for reading"],
     ["tinfer show model.gguf --json | jq .parameters", "total and active parameters"],
+    ["tinfer show model.gguf --rope-scaling yarn --rope-scale 4", "the context with scaling"],
     ["tinfer show vocab.gguf", "files without weights work too"],
   ],
   run: showCommand,
 };
 
 async function showCommand(values: FlagValues): Promise<void> {
-  const model = describeModel(modelPath(values.positionals[0]));
+  const model = describeModel(modelPath(values.positionals[0]), ropeOptions(values));
   if (values.boolean("json")) outJson(model);
   else printModel(model);
 }
@@ -48,6 +51,13 @@ function describeTokenizer(tokenizer: TokenizerDescription | null): string {
   const { kind, vocabSize, problem } = tokenizer;
   const size = `${oneLine(kind, maxValueLen)}, ${grouped(vocabSize)} tokens`;
   return problem === null ? size : `${size} (cannot be used: ${oneLine(problem, 300)})`;
+}
+
+function describeContext({ contextLen, scaledContextLen }: ModelDescription): string {
+  if (contextLen === null) return "–";
+  const trained = `${grouped(contextLen)} tokens`;
+  const isScaled = scaledContextLen !== null && scaledContextLen !== contextLen;
+  return isScaled ? `${trained}, ${grouped(scaledContextLen)} with the rope scaling` : trained;
 }
 
 function printModel(model: ModelDescription): void {
@@ -65,7 +75,7 @@ function printModel(model: ModelDescription): void {
     ["name", oneLine(model.name ?? "–", maxValueLen)],
     ["architecture", `${oneLine(architecture ?? "–", maxValueLen)}${unknown}`],
     ["parameters", `${grouped(parameters.total)}${active}`],
-    ["context", model.contextLen === null ? "–" : `${grouped(model.contextLen)} tokens`],
+    ["context", describeContext(model)],
     ["tokenizer", describeTokenizer(model.tokenizer)],
     ["template", model.chatTemplate ? "yes" : "no"],
     ["types", typeList.join(", ") || "no tensors"],

@@ -60,7 +60,8 @@ export function benchmark(
 ): BenchmarkRecord[] {
   const contextLen = Math.max(...tests.map((test) => test.depth + test.numTokens)) + 1;
   const maxSequences = Math.max(...tests.map((test) => test.batch));
-  using model = new LoadedModel(path, { ...options.model, contextLen, maxSequences });
+  const modelOptions = { ...options.model, contextLen, maxSequences };
+  using model = new LoadedModel(path, modelOptions, { outputs: "tokens" });
   const total = tests.length * (options.repetitions + 1);
   if (model.lacksTuning) {
     options.onProgress?.(0, total, "tuning to this machine, once");

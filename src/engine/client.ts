@@ -1,7 +1,9 @@
 // What everyone above the engine programs against: requests in, token events out. `engine.ts`
 // implements it in-process, `worker-client.ts` over a Worker.
+import type { PoolingType } from "../models/model-config.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
 import type { LoadMode } from "./options.ts";
+import type { Pooling } from "./pooling.ts";
 
 export interface GenerationRequest {
   readonly promptTokenIds: Int32Array;
@@ -70,6 +72,10 @@ export interface EngineStatus {
 export interface LoadedModelFacts {
   readonly path: string;
   readonly architecture: string;
+  /** Makes embeddings of whole texts and generates nothing. */
+  readonly isEncoder: boolean;
+  /** As the file states it. */
+  readonly pooling: PoolingType | undefined;
   readonly name: string | undefined;
   /** Weight types by bytes, the largest first, e.g. "q4_k". */
   readonly mainType: string;
@@ -80,17 +86,23 @@ export interface LoadedModelFacts {
   /** Tokens one sequence may have. */
   readonly maxContextLen: number;
   readonly trainedContextLen: number;
+  /** What the user's rope scaling makes of that. */
+  readonly scaledContextLen: number;
+  /** How far the model's rope is stretched; 1 = not at all. */
+  readonly ropeFactor: number;
+  /** Positions that the model has an embedding for; undefined where they are computed. */
+  readonly positionLimit: number | undefined;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly maxSequences: number;
+  /** Tokens of one step over all sequences. */
+  readonly maxTokensPerStep: number;
   readonly weightBytes: number;
   readonly kvBytes: number;
   readonly arenaBytes: number;
   readonly scratchBytes: number;
   readonly loadMs: number;
 }
-
-export type Pooling = "mean" | "last" | "first";
 
 export interface EngineClient extends AsyncDisposable {
   readonly facts: LoadedModelFacts;
@@ -102,8 +114,11 @@ export interface EngineClient extends AsyncDisposable {
     request: GenerationRequest,
     signal?: AbortSignal,
   ): AsyncIterableIterator<GenerationEvent>;
-  /** Pooled final hidden state `[hiddenSize]`, not normalised. */
-  embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array>;
+  /**
+   * The final hidden states of each prompt, pooled to `[hiddenSize]` or, with "none", as they are
+   * `[tokens, hiddenSize]`; not normalised. `text-embedding.ts` sends many prompts in portions.
+   */
+  embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]>;
   /**
    * How weights lie in memory from now on, while requests run; resolves when it is done, for
    * `auto` when it has begun. Throws outOfMemory, and leaves all as it was.

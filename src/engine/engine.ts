@@ -11,14 +11,15 @@ import type {
   GenerationEvent,
   GenerationRequest,
   LoadedModelFacts,
-  Pooling,
 } from "./client.ts";
+import { checkPrompt } from "./context-limits.ts";
 import { HiddenStates } from "./hidden-states.ts";
 import { IdleTuner } from "./idle-tuner.ts";
 import { LoadedModel, type Loading } from "./loaded-model.ts";
-import type { LoadProgress } from "./model-file.ts";
+import { type LoadProgress, requireDecoder } from "./model-file.ts";
 import { ModelRunner } from "./model-runner.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
+import type { Pooling } from "./pooling.ts";
 import { RequestState } from "./request-state.ts";
 import { Residency } from "./residency.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -110,6 +111,7 @@ export class Engine implements EngineClient {
 
   #admit(request: GenerationRequest, cancelId: number): RequestState {
     const { promptTokenIds, sampling } = request;
+    requireDecoder(this.facts);
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
     if (this.#scheduler.waiting.length >= maxWaiting) {
@@ -217,9 +219,9 @@ export class Engine implements EngineClient {
     this.#totals.cached += sequence.numCached;
   }
 
-  async embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array> {
-    checkPrompt(tokenIds, this.facts);
-    return this.#hidden.pooled(tokenIds, pooling);
+  async embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]> {
+    for (const tokenIds of prompts) checkPrompt(tokenIds, this.facts, "read");
+    return this.#hidden.pooled(prompts, pooling);
   }
 
   setLoadMode(mode: LoadMode): Promise<void> {
@@ -266,23 +268,4 @@ async function inTurns(steps: Iterable<LoadProgress>, watch: LoadWatch): Promise
     await new Promise((resolve) => setImmediate(resolve));
     if (watch.signal?.aborted) throw new TinferError("cancelled", "loading was interrupted");
   }
-}
-
-/** Throws unless the prompt has a token, room for one more, and ids of the vocabulary. */
-export function checkPrompt(tokenIds: Int32Array, facts: LoadedModelFacts): void {
-  const { maxContextLen, vocabSize } = facts;
-  if (tokenIds.length === 0) {
-    throw new TinferError("usage", "the prompt is empty", { hint: "give at least one token" });
-  }
-  if (tokenIds.length >= maxContextLen) {
-    const message = `the prompt has ${tokenIds.length} tokens, the context ${maxContextLen}`;
-    throw new TinferError("contextOverflow", `${message}; one must stay free for the answer`, {
-      hint: `shorten it, or raise --ctx (the model was trained for ${facts.trainedContextLen})`,
-    });
-  }
-  const wrong = tokenIds.find((id) => id < 0 || id >= vocabSize);
-  if (wrong === undefined) return;
-  throw new TinferError("usage", `token id ${wrong} is outside the vocabulary`, {
-    hint: `ids go from 0 to ${vocabSize - 1}`,
-  });
 }

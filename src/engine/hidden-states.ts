@@ -1,40 +1,73 @@
-// Embeddings of a decoder model: the final hidden states of all tokens, pooled. Keeps its own
-// session, made at the first request, because its plan ends before the output matrix.
+// The final hidden states of texts, pooled. An encoder's session is the model's own and takes
+// several texts in one step; a decoder's is made at the first request, because its plan ends
+// before the output matrix, and takes a text after the other, in chunks.
 import type { Session } from "../backend/backend.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Pooling } from "./client.ts";
 import type { LoadedModel } from "./loaded-model.ts";
-import { StepDriver } from "./step-driver.ts";
+import { Pooler, type Pooling } from "./pooling.ts";
+import { StepDriver, type StepPart } from "./step-driver.ts";
+
+/** A session whose plan ends in hidden states, and the largest step it takes. */
+export interface HiddenSession {
+  readonly plan: Plan;
+  readonly session: Session;
+  readonly maxTokens: number;
+  readonly maxSequences: number;
+}
 
 export class HiddenStates implements Disposable {
   readonly #model: LoadedModel;
-  #loaded: { plan: Plan; session: Session; maxTokens: number } | undefined;
+  /** Owned where it is not the model's own. */
+  #loaded: HiddenSession | undefined;
 
   constructor(model: LoadedModel) {
     this.#model = model;
   }
 
-  /** `[hiddenSize]`: mean over tokens, or the first or last token's state. */
-  pooled(tokenIds: Int32Array, pooling: Pooling): Float32Array {
+  /** Of each prompt `[hiddenSize]`, or `[tokens, hiddenSize]` without pooling. */
+  pooled(prompts: readonly Int32Array[], pooling: Pooling): Float32Array[] {
     const { hiddenSize, maxContextLen } = this.#model.facts;
-    this.#loaded ??= this.#model.loadHiddenSession(maxContextLen);
-    const result = new Float32Array(hiddenSize);
-    const sum = new Float64Array(hiddenSize);
-    const { plan, session, maxTokens } = this.#loaded;
+    this.#loaded ??= this.#model.hiddenSession(maxContextLen);
+    const { plan, session, ...limits } = this.#loaded;
     const driver = new StepDriver(session, maxContextLen);
-    for (let start = 0; start < tokenIds.length; start += maxTokens) {
-      const count = Math.min(maxTokens, tokenIds.length - start);
-      driver.run(tokenIds, start, count, "all");
+    const poolers = prompts.map(({ length }) => new Pooler(pooling, hiddenSize, length));
+    for (const parts of stepsOf(prompts, limits)) {
+      driver.runParts(parts);
       const states = session.readTensor(plan.hidden!);
-      if (pooling === "first" && start === 0) result.set(states.subarray(0, hiddenSize));
-      if (pooling === "last") result.set(states.subarray((count - 1) * hiddenSize));
-      for (let i = 0; i < states.length; i++) sum[i % hiddenSize]! += states[i]!;
+      let row = 0;
+      for (const { index, count } of parts) {
+        poolers[index]!.add(states.subarray(row * hiddenSize, (row + count) * hiddenSize));
+        row += count;
+      }
     }
-    if (pooling === "mean") result.set(sum.map((value) => value / tokenIds.length));
-    return result;
+    return poolers.map((pooler) => pooler.result());
   }
 
   [Symbol.dispose](): void {
+    if (this.#loaded?.session === this.#model.session) return;
     this.#loaded?.session[Symbol.dispose]();
   }
+}
+
+/** Cuts prompts into steps: whole ones side by side while they fit, longer ones by themselves. */
+export function* stepsOf(
+  prompts: readonly Int32Array[],
+  { maxTokens, maxSequences }: { maxTokens: number; maxSequences: number },
+): Generator<(StepPart & { readonly index: number })[]> {
+  let parts: (StepPart & { readonly index: number })[] = [];
+  let numTokens = 0;
+  for (const [index, tokenIds] of prompts.entries()) {
+    for (let start = 0; start < tokenIds.length; start += maxTokens) {
+      const count = Math.min(maxTokens, tokenIds.length - start);
+      // A later chunk of a prompt needs what the earlier ones left in the cache.
+      if (start > 0 || numTokens + count > maxTokens || parts.length === maxSequences) {
+        if (parts.length > 0) yield parts;
+        parts = [];
+        numTokens = 0;
+      }
+      parts.push({ index, tokenIds, start, count });
+      numTokens += count;
+    }
+  }
+  if (parts.length > 0) yield parts;
 }

@@ -2,15 +2,17 @@
 // releases them in reverse order.
 import type { Backend, Session } from "../backend/backend.ts";
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
+import { ropeFactor } from "../models/rope-options.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
 import { interleaveMemory } from "../native/memory.ts";
-import type { Plan } from "../plan/builder.ts";
+import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { LoadedModelFacts } from "./client.ts";
+import type { HiddenSession } from "./hidden-states.ts";
 import { memoryNodes } from "./machine.ts";
 import type { MemoryPlan } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
-import { type PlannedModel, planModel } from "./model-plan.ts";
+import { type PlannedModel, planModel, positionLimit } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
 import { productsPlan, TuningProbe } from "./tuning-probe.ts";
@@ -19,6 +21,8 @@ import { searchTuning } from "./tuning-search.ts";
 export interface Loading {
   /** With "later", the caller brings the weights in by `bringIn`. */
   readonly weights?: "now" | "later";
+  /** What the model's session ends in; default: tokens, or hidden states of an encoder. */
+  readonly outputs?: PlanOutputs;
   /** What stops the model's steps from other threads. */
   readonly cancelWord?: CancelWord;
 }
@@ -45,8 +49,8 @@ export class LoadedModel implements Disposable {
     const nodes = options.numa ? memoryNodes() : [];
     // Before anything is taken and any thread is started.
     if (nodes.length > 1) interleaveMemory(nodes);
-    this.file = cleanup.use(new ModelFile(path));
-    const planned = planModel(this.file, "tokens", options);
+    this.file = cleanup.use(new ModelFile(path, options.rope));
+    const planned = planModel(this.file, loading.outputs ?? this.file.outputs, options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;
     this.#backend = planned.backend;
@@ -134,12 +138,16 @@ export class LoadedModel implements Disposable {
     writeTuning(this.#tuningKey, this.#tuning);
   }
 
-  /** A session of the same weights that ends in the hidden state of every token; the caller's. */
-  loadHiddenSession(contextLen: number): { plan: Plan; session: Session; maxTokens: number } {
-    const maxTokens = this.#options.maxTokensPerStep;
-    const options = { ...this.#options, contextLen, maxSequences: 1, maxOutputsPerStep: maxTokens };
+  /**
+   * A session that ends in the hidden state of every token: the model's own where it does, else a
+   * further one of the same weights, which is the caller's.
+   */
+  hiddenSession(contextLen: number): HiddenSession {
+    const { plan, session, memoryPlan } = this;
+    if (plan.hidden !== undefined) return { plan, session, ...memoryPlan.limits };
+    const options = { ...this.#options, contextLen, maxSequences: 1 };
     const planned = planModel(this.file, "hidden", options);
-    return { plan: planned.plan, session: this.#load(planned), maxTokens };
+    return { plan: planned.plan, session: this.#load(planned), ...planned.memoryPlan.limits };
   }
 
   #facts(path: string, backend: string, loadMs: number): LoadedModelFacts {
@@ -148,6 +156,8 @@ export class LoadedModel implements Disposable {
     return {
       path,
       architecture: config.architecture,
+      isEncoder: this.file.isEncoder,
+      pooling: config.pooling,
       name: config.name,
       mainType: this.file.mainType,
       backend,
@@ -156,9 +166,13 @@ export class LoadedModel implements Disposable {
       parameters: this.file.numParameters,
       maxContextLen,
       trainedContextLen: config.contextLen,
+      scaledContextLen: config.scaledContextLen,
+      ropeFactor: ropeFactor(config),
+      positionLimit: positionLimit(this.plan),
       vocabSize: config.vocabSize,
       hiddenSize: config.hiddenSize,
       maxSequences: limits.maxSequences,
+      maxTokensPerStep: limits.maxTokens,
       weightBytes: this.file.weightBytes,
       ...memory,
       loadMs,

@@ -27,18 +27,32 @@ export type ResolvedOptions = ModelOptions & {
   readonly numThreads: number;
   readonly kvTypeK: KvType;
   readonly kvTypeV: KvType;
+  readonly isEncoder: boolean;
+  /** Positions that the model has embeddings for; undefined where it computes them. */
+  readonly positionLimit: number | undefined;
 };
 
+/** Texts that an encoder takes in one step. */
+const maxEncoderTexts = 64;
+
 function limitsFor(options: ResolvedOptions, contextLen: number): PlanLimits {
+  const { kvTypeK, kvTypeV, maxTokensPerStep } = options;
   const maxBlocksPerSequence = Math.ceil(contextLen / blockSize);
+  const shared = { maxBlocksPerSequence, kvTypeK, kvTypeV };
+  if (options.isEncoder) {
+    // It sees a text whole; the cache holds the texts of one step, each in blocks of its own.
+    const maxTokens = Math.max(maxTokensPerStep, contextLen);
+    const maxSequences = maxEncoderTexts;
+    const numBlocks = Math.ceil(maxTokens / blockSize) + maxSequences;
+    return { ...shared, maxTokens, maxOutputs: maxTokens, maxSequences, numBlocks };
+  }
+  const { maxSequences } = options;
   return {
-    maxTokens: options.maxTokensPerStep,
-    maxOutputs: options.maxOutputsPerStep ?? options.maxSequences,
-    maxSequences: options.maxSequences,
-    numBlocks: maxBlocksPerSequence * options.maxSequences,
-    maxBlocksPerSequence,
-    kvTypeK: options.kvTypeK,
-    kvTypeV: options.kvTypeV,
+    ...shared,
+    maxTokens: maxTokensPerStep,
+    maxOutputs: options.maxOutputsPerStep ?? maxSequences,
+    maxSequences,
+    numBlocks: maxBlocksPerSequence * maxSequences,
   };
 }
 
@@ -50,7 +64,7 @@ export function wantedContextLen(
   config: ModelConfig,
   options: Pick<ModelOptions, "contextLen">,
 ): number {
-  return options.contextLen ?? Math.min(roundContext(config.contextLen), defaultContextLen);
+  return options.contextLen ?? Math.min(roundContext(config.scaledContextLen), defaultContextLen);
 }
 
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
@@ -77,13 +91,18 @@ export function planMemory(
   const total = ({ memory }: MemoryPlan) =>
     memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
 
-  const wanted = wantedContextLen(config, options);
+  const limit = options.positionLimit ?? Number.POSITIVE_INFINITY;
+  const wanted = Math.min(wantedContextLen(config, options), limit);
   const first = measure(wanted);
   if (total(first) <= availableBytes) return first;
 
   const perToken = (blockBytes(plan, options) * options.maxSequences) / blockSize;
   let fitting = wanted - Math.ceil((total(first) - availableBytes) / perToken);
   fitting = Math.floor(fitting / blockSize) * blockSize;
+  // An encoder's activations grow with its context too.
+  while (options.isEncoder && fitting >= blockSize && total(measure(fitting)) > availableBytes) {
+    fitting = Math.floor(fitting / 2 / blockSize) * blockSize;
+  }
   if (options.contextLen === undefined && fitting >= 512) return measure(fitting);
   const needs = `a context of ${wanted} tokens needs ${gigabytes(total(first))}`;
   const has = `${gigabytes(availableBytes)} are available`;

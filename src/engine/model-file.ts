@@ -4,6 +4,7 @@ import { assert, TinferError } from "../core/errors.ts";
 import type { PlanOptions } from "../models/family.ts";
 import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
 import { familyOf } from "../models/registry.ts";
+import { type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
@@ -20,6 +21,30 @@ export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
     });
   }
   familyOf(architecture);
+}
+
+export interface ModelKind {
+  readonly architecture: string;
+  /** Ends in the hidden states of whole texts. */
+  readonly isEncoder: boolean;
+}
+
+/** Throws for models that generate no text. */
+export function requireDecoder({ architecture, isEncoder }: ModelKind): void {
+  if (!isEncoder) return;
+  const message = `'${architecture}' models are encoders: they make embeddings, not text`;
+  throw new TinferError("unsupported", message, {
+    hint:
+      "use `tinfer embed MODEL TEXT`, or `tinfer serve MODEL` and POST /v1/embeddings; " +
+      "`tinfer logits --hidden` writes raw hidden states",
+  });
+}
+
+/** Throws unless the file holds a model that generates text. */
+export function requireGenerator(header: GgufFile): void {
+  requireRunnable(header);
+  const architecture = architectureOf(header.metadata);
+  requireDecoder({ architecture, isEncoder: familyOf(architecture).isEncoder === true });
 }
 
 /** A step takes 4 ms from the page cache and about a quarter of a second from a slow disk. */
@@ -46,10 +71,10 @@ export class ModelFile implements WeightMemory, Disposable {
   readonly config: ModelConfig;
   readonly #files: ResidentFile[] = [];
 
-  constructor(path: string) {
+  constructor(path: string, rope: RopeOptions = {}) {
     this.header = readGguf(path);
     requireRunnable(this.header);
-    this.config = readModelConfig(this.header.metadata);
+    this.config = withRopeOptions(readModelConfig(this.header.metadata), rope);
     using cleanup = new DisposableStack();
     this.header.paths.forEach((shard, index) => {
       this.#files.push(cleanup.use(new ResidentFile(shard, firstOffset(this.header, index))));
@@ -70,6 +95,15 @@ export class ModelFile implements WeightMemory, Disposable {
 
   bytes(name: string): number {
     return this.#tensor(name).bytes;
+  }
+
+  get isEncoder(): boolean {
+    return familyOf(this.config.architecture).isEncoder === true;
+  }
+
+  /** What the model is loaded for, unless a caller wants something else. */
+  get outputs(): PlanOutputs {
+    return this.isEncoder ? "hidden" : "tokens";
   }
 
   get weightBytes(): number {

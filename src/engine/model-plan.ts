@@ -3,6 +3,7 @@
 import type { Backend } from "../backend/backend.ts";
 import { selectBackend } from "../backend/select.ts";
 import { TinferError } from "../core/errors.ts";
+import { givenRopeOptions, ropeFlag } from "../models/rope-options.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
@@ -13,7 +14,7 @@ import {
   type ResolvedOptions,
   wantedContextLen,
 } from "./memory-plan.ts";
-import type { ModelFile } from "./model-file.ts";
+import { type ModelFile, requireDecoder } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
 /** Threads as kernels/pool.zig has places for; the others keep products of counts exact. */
@@ -33,13 +34,15 @@ export function planModel(
 ): PlannedModel {
   checkOptions(options);
   checkCpus(options);
+  if (outputs === "tokens") requireDecoder({ ...file.config, isEncoder: file.isEncoder });
   const backend = selectBackend(options.backend);
   const plan = file.buildPlan(outputs, {
     slidingWindow: options.slidingWindow,
     contextLen: wantedContextLen(file.config, options),
   });
   checkWeightTypes(plan, backend);
-  const resolved = resolveOptions(file, options);
+  checkPositions(plan, options);
+  const resolved = resolveOptions(file, plan, options);
   let available = availableMemoryBytes();
   if (options.load === "eager") {
     file.requireCopyMemory();
@@ -61,10 +64,15 @@ function defaultKvType(mainType: string): KvType {
   return mainType === "f16" || mainType === "q8_0" ? "f16" : "bf16";
 }
 
-function resolveOptions(file: ModelFile, options: ModelOptions): ResolvedOptions {
+function resolveOptions(file: ModelFile, plan: Plan, options: ModelOptions): ResolvedOptions {
   const kvType = defaultKvType(file.mainType);
   return {
     ...options,
+    isEncoder: file.isEncoder,
+    positionLimit: positionLimit(plan),
+    // Hidden states are wanted of all tokens.
+    maxOutputsPerStep:
+      plan.hidden === undefined ? options.maxOutputsPerStep : options.maxTokensPerStep,
     numThreads: options.numThreads ?? options.cpus?.length ?? usefulThreads(file.weightBytes),
     kvTypeK: options.kvTypeK ?? kvType,
     kvTypeV: options.kvTypeV ?? kvType,
@@ -76,6 +84,29 @@ const bytesPerThread = 4e6;
 
 function usefulThreads(weightBytes: number): number {
   return Math.min(defaultNumThreads(), Math.ceil(weightBytes / bytesPerThread));
+}
+
+/** Positions that the plan has embeddings for; undefined where it computes them. */
+export function positionLimit(plan: Plan): number | undefined {
+  const tables = plan.ops.filter((op) => op.kind === "embed" && op.row === "position");
+  const rows = tables.map((op) => (op.kind === "embed" ? op.weight.rows : 0));
+  return rows.length === 0 ? undefined : Math.min(...rows);
+}
+
+/** Positions from a table cannot be stretched, nor can there be more of them. */
+function checkPositions(plan: Plan, { contextLen = 0, rope }: ModelOptions): void {
+  const limit = positionLimit(plan);
+  if (limit !== undefined && contextLen > limit) {
+    const message = `a context of ${contextLen} tokens is asked for (--ctx)`;
+    throw new TinferError("usage", `${message}, the model knows ${limit} positions`, {
+      hint: `give at most --ctx ${limit}`,
+    });
+  }
+  const [given] = givenRopeOptions(rope);
+  if (given === undefined || plan.ops.some((op) => op.kind === "rotations")) return;
+  throw new TinferError("usage", `${ropeFlag(given)} changes nothing: the model has no rope`, {
+    hint: "leave it out",
+  });
 }
 
 function checkOptions(options: ModelOptions): void {

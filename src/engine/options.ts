@@ -1,4 +1,5 @@
 // How to load a model: the model flags of the command line in typed form.
+import type { RopeOptions } from "../models/rope-options.ts";
 import type { KvType } from "../plan/ops.ts";
 
 /**
@@ -21,6 +22,8 @@ export interface ModelOptions {
   readonly kvTypeK: KvType | undefined;
   readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;
+  /** In the place of the model's own values. */
+  readonly rope: RopeOptions;
   readonly load: LoadMode;
   /** Weights are locked in memory once they are there. */
   readonly lock: boolean;
@@ -48,6 +51,7 @@ export const defaultModelOptions: ModelOptions = {
   kvTypeK: undefined,
   kvTypeV: undefined,
   slidingWindow: "auto",
+  rope: {},
   load: "auto",
   lock: false,
   numa: false,

@@ -7,9 +7,9 @@ import type {
   GenerationEvent,
   GenerationRequest,
   LoadedModelFacts,
-  Pooling,
 } from "./client.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
+import type { Pooling } from "./pooling.ts";
 
 export type ToEngine =
   | {
@@ -23,7 +23,7 @@ export type ToEngine =
   | {
       readonly kind: "embed";
       readonly id: number;
-      readonly tokenIds: Int32Array;
+      readonly prompts: readonly Int32Array[];
       readonly pooling: Pooling;
     }
   | { readonly kind: "status"; readonly id: number }
@@ -36,7 +36,7 @@ export type FromEngine =
   | {
       readonly kind: "result";
       readonly id: number;
-      readonly value: Float32Array | EngineStatus | null;
+      readonly value: Float32Array[] | EngineStatus | null;
     }
   /** `id` 0: the load failed. */
   | { readonly kind: "failed"; readonly id: number; readonly error: ErrorMessage };

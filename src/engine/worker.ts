@@ -8,10 +8,10 @@ import type {
   GenerationEvent,
   GenerationRequest,
   LoadedModelFacts,
-  Pooling,
 } from "./client.ts";
 import { Engine } from "./engine.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
+import type { Pooling } from "./pooling.ts";
 import {
   errorFromMessage,
   errorToMessage,
@@ -22,7 +22,7 @@ import {
 /** Where replies to one id go. */
 interface Receiver {
   event(event: GenerationEvent): void;
-  result(value: Float32Array | EngineStatus | null): void;
+  result(value: Float32Array[] | EngineStatus | null): void;
   failed(error: Error): void;
 }
 
@@ -141,8 +141,8 @@ class WorkerClient implements EngineClient {
     return promise.finally(() => this.#receivers.delete(id));
   }
 
-  embed(tokenIds: Int32Array, pooling: Pooling): Promise<Float32Array> {
-    return this.#ask((id) => ({ kind: "embed", id, tokenIds, pooling }));
+  embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]> {
+    return this.#ask((id) => ({ kind: "embed", id, prompts, pooling }));
   }
 
   async setLoadMode(mode: LoadMode): Promise<void> {
@@ -187,7 +187,7 @@ function serveEngine(): void {
       case "cancel":
         return requests.get(message.id)?.abort();
       case "embed": {
-        const value = await engine!.embed(message.tokenIds, message.pooling);
+        const value = await engine!.embed(message.prompts, message.pooling);
         return send({ kind: "result", id: message.id, value });
       }
       case "setLoadMode":

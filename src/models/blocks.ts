@@ -2,7 +2,7 @@
 // take their weights by the tensor names of GGUF, and a tensor or bias that a file may lack is used
 // where it is there. Order, residuals and what is special are in each family's own file.
 import type { Plan, PlanBuilder } from "../plan/builder.ts";
-import type { Activation, NormKind, RopePairing, Tensor, Weight } from "../plan/ops.ts";
+import type { Activation, Cache, NormKind, RopePairing, Tensor, Weight } from "../plan/ops.ts";
 import type { ModelConfig } from "./model-config.ts";
 
 /** One layer's sizes. */
@@ -111,15 +111,19 @@ export interface AttentionSpec {
   readonly chunkLen?: number;
   readonly softcap?: number;
   readonly sinks?: Weight | undefined;
+  /** False: every token sees all of the step's tokens of its sequence, later ones too. */
+  readonly causal?: boolean;
+  /** Where several layers use one cache: those whose keys nobody reads after the layer. */
+  readonly cache?: Cache;
 }
 
 /** Rotates, remembers and attends: `[tokens, numHeads * valueDim]`. Changes q and k in place. */
 export function attend(b: PlanBuilder, qkv: Qkv, layer: Layer, spec: AttentionSpec): Tensor {
   const { numHeads, numKvHeads, headDim, valueDim } = layer;
   const { rotations, pairing, scale = 1 / Math.sqrt(headDim), ...visibility } = spec;
-  const cache = b.cache(numKvHeads, headDim, valueDim);
+  const cache = spec.cache ?? b.cache(numKvHeads, headDim, valueDim);
   b.qkvPrep(qkv, { cache, numHeads, pairing: rotations ? pairing : "none", rotations });
-  return b.attentionPaged(qkv.q, { cache, numHeads, scale, ...visibility });
+  return b.attentionPaged(qkv.q, { ...visibility, cache, numHeads, scale });
 }
 
 /** Beyond the last layer's attention only the rows whose logits are wanted matter. */

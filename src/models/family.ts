@@ -15,5 +15,7 @@ export interface PlanOptions {
 export interface Family {
   /** `general.architecture` values it takes. */
   readonly architectures: readonly string[];
+  /** Reads whole texts and ends in their hidden states: no logits, no next token. */
+  readonly isEncoder?: true;
   buildPlan(builder: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan;
 }

@@ -1,6 +1,5 @@
 // GPT-2: learned positions, layer norms, fused queries, keys and values, biases everywhere.
 // Paper: Radford et al. 2019, Language Models are Unsupervised Multitask Learners.
-import { TinferError } from "../core/errors.ts";
 import type { Plan, PlanBuilder } from "../plan/builder.ts";
 import {
   addProjection,
@@ -17,15 +16,7 @@ import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { windowLenOf } from "./windows.ts";
 
-/** The table `[contextLen, hiddenSize]` ends where the model does: there is no position beyond. */
-function requirePositions({ contextLen }: ModelConfig, options: PlanOptions): void {
-  if (options.contextLen <= contextLen) return;
-  const message = `a context of ${options.contextLen} tokens is asked for, the model has ${contextLen} positions`;
-  throw new TinferError("usage", message, { hint: `use --ctx ${contextLen} or less` });
-}
-
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
-  requirePositions(config, options);
   const windowLen = windowLenOf(options, 0);
   const positions = b.weight("position_embd.weight", config.contextLen, config.hiddenSize);
 

@@ -1,7 +1,7 @@
 // A model's hyperparameters in tinfer's own words. The keys of GGUF metadata are translated here
 // and nowhere else; families read only this.
 import { TinferError } from "../core/errors.ts";
-import { getString, getStrings, type Metadata } from "../weights/metadata.ts";
+import { getNumber, getString, getStrings, type Metadata } from "../weights/metadata.ts";
 import { ConfigReader, limits } from "./config-reader.ts";
 import { type ExpertConfig, readExpertConfig } from "./expert-config.ts";
 import { type LatentConfig, readLatentConfig } from "./latent-config.ts";
@@ -37,12 +37,18 @@ export interface Scales {
   readonly temperatureLen: number | undefined;
 }
 
+/** How the tokens' hidden states become one vector; `rank`: a score instead. */
+export const poolingTypes = ["none", "mean", "cls", "last", "rank"] as const;
+export type PoolingType = (typeof poolingTypes)[number];
+
 export interface ModelConfig {
   readonly architecture: string;
   readonly name: string | undefined;
   readonly numLayers: number;
   /** Longest context the model was trained for, in tokens. */
   readonly contextLen: number;
+  /** The same with the user's rope options; `contextLen` without any. */
+  readonly scaledContextLen: number;
   readonly hiddenSize: number;
   /** MLP width of each layer. */
   readonly intermediateSizes: readonly number[];
@@ -71,6 +77,10 @@ export interface ModelConfig {
   readonly experts: ExpertConfig;
   /** Undefined: keys and values are kept as they are. */
   readonly latent: LatentConfig | undefined;
+  /** Segments that tokens may belong to (BERT). */
+  readonly numTokenTypes: number;
+  /** As the file states it; undefined for models that were not made for embeddings. */
+  readonly pooling: PoolingType | undefined;
 }
 
 /** `general.architecture`, or an error that says what the file is. */
@@ -103,6 +113,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     name: getString(metadata, "general.name"),
     numLayers,
     contextLen,
+    scaledContextLen: contextLen,
     hiddenSize,
     intermediateSizes:
       reader.perLayer("feed_forward_length", numLayers, limits.width) ??
@@ -127,6 +138,8 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     scales: readScales(reader),
     experts: readExpertConfig(reader, numLayers),
     latent: readLatentConfig(reader, { headDim, valueDim }),
+    numTokenTypes: getNumber(metadata, "tokenizer.ggml.token_type_count") ?? 0,
+    pooling: readPooling(reader),
   };
   checkHeads(reader, config);
   return config;
@@ -144,6 +157,11 @@ function checkHeads(reader: ConfigReader, config: ModelConfig): void {
   if (rotaryDim > headDim || rotaryDim % 2 !== 0) {
     throw reader.invalid("rope.dimension_count", rotaryDim, `an even number up to ${headDim}`);
   }
+}
+
+function readPooling(reader: ConfigReader): PoolingType | undefined {
+  const type = reader.count("pooling_type", poolingTypes.length - 1, 0);
+  return type === undefined ? undefined : poolingTypes[type];
 }
 
 function readRopeScaling(reader: ConfigReader, contextLen: number): RopeScaling {

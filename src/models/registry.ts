@@ -1,5 +1,6 @@
 // The list of model families; a new architecture is one file beside this one and one line here.
 import { nearestMatch, TinferError } from "../core/errors.ts";
+import { bert } from "./bert.ts";
 import { commandR } from "./command-r.ts";
 import { deepseek } from "./deepseek.ts";
 import { deepseek2 } from "./deepseek2.ts";
@@ -28,6 +29,7 @@ import { starcoder2 } from "./starcoder2.ts";
 
 const families: readonly Family[] = [
   llama,
+  bert,
   commandR,
   deepseek,
   deepseek2,

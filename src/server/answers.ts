@@ -1,7 +1,8 @@
 // From a prompt to an answer, in no dialect yet: admission, generation, the split into reasoning
 // and content, log probabilities beside the text they belong to, and what is counted.
 import type { TokenLogprob } from "../engine/client.ts";
-import { checkPrompt } from "../engine/engine.ts";
+import { checkPrompt } from "../engine/context-limits.ts";
+import { requireDecoder } from "../engine/model-file.ts";
 import { type GenerationEnd, generateText, type TextEvent } from "../engine/text-generation.ts";
 import { checkSampling, type SamplingParameters } from "../sampling/parameters.ts";
 import { ReasoningSplitter } from "../template/reasoning.ts";
@@ -54,6 +55,7 @@ export function startAnswers(
   requests: readonly AnswerRequest[],
 ): AsyncGenerator<AnswerEvent>[] {
   const { facts } = model.client;
+  requireDecoder(facts);
   for (const { tokenIds, sampling } of requests) {
     checkPrompt(tokenIds, facts);
     checkSampling(sampling, facts.vocabSize);

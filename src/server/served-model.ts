@@ -4,6 +4,7 @@ import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import type { EngineClient } from "../engine/client.ts";
+import { requireDecoder } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { startEngineWorker } from "../engine/worker.ts";
@@ -130,7 +131,8 @@ function chatPrompt(text: ModelText, override: string | undefined): ChatPrompt |
 }
 
 /** The chat template of the model; throws the 400 that names the way out. */
-export function chatOf({ chat }: ServedModel): ChatPrompt {
+export function chatOf({ chat, client }: ServedModel): ChatPrompt {
+  requireDecoder(client.facts);
   if (!(chat instanceof TinferError)) return chat;
   throw new RequestError(400, chat.message, {
     code: "no_chat_template",

@@ -1,6 +1,6 @@
 // Compares logits that tinfer computes with stored reference logits.
 import { readFileSync } from "node:fs";
-import { computeLogits } from "../../src/engine/logits.ts";
+import { computeRows } from "../../src/engine/logits.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 
 export function readFloats(path: string): Float32Array {
@@ -29,8 +29,8 @@ export function logitsOf(
 ): Float32Array {
   const all = { ...defaultModelOptions, kvTypeK: "f32", kvTypeV: "f32", ...options } as const;
   const chunks: Float32Array[] = [];
-  for (const chunk of computeLogits(path, all, Int32Array.from(tokenIds), chunkLen)) {
-    chunks.push(Float32Array.from(chunk.logits));
+  for (const chunk of computeRows(path, all, Int32Array.from(tokenIds), "tokens", chunkLen)) {
+    chunks.push(Float32Array.from(chunk.values));
   }
   const logits = new Float32Array(chunks.reduce((sum, chunk) => sum + chunk.length, 0));
   let at = 0;

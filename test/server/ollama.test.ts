@@ -138,7 +138,7 @@ test("embed cuts a long text only when told to, and says how much", async () => 
   expect(cut.status).toBe(200);
   const counted = server.post("/tokenize", { content: input, add_special: true });
   const { count } = await jsonOf<TokensReply>(counted);
-  expect(cut.headers.get("X-Tinfer-Truncated")).toBe(String(count - 511));
+  expect(cut.headers.get("X-Tinfer-Truncated")).toBe(String(count - 512));
 });
 
 test("errors have Ollama's shape", async () => {

@@ -75,7 +75,10 @@ export function fakeModel(label: string, maxContextLen: number, template: string
     ...{ answers, requests, isDisposed: false },
     text: { tokenizer: letters, chatTemplate: template },
     engine: {
-      facts: { maxContextLen },
+      facts: {
+        ...{ maxContextLen, trainedContextLen: 100, scaledContextLen: 100 },
+        ...{ ropeFactor: 1, positionLimit: undefined },
+      },
       generate,
       status: async () => ({}),
       [Symbol.asyncDispose]: async () => {

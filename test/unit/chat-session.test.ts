@@ -50,7 +50,9 @@ test("a message that does not fit changes nothing and the numbers are exact", as
   expect(first?.message).toContain(
     "74 tokens (37 so far, 37 for this message); the context holds 50",
   );
+  expect(first?.message).toContain("the model was trained for 100 tokens");
   expect(first?.hint).toContain("/undo");
+  expect(first?.hint).toContain("--ctx 75");
   expect(second).toBeUndefined();
   expect(transcript(fake)).toBe(`u:${"y".repeat(27)} a:ok`);
 });

@@ -32,7 +32,7 @@ function encode(
   body: z.infer<typeof embedSchema>,
 ): Int32Array[] {
   const texts = typeof body.input === "string" ? [body.input] : body.input;
-  const longest = model.client.facts.maxContextLen - 1;
+  const longest = model.client.facts.maxContextLen;
   return texts.map((text) => {
     const tokenIds = model.text.tokenizer.encode(text);
     if (!body.truncate || tokenIds.length <= longest) return tokenIds;
