@@ -24,9 +24,9 @@ const windowPeriod = 2;
 /** The 27B model, known by its layers, scales scores by hiddenSize / numHeads, not by headDim. */
 const layersOf27B = 46;
 
-function attentionScale({ scales, numLayers, hiddenSize, numHeads, headDim }: ModelConfig): number {
+function attentionScale({ numLayers, hiddenSize, numHeads, headDim }: ModelConfig): number {
   const width = numLayers === layersOf27B ? hiddenSize / numHeads[0]! : headDim;
-  return scales.attention ?? 1 / Math.sqrt(width);
+  return 1 / Math.sqrt(width);
 }
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {

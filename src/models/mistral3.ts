@@ -19,9 +19,8 @@ import { windowLenOf } from "./windows.ts";
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
   const { originalContextLen: interval } = config.ropeScaling;
-  const { attention, positionTemperature: factor } = config.scales;
+  const { positionTemperature: factor } = config.scales;
   const rotations = addRotations(b, config, ropeFactors(config, options));
-  const scale = attention ?? 1 / Math.sqrt(config.headDim);
   const windowLen = windowLenOf(options, 0);
 
   let hidden = b.embed(tokenEmbedding(b, config));
@@ -29,7 +28,7 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     const attentionInput = rmsNorm(b, hidden, layer.name("attn_norm"), config);
     const qkv = projectQkv(b, attentionInput, layer);
     if (factor !== undefined) b.positionScale(qkv.q, { interval, offset: 0, factor });
-    let heads = attend(b, qkv, layer, { rotations, pairing: "interleaved", scale, windowLen });
+    let heads = attend(b, qkv, layer, { rotations, pairing: "interleaved", windowLen });
     [heads, hidden] = wantedRows(b, layer, heads, hidden);
     addProjection(b, heads, layer.name("attn_output"), hidden);
 

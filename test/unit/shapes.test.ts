@@ -1,6 +1,11 @@
-// Random models of known shapes: which weight type each tensor gets.
+// Random models of known shapes: which weight type each tensor gets, and that their families take
+// them.
 import { describe, expect, test } from "bun:test";
-import { randomModel } from "../../src/models/shapes.ts";
+import { readModelConfig } from "../../src/models/model-config.ts";
+import { familyOf } from "../../src/models/registry.ts";
+import { randomModel, shapeNames } from "../../src/models/shapes.ts";
+import { PlanBuilder } from "../../src/plan/builder.ts";
+import type { MetadataValue } from "../../src/weights/metadata.ts";
 
 function typesOf(shape: string, type: string): Map<string, string> {
   return new Map(Array.from(randomModel(shape, type).tensors, ({ name, type }) => [name, type]));
@@ -24,4 +29,34 @@ describe("weight types of a shape", () => {
     expect(typesOf("smollm-135m", "q3_k_m").get("blk.0.attn_q.weight")).toBe("q4_0");
     expect(typesOf("smollm-135m", "q4_0").get("blk.0.attn_q.weight")).toBe("q4_0");
   });
+});
+
+describe("plans of the shapes", () => {
+  for (const name of shapeNames) {
+    test(name, () => {
+      const { metadata, tensors } = randomModel(name, "f32");
+      const values = Array.from(
+        metadata,
+        ([key, { value }]) => [key, value as MetadataValue] as const,
+      );
+      const config = readModelConfig(new Map(values));
+      const shapesOf = new Map(Array.from(tensors, ({ name, shape }) => [name, shape]));
+      const builder = new PlanBuilder({
+        find(tensor) {
+          const shape = shapesOf.get(tensor);
+          return shape && { shape, typeId: 0 };
+        },
+      });
+      const options = { slidingWindow: "auto", contextLen: 1024 } as const;
+      const readTensor = () => undefined;
+      const plan = familyOf(config.architecture).buildPlan(builder, config, {
+        ...options,
+        readTensor,
+      });
+      expect(plan.caches.length).toBe(config.numLayers);
+      // Each tensor of the file is read, and no other.
+      const read = new Set(plan.weights.filter((w) => w.constant === undefined).map((w) => w.name));
+      expect([...read].toSorted()).toEqual([...shapesOf.keys()].toSorted());
+    });
+  }
 });

@@ -98,6 +98,11 @@ describe("reasoning", () => {
     const hasToken = (text: string) => tokens.has(text);
     expect(detectReasoning({ templateSource: undefined, hasToken })?.open).toBe("[THINK]");
     expect(detectReasoning({ templateSource: "{{ 1 }}", ...noTokens })).toBeUndefined();
+    // QwQ opens the reasoning in the prompt; distills of R1 may come without a template.
+    const opens = "{{ '<|im_start|>assistant\\n<think>\\n' }}";
+    expect(detectReasoning({ templateSource: opens, ...noTokens })).toEqual(think);
+    const r1 = { hasToken: (text: string) => text === "<think>" || text === "</think>" };
+    expect(detectReasoning({ templateSource: undefined, ...r1 })).toEqual(think);
     expect(endsInsideReasoning("<|im_start|>assistant\n<think>\n", think)).toBe(true);
     expect(endsInsideReasoning("<think>\n\n</think>\n\n", think)).toBe(false);
   });
