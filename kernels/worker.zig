@@ -163,6 +163,11 @@ pub const Step = struct {
         return @ptrCast(@alignCast(step.arena + step.tensors[id].offset));
     }
 
+    /// Experts per token, of a `route` output.
+    pub fn numSlots(step: *const Step, routing: u32) usize {
+        return step.tensors[routing].width / 2;
+    }
+
     /// An F32 weight's elements (norm weights, biases, tables), or null for `plan.none`.
     pub fn vector(step: *const Step, id: u32) ?[*]align(4) const f32 {
         if (id == plan.none) return null;

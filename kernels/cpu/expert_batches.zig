@@ -37,12 +37,12 @@ pub const Batches = struct {
         return std.mem.alignForward(usize, words * @sizeOf(u32), 64);
     }
 
-    /// Sorts the pairs of `rows` tokens by their `routing` `[rows, 2 * num_slots]`. Experts of up
-    /// to `rows_regime` rows take the rows regime.
+    /// Sorts the pairs of `rows` tokens by their `routing` `[rows, 2 * num_slots]`, or, without
+    /// one, slot s to expert s. Experts of up to `rows_regime` rows take the rows regime.
     pub fn make(
         memory: [*]align(64) u8,
         limits: Limits,
-        routing: [*]const f32,
+        routing: ?[*]const f32,
         rows: usize,
         rows_regime: usize,
     ) Batches {
@@ -52,7 +52,7 @@ pub const Batches = struct {
         const next = words[0..count];
         @memset(next, 0);
         for (0..rows) |t| {
-            for (slotIds(routing, t, limits.num_slots)) |id| next[@intFromFloat(id)] += 1;
+            for (0..limits.num_slots) |slot| next[expertOf(routing, limits, t, slot)] += 1;
         }
         const experts = sortUsed(next, words[count .. 2 * count]);
         const starts = words[2 * count ..][0 .. experts.len + 1];
@@ -70,8 +70,8 @@ pub const Batches = struct {
         }
         const pairs = words[4 * count + 2 ..][0 .. rows * limits.num_slots];
         for (0..rows) |t| {
-            for (slotIds(routing, t, limits.num_slots), 0..) |id, slot| {
-                const place = &next[@intFromFloat(id)];
+            for (0..limits.num_slots) |slot| {
+                const place = &next[expertOf(routing, limits, t, slot)];
                 pairs[place.*] = @intCast(t * limits.num_slots + slot);
                 place.* += 1;
             }
@@ -104,8 +104,9 @@ pub const Batches = struct {
     }
 };
 
-fn slotIds(routing: [*]const f32, token: usize, num_slots: usize) []const f32 {
-    return routing[2 * token * num_slots ..][0..num_slots];
+fn expertOf(routing: ?[*]const f32, limits: Limits, token: usize, slot: usize) usize {
+    const ids = routing orelse return slot;
+    return @intFromFloat(ids[2 * token * limits.num_slots + slot]);
 }
 
 /// Writes the experts that have rows to `sorted`, most rows first.

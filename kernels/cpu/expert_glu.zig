@@ -4,11 +4,11 @@ const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const quant = @import("../quant/quant.zig");
 const tile_gemm = @import("tile_gemm.zig");
-const rounds_file = @import("rounds.zig");
 const expert_inputs = @import("expert_inputs.zig");
-const Tuning = @import("../tuning.zig").Tuning;
+const units_file = @import("expert_units.zig");
 const Epilogue = @import("epilogue.zig").Epilogue;
-const Rounds = rounds_file.Rounds;
+const Slice = @import("rounds.zig").Slice;
+const Units = units_file.Units;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
 const Step = worker_file.Step;
@@ -23,18 +23,10 @@ fn expertsOf(step: *const Step, first: u32, count: u32) []const plan.Weight {
 
 fn layoutOf(step: *const Step, op: *const plan.ExpertGlu) Layout {
     const gate = expertsOf(step, op.gate, op.num_experts);
-    var layout: Layout = .init(step, op.input, op.routing, gate);
+    var layout: Layout = .init(step, op.input, step.numSlots(op.routing), gate);
     layout.add(gate);
     layout.add(expertsOf(step, op.up, op.num_experts));
     return layout;
-}
-
-/// Bytes of one product of a unit: panels of an expert's rows, or few rows of quarters.
-fn valueBytes(layout: *const Layout) usize {
-    const max_rows = layout.limits.max_rows;
-    const rows = tile_gemm.numPanels(max_rows) * tile_gemm.panel_rows;
-    const few: usize = @min(max_rows, Tuning.max_rows_regime);
-    return @max(rows * columns, few * 4 * rounds_file.max_quarter_rows) * @sizeOf(f32);
 }
 
 pub fn scratchNeed(step: *const Step, op: *const plan.ExpertGlu) ScratchNeed {
@@ -42,7 +34,7 @@ pub fn scratchNeed(step: *const Step, op: *const plan.ExpertGlu) ScratchNeed {
     const kernel_bytes = expert_inputs.kernelBytes(&layout);
     return .{
         .shared_bytes = layout.sharedBytes(),
-        .thread_bytes = layout.threadBytes() + 2 * valueBytes(&layout) + kernel_bytes,
+        .thread_bytes = layout.threadBytes() + 2 * units_file.valueBytes(&layout) + kernel_bytes,
     };
 }
 
@@ -53,7 +45,7 @@ pub fn run(step: *const Step, op: *const plan.ExpertGlu, worker: *Worker) void {
     const x = step.tensor(op.input);
     const inputs: Inputs = .lay(&layout, step.scratch, worker, x, routing, rows);
     const own = worker.scratch[layout.threadBytes()..];
-    const value_bytes = valueBytes(&layout);
+    const value_bytes = units_file.valueBytes(&layout);
     const values: [2][*]align(64) f32 = .{
         @ptrCast(@alignCast(own.ptr)),
         @ptrCast(@alignCast(own.ptr + value_bytes)),
@@ -67,66 +59,14 @@ pub fn run(step: *const Step, op: *const plan.ExpertGlu, worker: *Worker) void {
         .values = values,
         .kernel_memory = @alignCast(own[2 * value_bytes ..]),
     };
-    const units: Units = .of(&inputs, worker, unit.gate[0], unit.up[0]);
+    const row_bytes = inputs.rowBytes(unit.gate[0]) + inputs.rowBytes(unit.up[0]);
+    const units: Units = .of(&inputs, worker, unit.gate[0].rows, row_bytes);
     var phase = worker.phase(@intCast(units.count()));
     while (phase.next()) |index| switch (units.at(index)) {
         .panel => |panel| unit.runPanel(panel.expert, panel.first),
         .slice => |few| unit.runSlice(few.expert, few.slice),
     };
 }
-
-/// How the work is cut: tiled experts in panels, then the others in slices, of which only those of
-/// the last expert become short.
-const Units = struct {
-    num_tiled: usize,
-    num_experts: usize,
-    panels_each: usize,
-    /// Of an expert with few rows that is not the last, and of the last.
-    middle: Rounds,
-    last: Rounds,
-
-    const Place = union(enum) {
-        panel: struct { expert: usize, first: usize },
-        slice: struct { expert: usize, slice: rounds_file.Slice },
-    };
-
-    fn of(inputs: *const Inputs, worker: *const Worker, gate: plan.Weight, up: plan.Weight) Units {
-        const batches = &inputs.batches;
-        const num_tiled = batches.num_tiled;
-        const is_few = num_tiled < batches.experts.len;
-        const rows = if (is_few) batches.pairsOf(num_tiled).len else 1;
-        const row_bytes = inputs.rowBytes(gate) + inputs.rowBytes(up);
-        const tuning = &worker.shared.tuning;
-        const last: Rounds = .of(tuning, worker.count, gate.rows, rows, row_bytes);
-        return .{
-            .num_tiled = num_tiled,
-            .num_experts = batches.experts.len,
-            .panels_each = (gate.rows + columns - 1) / columns,
-            .middle = last.withoutEnd(),
-            .last = last,
-        };
-    }
-
-    fn count(units: *const Units) usize {
-        const tiled = units.num_tiled * units.panels_each;
-        const num_few = units.num_experts - units.num_tiled;
-        if (num_few == 0) return tiled;
-        return tiled + (num_few - 1) * units.middle.numUnits() + units.last.numUnits();
-    }
-
-    fn at(units: *const Units, index: usize) Place {
-        const tiled = units.num_tiled * units.panels_each;
-        if (index < tiled) return .{ .panel = .{
-            .expert = index / units.panels_each,
-            .first = index % units.panels_each * columns,
-        } };
-        const each = units.middle.numUnits();
-        const expert = @min(units.num_tiled + (index - tiled) / each, units.num_experts - 1);
-        const left = index - tiled - (expert - units.num_tiled) * each;
-        const rounds = if (expert + 1 < units.num_experts) units.middle else units.last;
-        return .{ .slice = .{ .expert = expert, .slice = rounds.at(left).? } };
-    }
-};
 
 /// What a unit needs.
 const Unit = struct {
@@ -147,7 +87,7 @@ const Unit = struct {
         unit.finish(i, 0, columns, first, n);
     }
 
-    fn runSlice(unit: *const Unit, i: usize, slice: rounds_file.Slice) void {
+    fn runSlice(unit: *const Unit, i: usize, slice: Slice) void {
         const expert = unit.inputs.batches.experts[i];
         const stride = 4 * slice.count;
         for ([_]plan.Weight{ unit.gate[expert], unit.up[expert] }, unit.values) |weight, values| {

@@ -15,6 +15,7 @@ const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
 const group_ids = quant.groups;
+const most_own_rows = 16;
 
 /// What an op lays out, and where: all of it follows from the plan.
 pub const Layout = struct {
@@ -24,12 +25,16 @@ pub const Layout = struct {
     has_row_per_slot: bool,
     needed: [group_ids.len]bool = @splat(false),
 
-    pub fn init(step: *const Step, input: u32, routing: u32, experts: []const plan.Weight) Layout {
+    pub fn init(
+        step: *const Step,
+        input: u32,
+        num_slots: usize,
+        experts: []const plan.Weight,
+    ) Layout {
         const k = experts[0].cols;
-        const num_slots = step.tensors[routing].width / 2;
         return .{
             .limits = .{
-                .max_rows = switch (step.tensors[routing].rows) {
+                .max_rows = switch (step.tensors[input].rows) {
                     .tokens => step.header.max_tokens,
                     .outputs => step.header.max_outputs,
                 },
@@ -69,13 +74,19 @@ pub const Layout = struct {
         return bytes;
     }
 
-    /// Rows of a single token, which every thread lays out for itself.
+    /// Rows of a single token.
     fn ownRows(layout: *const Layout) usize {
         return if (layout.has_row_per_slot) layout.limits.num_slots else 1;
+    }
+    /// Whether every thread lays out a single token's rows for itself: few cost less than waiting
+    /// for each other, a row for each of many heads does not.
+    fn hasOwnRows(layout: *const Layout) bool {
+        return layout.ownRows() <= most_own_rows;
     }
     /// Private memory of `Inputs.lay`; what follows it is the op's own.
     pub fn threadBytes(layout: *const Layout) usize {
         var bytes = Batches.bytes(layout.limits);
+        if (!layout.hasOwnRows()) return bytes;
         for (group_ids, layout.needed) |group, is_needed| {
             if (is_needed) bytes += layout.fewBytes(group, layout.ownRows());
         }
@@ -106,13 +117,13 @@ pub const Inputs = struct {
     is_one_row: bool,
     prefetch_bytes: usize,
 
-    /// Lays out `x` for all experts in use. Every thread calls it with the same arguments.
+    /// Lays out `x` for all experts in use; without a routing slot s goes to expert s. Every thread calls it with the same arguments.
     pub fn lay(
         layout: *const Layout,
         shared: []align(64) u8,
         worker: *Worker,
         x: [*]const f32,
-        routing: [*]const f32,
+        routing: ?[*]const f32,
         rows: usize,
     ) Inputs {
         const sort_memory = worker.scratch.ptr;
@@ -127,7 +138,7 @@ pub const Inputs = struct {
             .is_one_row = rows == 1 and layout.ownRows() == 1,
             .prefetch_bytes = tuning.prefetch_bytes,
         };
-        const is_own = rows == 1;
+        const is_own = rows == 1 and layout.hasOwnRows();
         const own_memory = sort_memory + Batches.bytes(layout.limits);
         inputs.placeGroups(if (is_own) own_memory else shared.ptr, is_own);
         if (is_own) {

@@ -19,7 +19,7 @@ const ScratchNeed = worker_file.ScratchNeed;
 
 fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
     const experts = step.weights[op.weight..][0..op.num_experts];
-    var layout: Layout = .init(step, op.input, op.routing, experts);
+    var layout: Layout = .init(step, op.input, step.numSlots(op.routing), experts);
     layout.add(experts);
     return layout;
 }

@@ -1,36 +1,105 @@
-//! linear_heads: each head's part of a row times a matrix of its own.
+//! linear_heads: each head's part of a row times a matrix of its own. All heads are one phase: to
+//! the machinery of experts slot s of every token goes to matrix s.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
-const product = @import("product.zig");
+const quant = @import("../quant/quant.zig");
+const tile_gemm = @import("tile_gemm.zig");
+const expert_inputs = @import("expert_inputs.zig");
+const units_file = @import("expert_units.zig");
+const Epilogue = @import("epilogue.zig").Epilogue;
+const Slice = @import("rounds.zig").Slice;
+const Inputs = expert_inputs.Inputs;
+const Layout = expert_inputs.Layout;
+const Units = units_file.Units;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
 
-pub fn run(step: *const Step, op: *const plan.LinearHeads, worker: *Worker) void {
-    const shape = step.weights[op.weight];
-    for (0..op.num_heads) |head| {
-        // Heads use the same memory one after another.
-        if (head > 0) worker.sync();
-        const one = [1]product.Product{.{
-            .weights = .{ step.weights[op.weight + head], undefined },
-            .num_weights = 1,
-            .epilogue = .{
-                .kind = .store,
-                .output = step.tensor(op.output) + head * shape.rows,
-                .width = op.num_heads * shape.rows,
-            },
-        }};
-        const input: product.Input = .{
-            .x = step.tensor(op.input) + head * shape.cols,
-            .rows = step.rows(op.input),
-            .k = shape.cols,
-            .stride = op.num_heads * shape.cols,
-        };
-        product.run(step.scratch, worker, input, &one);
-    }
+const columns = tile_gemm.columns;
+
+fn headsOf(step: *const Step, op: *const plan.LinearHeads) []const plan.Weight {
+    return step.weights[op.weight..][0..op.num_heads];
+}
+
+fn layoutOf(step: *const Step, op: *const plan.LinearHeads) Layout {
+    const heads = headsOf(step, op);
+    var layout: Layout = .init(step, op.input, op.num_heads, heads);
+    layout.add(heads);
+    return layout;
 }
 
 pub fn scratchNeed(step: *const Step, op: *const plan.LinearHeads) ScratchNeed {
-    const weights = step.weights[op.weight..][0..op.num_heads];
-    return product.scratchNeedOf(step, op.input, weights[0].cols, true, weights);
+    const layout = layoutOf(step, op);
+    const kernel_bytes = expert_inputs.kernelBytes(&layout);
+    return .{
+        .shared_bytes = layout.sharedBytes(),
+        .thread_bytes = layout.threadBytes() + units_file.valueBytes(&layout) + kernel_bytes,
+    };
 }
+
+pub fn run(step: *const Step, op: *const plan.LinearHeads, worker: *Worker) void {
+    const layout = layoutOf(step, op);
+    const rows = step.rows(op.input);
+    const x = step.tensor(op.input);
+    const inputs: Inputs = .lay(&layout, step.scratch, worker, x, null, rows);
+    const own = worker.scratch[layout.threadBytes()..];
+    const heads = headsOf(step, op);
+    const width = heads[0].rows;
+    const unit: Unit = .{
+        .inputs = &inputs,
+        .heads = heads,
+        .values = @ptrCast(@alignCast(own.ptr)),
+        .kernel_memory = @alignCast(own[units_file.valueBytes(&layout)..]),
+        .epilogue = .{ .kind = .store, .output = step.tensor(op.output), .width = width },
+    };
+    const units: Units = .of(&inputs, worker, width, inputs.rowBytes(heads[0]));
+    var phase = worker.phase(@intCast(units.count()));
+    while (phase.next()) |index| switch (units.at(index)) {
+        .panel => |panel| unit.runPanel(panel.expert, panel.first),
+        .slice => |few| unit.runSlice(few.expert, few.slice),
+    };
+}
+
+/// What a unit needs. `i` counts the heads as `Batches` has sorted them.
+const Unit = struct {
+    inputs: *const Inputs,
+    heads: []const plan.Weight,
+    values: [*]align(64) f32,
+    kernel_memory: []align(64) u8,
+    epilogue: Epilogue,
+
+    fn runPanel(unit: *const Unit, i: usize, first: usize) void {
+        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const n = @min(columns, weight.rows - first);
+        unit.inputs.multiplyPanel(i, weight, first, n, unit.kernel_memory, unit.values);
+        unit.finish(i, 0, columns, first, n);
+    }
+
+    fn runSlice(unit: *const Unit, i: usize, slice: Slice) void {
+        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const span = unit.inputs.spanOf(weight, slice);
+        const stride = 4 * slice.count;
+        const weight_type = quant.fromId(weight.type).?;
+        unit.inputs.multiplyRows(i, weight_type, span, unit.values, stride);
+        const quarter_rows = @TypeOf(span).quarterRows(span.num_rows);
+        for (0..4) |quarter| {
+            const first = quarter * quarter_rows + slice.first;
+            unit.finish(i, quarter * slice.count, stride, first, span.countIn(quarter));
+        }
+    }
+
+    /// Columns first..first + n of the head's rows, whose products begin at `start`.
+    fn finish(
+        unit: *const Unit,
+        i: usize,
+        start: usize,
+        stride: usize,
+        first: usize,
+        n: usize,
+    ) void {
+        for (unit.inputs.batches.pairsOf(i), 0..) |pair, row| {
+            const values = unit.values + start + row * stride;
+            unit.epilogue.apply(values, undefined, stride, pair, 1, first, n);
+        }
+    }
+};

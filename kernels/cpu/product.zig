@@ -33,8 +33,6 @@ pub const Input = struct {
     x: [*]const f32,
     rows: usize,
     k: usize,
-    /// Values from one row to the next.
-    stride: usize,
     norm: ?RowNorm = null,
 
     pub fn of(step: *const Step, id: u32, norm: *const plan.RowNorm) Input {
@@ -42,26 +40,18 @@ pub const Input = struct {
             .x = step.tensor(id),
             .rows = step.rows(id),
             .k = step.tensors[id].width,
-            .stride = step.tensors[id].width,
             .norm = if (norm.kind == .absent) null else .of(step, norm),
         };
     }
 
-    /// Rows first..first+count as they are multiplied, one after another: in `memory` where they
-    /// are normalised or lie apart.
+    /// Rows first..first+count as they are multiplied, in `memory` where they are normalised.
     fn take(input: *const Input, first: usize, count: usize, memory: [*]f32) [*]const f32 {
-        const x = input.x + first * input.stride;
-        if (!input.needsMemory()) return x;
+        const x = input.x + first * input.k;
+        const norm = input.norm orelse return x;
         for (0..count) |i| {
-            const row = x[i * input.stride ..][0..input.k];
-            const target = memory[i * input.k ..][0..input.k];
-            if (input.norm) |norm| norm.apply(row, target) else @memcpy(target, row);
+            norm.apply(x[i * input.k ..][0..input.k], memory[i * input.k ..][0..input.k]);
         }
         return memory;
-    }
-
-    fn needsMemory(input: *const Input) bool {
-        return input.norm != null or input.stride != input.k;
     }
 };
 
@@ -89,7 +79,7 @@ pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
         // The parts use the same memory one after another.
         if (first > 0) worker.sync();
         var part = input;
-        part.x += first * input.stride;
+        part.x += first * input.k;
         part.rows = rows;
         runTiles(shared, worker, part, first, products);
     }
@@ -108,25 +98,13 @@ pub fn scratchNeed(
     norm: *const plan.RowNorm,
     weights: []const plan.Weight,
 ) ScratchNeed {
-    const width = step.tensors[input].width;
-    return scratchNeedOf(step, input, width, norm.kind != .absent, weights);
-}
-
-/// The same for rows of `k` values that are taken from the tensor's rows, copied where
-/// `needs_memory`.
-pub fn scratchNeedOf(
-    step: *const Step,
-    input: u32,
-    k: usize,
-    needs_memory: bool,
-    weights: []const plan.Weight,
-) ScratchNeed {
+    const k = step.tensors[input].width;
     const rows = switch (step.tensors[input].rows) {
         .tokens => step.header.max_tokens,
         .outputs => step.header.max_outputs,
     };
     const groups = Groups.of(weights);
-    const normed: usize = if (needs_memory) 1 else 0;
+    const normed: usize = if (norm.kind == .absent) 0 else 1;
     // Both regimes at every row count: the plan of the memory does not depend on the tuning.
     const few: usize = @min(rows, Tuning.max_rows_regime);
     const in_rows: ScratchNeed = .{
@@ -231,7 +209,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     const groups: Groups = .ofProducts(products);
     const k = input.k;
     const own_row: [*]f32 = @ptrCast(worker.scratch.ptr);
-    const own_laid = worker.scratch.ptr + if (input.needsMemory()) normedBytes(1, k) else 0;
+    const own_laid = worker.scratch.ptr + if (input.norm == null) 0 else normedBytes(1, k);
     var laid: [*]u8 = own_laid;
     if (input.rows == 1) {
         // Every thread does it for itself: cheaper than waiting for each other.

@@ -157,12 +157,14 @@ describe("linearHeads", () => {
   for (const type of weightTypes) {
     test(type, () => {
       const cols = colsOfType(type);
-      check(`linearHeads ${type}`, 1e-3, ({ b, input, random, weights }) => {
-        const [heads, rows] = [5, 37];
-        weights.add("w", type, [heads, rows, cols], random.weights(type, heads * rows, cols));
-        const w = b.experts("w", (head) => `w.${head}`, [heads, rows, cols]);
-        return b.linearHeads(input("x", heads * cols), w);
-      });
+      for (const heads of [5, 20]) {
+        check(`linearHeads ${type} ${heads}`, 1e-3, ({ b, input, random, weights }) => {
+          const rows = 37;
+          weights.add("w", type, [heads, rows, cols], random.weights(type, heads * rows, cols));
+          const w = b.experts("w", (head) => `w.${head}`, [heads, rows, cols]);
+          return b.linearHeads(input("x", heads * cols), w);
+        });
+      }
     });
   }
 
