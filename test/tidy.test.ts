@@ -13,12 +13,17 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   weights: ["native"],
   sampling: [],
   tokenizer: ["weights"],
+  // The border where the names in Hugging Face folders become those of GGUF.
+  "hugging-face": ["weights"],
   template: ["tokenizer"],
   plan: [],
   // The reference backend is the oracle and reads weights and samples in plain TypeScript.
   backend: ["native", "plan", "weights", "sampling"],
   models: ["plan", "weights"],
-  engine: ["models", "plan", "backend", "weights", "tokenizer", "sampling", "native"],
+  engine: [
+    ...["models", "plan", "backend", "weights", "tokenizer", "sampling", "native"],
+    "hugging-face",
+  ],
   store: ["weights"],
   chat: ["engine", "template", "store", "sampling", "tokenizer"],
   server: ["engine", "template", "store", "sampling", "tokenizer"],

@@ -1,17 +1,18 @@
 // What a model file says of itself, for `tinfer show`: read from the header alone, and from any
 // GGUF file: vocabularies, adapters and architectures that tinfer does not know.
 import { TinferError } from "../core/errors.ts";
+import { openModel } from "../engine/open-model.ts";
 import { readModelConfig } from "../models/model-config.ts";
 import { knownArchitectures } from "../models/registry.ts";
 import { givenRopeOptions, type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
 import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
-import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
 import {
   isStringArray,
   type Metadata,
   type MetadataValue,
   type StringArray,
 } from "../weights/metadata.ts";
+import type { ModelHeader, ModelTensor } from "../weights/model-header.ts";
 
 /** Longer arrays and texts appear by their length and beginning. */
 export const metadataLimits = { items: 64, shownItems: 8, textLen: 65_536 } as const;
@@ -19,7 +20,8 @@ export const metadataLimits = { items: 64, shownItems: 8, textLen: 65_536 } as c
 export interface ModelDescription {
   readonly path: string;
   readonly files: readonly { readonly path: string; readonly bytes: number }[];
-  readonly ggufVersion: number;
+  /** "GGUF version 3", "safetensors". */
+  readonly format: string;
   readonly name: string | null;
   readonly architecture: string | null;
   /** False where this tinfer can show the model but not run it. */
@@ -33,7 +35,7 @@ export interface ModelDescription {
   readonly tokenizer: TokenizerDescription | null;
   readonly chatTemplate: boolean;
   readonly metadata: Readonly<Record<string, unknown>>;
-  readonly tensors: readonly Pick<TensorInfo, "name" | "type" | "shape" | "bytes">[];
+  readonly tensors: readonly Pick<ModelTensor, "name" | "type" | "shape" | "bytes">[];
 }
 
 export interface TokenizerDescription {
@@ -46,7 +48,7 @@ export interface TokenizerDescription {
 }
 
 export function describeModel(path: string, rope: RopeOptions = {}): ModelDescription {
-  const header = readGguf(path);
+  const header = openModel(path);
   const { metadata } = header;
   const tensors = [...header.tensors.values()];
   const architecture = textOf(metadata, "general.architecture");
@@ -54,7 +56,7 @@ export function describeModel(path: string, rope: RopeOptions = {}): ModelDescri
   return {
     path,
     files: header.paths.map((file, index) => ({ path: file, bytes: header.fileBytes[index]! })),
-    ggufVersion: header.version,
+    format: header.format,
     name: textOf(metadata, "general.name"),
     architecture,
     architectureKnown: architecture !== null && knownArchitectures().includes(architecture),
@@ -88,7 +90,7 @@ function numberOf(metadata: Metadata, key: string): number | null {
 const expertTensor = /\.ffn_\w+_exps\.|\.ffn_(gate|up|down)\.\d+\./;
 
 /** Active are those that one token passes through: of the routed experts, only those in use. */
-export function countParameters(header: GgufFile, architecture: string | null) {
+export function countParameters(header: ModelHeader, architecture: string | null) {
   const numExperts = numberOf(header.metadata, `${architecture}.expert_count`) ?? 0;
   const numUsed = numberOf(header.metadata, `${architecture}.expert_used_count`) ?? numExperts;
   let total = 0;
@@ -103,7 +105,7 @@ export function countParameters(header: GgufFile, architecture: string | null) {
 }
 
 /** The type with the most bytes first. */
-function countTypes(tensors: readonly TensorInfo[]) {
+function countTypes(tensors: readonly ModelTensor[]) {
   const types = new Map<string, { type: string; tensors: number; bytes: number }>();
   for (const { type, bytes } of tensors) {
     const entry = types.get(type) ?? { type, tensors: 0, bytes: 0 };

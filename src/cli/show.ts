@@ -71,7 +71,7 @@ function printModel(model: ModelDescription): void {
     return `${type} ${formatBytes(size)} in ${tensors}`;
   });
   const rows = [
-    ["file", `${model.path} (${formatBytes(bytes)}${shards}, GGUF version ${model.ggufVersion})`],
+    ["file", `${model.path} (${formatBytes(bytes)}${shards}, ${model.format})`],
     ["name", oneLine(model.name ?? "–", maxValueLen)],
     ["architecture", `${oneLine(architecture ?? "–", maxValueLen)}${unknown}`],
     ["parameters", `${grouped(parameters.total)}${active}`],

@@ -63,6 +63,7 @@ export class LoadedModel implements Disposable {
 
   /** Brings the weights into memory as the options say, in steps of some milliseconds. */
   *bringIn(): Generator<LoadProgress> {
+    yield* this.file.derive(this.memoryPlan.numThreads);
     yield* this.bringInAs(this.#options.load);
     if (this.#options.lock) this.file.lock();
   }

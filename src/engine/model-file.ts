@@ -1,4 +1,4 @@
-// A model file that is open: its header, its mapped bytes, and where each tensor lies in memory.
+// A model that is open: its header, its mapped files, and where each tensor lies in memory.
 import type { WeightMemory } from "../backend/backend.ts";
 import { assert, TinferError } from "../core/errors.ts";
 import type { PlanOptions } from "../models/family.ts";
@@ -6,14 +6,21 @@ import { architectureOf, type ModelConfig, readModelConfig } from "../models/mod
 import { familyOf } from "../models/registry.ts";
 import { type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
-import { type GgufFile, readGguf, type TensorInfo } from "../weights/gguf.ts";
+import {
+  isDerived,
+  isInFile,
+  type ModelHeader,
+  type ModelTensor,
+} from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { readTensorFloats } from "../weights/tensor-content.ts";
+import { DerivedWeights } from "./derived-weights.ts";
 import { availableMemoryBytes } from "./machine.ts";
+import { openForRunning } from "./open-model.ts";
 import { ResidentFile } from "./resident-file.ts";
 
 /** Throws unless the file has weights, of an architecture that tinfer knows. */
-export function requireRunnable({ paths, metadata, tensors }: GgufFile): void {
+export function requireRunnable({ paths, metadata, tensors }: ModelHeader): void {
   const architecture = architectureOf(metadata);
   if (tensors.size === 0) {
     throw new TinferError("unsupported", `${paths[0]} holds a vocabulary but no weights`, {
@@ -41,7 +48,7 @@ export function requireDecoder({ architecture, isEncoder }: ModelKind): void {
 }
 
 /** Throws unless the file holds a model that generates text. */
-export function requireGenerator(header: GgufFile): void {
+export function requireGenerator(header: ModelHeader): void {
   requireRunnable(header);
   const architecture = architectureOf(header.metadata);
   requireDecoder({ architecture, isEncoder: familyOf(architecture).isEncoder === true });
@@ -58,39 +65,52 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
-function firstOffset({ tensors }: GgufFile, fileIndex: number): number {
-  let first = Number.POSITIVE_INFINITY;
+/** Where the tensors that are used as they are begin, or undefined where there are none. */
+function firstOffset({ tensors }: ModelHeader, fileIndex: number): number | undefined {
+  let first: number | undefined;
   for (const tensor of tensors.values()) {
-    if (tensor.fileIndex === fileIndex) first = Math.min(first, tensor.offset);
+    if (!isInFile(tensor) || tensor.fileIndex !== fileIndex) continue;
+    first = Math.min(first ?? tensor.offset, tensor.offset);
   }
-  return first === Number.POSITIVE_INFINITY ? 0 : first;
+  return first;
 }
 
 export class ModelFile implements WeightMemory, Disposable {
-  readonly header: GgufFile;
+  readonly header: ModelHeader;
   readonly config: ModelConfig;
-  readonly #files: ResidentFile[] = [];
+  /** By file index; files of which nothing is used as it is are missing. */
+  readonly #filesByIndex = new Map<number, ResidentFile>();
+  readonly #derived: DerivedWeights;
 
   constructor(path: string, rope: RopeOptions = {}) {
-    this.header = readGguf(path);
+    this.header = openForRunning(path);
     requireRunnable(this.header);
     this.config = withRopeOptions(readModelConfig(this.header.metadata), rope);
+    const tensors = [...this.header.tensors.values()];
+    this.#derived = new DerivedWeights(tensors.filter(isDerived));
     using cleanup = new DisposableStack();
     this.header.paths.forEach((shard, index) => {
-      this.#files.push(cleanup.use(new ResidentFile(shard, firstOffset(this.header, index))));
+      const start = firstOffset(this.header, index);
+      if (start === undefined) return;
+      this.#filesByIndex.set(index, cleanup.use(new ResidentFile(shard, start)));
     });
     cleanup.move();
   }
 
-  #tensor(name: string): TensorInfo {
+  get #files(): ResidentFile[] {
+    return [...this.#filesByIndex.values()];
+  }
+
+  #tensor(name: string): ModelTensor {
     const tensor = this.header.tensors.get(name);
     assert(tensor !== undefined, `tensor ${name} is in the file`);
     return tensor;
   }
 
   address(name: string): number {
-    const { fileIndex, offset, bytes } = this.#tensor(name);
-    return this.#files[fileIndex]!.address(offset, bytes);
+    const tensor = this.#tensor(name);
+    if (!isInFile(tensor)) return this.#derived.address(name);
+    return this.#filesByIndex.get(tensor.fileIndex)!.address(tensor.offset, tensor.bytes);
   }
 
   bytes(name: string): number {
@@ -135,6 +155,26 @@ export class ModelFile implements WeightMemory, Disposable {
   /** Memory that copies of weights take now. */
   get copiedBytes(): number {
     return this.#files.reduce((sum, file) => sum + file.takenBytes, 0);
+  }
+
+  /** Memory that tensors take which no file holds as they are used. */
+  get derivedBytes(): number {
+    return this.#derived.bytes;
+  }
+
+  /** What of that is still to be taken. */
+  get untakenBytes(): number {
+    return this.#derived.isTaken ? 0 : this.#derived.bytes;
+  }
+
+  /** Makes the tensors that no file holds as they are used; nothing runs before. */
+  *derive(numThreads: number): Generator<LoadProgress> {
+    const totalBytes = this.derivedBytes;
+    let doneBytes = 0;
+    for (const bytes of this.#derived.fill(numThreads)) {
+      doneBytes += bytes;
+      yield { doneBytes, totalBytes };
+    }
   }
 
   /** Maps all pages in file order, which is the order of use, in steps of some milliseconds. */
@@ -184,6 +224,7 @@ export class ModelFile implements WeightMemory, Disposable {
   /** Keeps the weights in memory where they lie now. */
   lock(): void {
     for (const file of this.#files) file.lock();
+    this.#derived.lock();
   }
 
   /** All tensors lie in the mapped files again; what is returned may go once nobody reads it. */
@@ -217,6 +258,7 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#derived[Symbol.dispose]();
     for (const file of this.#files.toReversed()) file[Symbol.dispose]();
   }
 }

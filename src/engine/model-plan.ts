@@ -43,7 +43,8 @@ export function planModel(
   checkWeightTypes(plan, backend);
   checkPositions(plan, options);
   const resolved = resolveOptions(file, plan, options);
-  let available = availableMemoryBytes();
+  // Derived weights are taken at load, once; a later plan of the same file finds them there.
+  let available = availableMemoryBytes() - file.untakenBytes;
   if (options.load === "eager") {
     file.requireCopyMemory();
     available -= file.copyBytes - file.copiedBytes;

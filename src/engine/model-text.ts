@@ -2,18 +2,19 @@
 // main thread, apart from the engine, which knows token ids only.
 import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { type GgufFile, readGguf } from "../weights/gguf.ts";
 import { getString } from "../weights/metadata.ts";
+import type { ModelHeader } from "../weights/model-header.ts";
+import { openModel } from "./open-model.ts";
 
 export interface ModelText {
-  readonly header: GgufFile;
+  readonly header: ModelHeader;
   readonly tokenizer: Tokenizer;
   /** Jinja source of the file's chat template, if it has one. */
   readonly chatTemplate: string | undefined;
 }
 
 export function openModelText(path: string): ModelText {
-  const header = readGguf(path);
+  const header = openModel(path);
   return {
     header,
     tokenizer: createTokenizer(header.metadata),

@@ -143,7 +143,7 @@ export class BytePairEncoding implements TextAlgorithm {
   }
 
   private mergeRule(): RankRule {
-    this.rule ??= new RankRule(new ByteStringIndex(this.merges));
+    this.rule ??= rankRule(this.merges);
     return this.rule;
   }
 
@@ -157,6 +157,11 @@ export class BytePairEncoding implements TextAlgorithm {
     if (this.pretokenizer.escapesSpaces === true) return restoreSpaces(bytes);
     return this.alphabet.decode(bytes);
   }
+}
+
+/** The rule of merges written "left right"; its index also says where texts can be cut. */
+export function rankRule(merges: StringArray): RankRule {
+  return new RankRule(new ByteStringIndex(merges));
 }
 
 /** The pair that is listed first merges first. */

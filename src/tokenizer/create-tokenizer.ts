@@ -1,8 +1,14 @@
 // Builds the tokenizer that a model's metadata describes: the kinds, their defaults, and what is
 // added around a text.
 import { nearestMatch, TinferError } from "../core/errors.ts";
-import { getBoolean, getNumber, getString, type Metadata } from "../weights/metadata.ts";
-import { BytePairEncoding } from "./byte-pair-encoding.ts";
+import {
+  getBoolean,
+  getNumber,
+  getString,
+  getStrings,
+  type Metadata,
+} from "../weights/metadata.ts";
+import { BytePairEncoding, rankRule } from "./byte-pair-encoding.ts";
 import { type Frame, ModelTokenizer } from "./model-tokenizer.ts";
 import { findPretokenizer, type Pretokenizer, pretokenizerNames } from "./pretokenizer-table.ts";
 import { SentencePiece } from "./sentencepiece.ts";
@@ -36,8 +42,16 @@ const KINDS: Readonly<Record<string, Kind>> = {
     addsBos: true,
     addsEos: false,
     createAlgorithm: ({ metadata, vocabulary, specialTokens }) => {
-      const addsSpace = getBoolean(metadata, "tokenizer.ggml.add_space_prefix") ?? true;
-      return new SentencePiece(vocabulary, addsSpace, specialTokens.unknownId);
+      const addsSpacePrefix = getBoolean(metadata, "tokenizer.ggml.add_space_prefix") ?? true;
+      const merges = getStrings(metadata, "tokenizer.ggml.merges");
+      const { unknownId } = specialTokens;
+      return new SentencePiece(vocabulary, {
+        addsSpacePrefix,
+        doublesSpacePrefix: spacePrefix(metadata) === undefined,
+        unknownId,
+        // Model folders tell the order of merges, GGUF files scores.
+        rule: merges && rankRule(merges),
+      });
     },
   },
   gpt2: {
@@ -78,8 +92,9 @@ export function createTokenizer(metadata: Metadata): Tokenizer {
   const usesPretokenizer = model === "gpt2" || kind.pretokenizer !== undefined;
   // Files from before 2024 do not name a pretokenizer; "default" is what they were made with.
   const named = getString(metadata, "tokenizer.ggml.pre") ?? "default";
+  const own = ownPretokenizer(metadata);
   const pretokenizerName = usesPretokenizer ? (kind.pretokenizer ?? named) : "default";
-  const pretokenizer = findPretokenizer(pretokenizerName);
+  const pretokenizer = own ?? findPretokenizer(pretokenizerName);
   if (pretokenizer === undefined) throw unknownPretokenizer(pretokenizerName);
 
   const vocabulary = new Vocabulary(metadata);
@@ -99,14 +114,40 @@ export function createTokenizer(metadata: Metadata): Tokenizer {
           ...(addsEos && specialTokens.eosId !== undefined ? { last: specialTokens.eosId } : {}),
         };
   return new ModelTokenizer({
-    kind: usesPretokenizer && model !== pretokenizerName ? `${model}/${pretokenizerName}` : model,
+    kind: kindName(model, usesPretokenizer, own === undefined ? pretokenizerName : "own"),
     vocabulary,
     specialTokens,
     frame,
     addsBos: model === "bert" ? frame.first !== undefined : addsBos,
     addsEos: model === "bert" ? frame.last !== undefined : addsEos,
     algorithm: kind.createAlgorithm({ metadata, vocabulary, specialTokens, pretokenizer }),
+    prefixesFirstTextOnly: spacePrefix(metadata) === "first",
+    form: normalizationForm(metadata),
   });
+}
+
+/** Model folders whose pretokenizer has no name bring it as regular expressions. */
+function ownPretokenizer(metadata: Metadata): Pretokenizer | undefined {
+  const patterns = getStrings(metadata, "tokenizer.ggml.pre_patterns");
+  if (patterns === undefined || patterns.length === 0) return undefined;
+  const ignoreMerges = getBoolean(metadata, "tokenizer.ggml.ignore_merges") ?? false;
+  return { stages: patterns.toArray(), ignoreMerges };
+}
+
+/** How model folders put spaces in front; undefined: in front of every text, as GGUF has it. */
+const spacePrefix = (metadata: Metadata) => getString(metadata, "tokenizer.ggml.space_prefix");
+
+function normalizationForm(metadata: Metadata): string | undefined {
+  const key = "tokenizer.ggml.normalizer.form";
+  const form = getString(metadata, key);
+  if (form === undefined || ["NFC", "NFD", "NFKC", "NFKD"].includes(form)) return form;
+  throw new TinferError("unsupported", `metadata key '${key}' is '${form}'`, {
+    hint: "known are NFC, NFD, NFKC and NFKD",
+  });
+}
+
+function kindName(model: string, usesPretokenizer: boolean, pretokenizer: string): string {
+  return usesPretokenizer && model !== pretokenizer ? `${model}/${pretokenizer}` : model;
 }
 
 /** Older BERT files name [CLS] instead of BOS. */

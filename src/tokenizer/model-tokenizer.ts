@@ -28,6 +28,10 @@ export interface TokenizerParts {
   addsBos: boolean;
   addsEos: boolean;
   algorithm: TextAlgorithm;
+  /** A space goes in front of a text only, not behind special tokens inside of it. */
+  prefixesFirstTextOnly?: boolean;
+  /** Unicode normalisation form of ordinary text; undefined = none. */
+  form?: string | undefined;
 }
 
 const HIDDEN = TokenFlag.control | TokenFlag.unknown;
@@ -43,6 +47,8 @@ export class ModelTokenizer implements Tokenizer {
   private readonly vocabulary: Vocabulary;
   private readonly algorithm: TextAlgorithm;
   private readonly frame: Frame;
+  private readonly prefixesFirstTextOnly: boolean;
+  private readonly form: string | undefined;
   private allSpecial: SpecialMatcher | undefined;
   private userDefined: SpecialMatcher | undefined;
 
@@ -55,6 +61,8 @@ export class ModelTokenizer implements Tokenizer {
     this.addsBos = parts.addsBos;
     this.addsEos = parts.addsEos;
     this.algorithm = parts.algorithm;
+    this.prefixesFirstTextOnly = parts.prefixesFirstTextOnly ?? false;
+    this.form = parts.form;
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
@@ -65,9 +73,11 @@ export class ModelTokenizer implements Tokenizer {
     for (const fragment of this.matcher(parseSpecial).split(text.toWellFormed())) {
       if ("tokenId" in fragment) {
         output.push(fragment.tokenId);
-        afterSpecial = true;
+        afterSpecial = !this.prefixesFirstTextOnly;
       } else {
-        this.algorithm.encodeText(fragment.text, afterSpecial, output);
+        const { form } = this;
+        const normal = form === undefined ? fragment.text : fragment.text.normalize(form);
+        this.algorithm.encodeText(normal, afterSpecial, output);
         afterSpecial = false;
       }
     }
@@ -93,7 +103,7 @@ export class ModelTokenizer implements Tokenizer {
       const tokenId = tokenIds[i]!;
       let bytes = this.tokenBytes(tokenId);
       if (this.standsBetweenTexts(tokenId)) {
-        afterSpecial = true;
+        afterSpecial ||= !this.prefixesFirstTextOnly;
       } else {
         const dropsSpace = afterSpecial && this.algorithm.addsSpacePrefix && bytes[0] === SPACE;
         if (dropsSpace) bytes = bytes.subarray(1);

@@ -1,6 +1,6 @@
 // SentencePiece BPE (kind "llama"): characters merge by the score of the token they make; what is
 // no token is spelled in byte tokens.
-import { hashBytes } from "./byte-string-index.ts";
+import { type ByteStringIndex, hashBytes } from "./byte-string-index.ts";
 import { type MergeRule, PairMerger } from "./pair-merger.ts";
 import { SpaceCuts } from "./space-cuts.ts";
 import { restoreSpaces } from "./space-marks.ts";
@@ -10,8 +10,22 @@ import { encodeUtf8, utf8SequenceBytes } from "./utf8.ts";
 import { SPACE_MARK, TokenFlag, type Vocabulary } from "./vocabulary.ts";
 import { WordCache } from "./word-cache.ts";
 
+/** Which pair merges first, and the strings that say where no merge can cross. */
+type IndexedRule = MergeRule & { readonly index: ByteStringIndex };
+
+export interface SentencePieceOptions {
+  readonly addsSpacePrefix: boolean;
+  /** Also in front of a text that begins with a space. */
+  readonly doublesSpacePrefix: boolean;
+  readonly unknownId: number | undefined;
+  /** undefined: by the scores of the vocabulary. */
+  readonly rule: IndexedRule | undefined;
+}
+
 export class SentencePiece implements TextAlgorithm {
   readonly addsSpacePrefix: boolean;
+  private readonly doublesSpacePrefix: boolean;
+  private readonly rule: IndexedRule;
   private readonly vocabulary: Vocabulary;
   private readonly unknownId: number | undefined;
   private readonly merger: PairMerger;
@@ -19,16 +33,19 @@ export class SentencePiece implements TextAlgorithm {
   private cuts: SpaceCuts | undefined;
   private byteTokens: Int32Array | undefined;
 
-  constructor(vocabulary: Vocabulary, addsSpacePrefix: boolean, unknownId: number | undefined) {
+  constructor(vocabulary: Vocabulary, options: SentencePieceOptions) {
     this.vocabulary = vocabulary;
-    this.addsSpacePrefix = addsSpacePrefix;
-    this.unknownId = unknownId;
-    this.merger = new PairMerger(new ScoreRule(vocabulary));
+    this.addsSpacePrefix = options.addsSpacePrefix;
+    this.doublesSpacePrefix = options.doublesSpacePrefix;
+    this.unknownId = options.unknownId;
+    this.rule = options.rule ?? new ScoreRule(vocabulary);
+    this.merger = new PairMerger(this.rule);
   }
 
   encodeText(text: string, afterSpecial: boolean, output: TokenList): void {
-    this.cuts ??= new SpaceCuts(this.vocabulary.index);
-    const prefixed = this.addsSpacePrefix && afterSpecial ? ` ${text}` : text;
+    this.cuts ??= new SpaceCuts(this.rule.index);
+    const hasPrefix = !this.doublesSpacePrefix && /^[ \u2581]/.test(text);
+    const prefixed = this.addsSpacePrefix && afterSpecial && !hasPrefix ? ` ${text}` : text;
     const marked = prefixed.replaceAll(" ", SPACE_MARK);
     for (let start = 0; start < marked.length; ) {
       const end = this.cuts.next(marked, start, marked.length);
@@ -90,10 +107,12 @@ export class SentencePiece implements TextAlgorithm {
 
 /** The better score merges first. */
 class ScoreRule implements MergeRule {
+  readonly index: ByteStringIndex;
   private readonly vocabulary: Vocabulary;
 
   constructor(vocabulary: Vocabulary) {
     this.vocabulary = vocabulary;
+    this.index = vocabulary.index;
   }
 
   priorityOf(symbols: PairMerger, left: number, right: number): number {

@@ -1,7 +1,7 @@
 // Which tokens have a role: the ids that the metadata gives, and the tokens that every model uses
 // under well-known texts although the metadata does not say so. The texts and their consequences
 // are those of llama.cpp, so that both stop at the same token.
-import { getNumber, type Metadata } from "../weights/metadata.ts";
+import { getNumber, getNumbers, type Metadata } from "../weights/metadata.ts";
 import type { SpecialTokens } from "./tokenizer.ts";
 import { TokenFlag, type Vocabulary } from "./vocabulary.ts";
 
@@ -214,8 +214,15 @@ function removeFalseEnds(vocabulary: Vocabulary, ends: Set<number>): void {
   }
 }
 
+/** Model folders say which tokens swallow the white space beside them. */
+function markListed(metadata: Metadata, key: string, { flags, size }: Vocabulary, flag: number) {
+  for (const id of getNumbers(metadata, key) ?? []) if (id < size) flags[Number(id)]! |= flag;
+}
+
 /** GGUF has no field for stripping; the models that need it are known by name. */
 function markStripping(metadata: Metadata, vocabulary: Vocabulary): void {
+  markListed(metadata, "tokenizer.ggml.strip_left_token_ids", vocabulary, TokenFlag.stripsLeft);
+  markListed(metadata, "tokenizer.ggml.strip_right_token_ids", vocabulary, TokenFlag.stripsRight);
   const text = (key: string) => {
     const value = metadata.get(key);
     return typeof value === "string" ? value.toLowerCase() : "";

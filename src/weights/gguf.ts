@@ -8,21 +8,13 @@ import { type GgufHeader, parseGgufHeader, type TensorInfo } from "./gguf-header
 import { ggufLimits } from "./gguf-limits.ts";
 import type { GgufValue } from "./gguf-types.ts";
 import { plainMetadata, quote } from "./gguf-values.ts";
-import type { Metadata } from "./metadata.ts";
+import type { ModelHeader } from "./model-header.ts";
 
 export type { TensorInfo } from "./gguf-header.ts";
 
-export interface GgufFile {
-  /** One path, or all shards in order. */
-  readonly paths: readonly string[];
-  /** Bytes of each of `paths`. */
-  readonly fileBytes: readonly number[];
+export interface GgufFile extends ModelHeader {
   readonly version: number;
   readonly alignment: number;
-  readonly metadata: Metadata;
-  /** The same with the types of the file, for who writes it again. */
-  readonly values: ReadonlyMap<string, GgufValue>;
-  /** In the order of the files; none in a vocabulary-only file. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
 }
 
@@ -32,10 +24,13 @@ export function readGguf(path: string): GgufFile {
   const numShards = splitNumber(first, "split.count") ?? 1;
   if (numShards <= 1) {
     const { tensorsOffset: _, ...header } = first.header;
-    return { paths: [path], fileBytes: [first.fileBytes], ...header };
+    const format = formatOf(header.version);
+    return { format, paths: [path], fileBytes: [first.fileBytes], ...header };
   }
   return joinShards(first, numShards);
 }
+
+const formatOf = (version: number) => `GGUF version ${version}`;
 
 const downloadParts = "download all parts of the model again, from the same place";
 
@@ -149,6 +144,7 @@ function joinShards(first: Shard, numShards: number): GgufFile {
   checkTensorCount(first, tensors.size);
   const values = joinValues(shards);
   return {
+    format: formatOf(first.header.version),
     paths: shards.map((shard) => shard.path),
     fileBytes: shards.map((shard) => shard.fileBytes),
     version: first.header.version,

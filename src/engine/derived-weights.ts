@@ -1,0 +1,67 @@
+// The memory of tensors that no file holds as they are used: taken at once, filled tensor by
+// tensor, each from a few chunks, so that a conversion never needs more than its result.
+import { assert } from "../core/errors.ts";
+import { lockMemory, MemoryRegion, viewMemory } from "../native/memory.ts";
+import type { DerivedTensor } from "../weights/model-header.ts";
+import { derivedContent } from "../weights/rows.ts";
+
+/** Tensors begin on cache lines. */
+const alignment = 64;
+/** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
+const mostOverRead = 64;
+
+export class DerivedWeights implements Disposable {
+  readonly #tensors: readonly DerivedTensor[];
+  readonly #offsets = new Map<string, number>();
+  readonly bytes: number;
+  #region: MemoryRegion | undefined;
+  #isFilled = false;
+
+  constructor(tensors: readonly DerivedTensor[]) {
+    this.#tensors = tensors;
+    let end = 0;
+    for (const { name, bytes } of tensors) {
+      this.#offsets.set(name, end);
+      end += Math.ceil((bytes + mostOverRead) / alignment) * alignment;
+    }
+    this.bytes = end;
+  }
+
+  get isTaken(): boolean {
+    return this.#region !== undefined;
+  }
+
+  /** Where a tensor lies, or will lie once it is made. */
+  address(name: string): number {
+    const offset = this.#offsets.get(name);
+    assert(offset !== undefined, `tensor ${name} is derived`);
+    this.#region ??= new MemoryRegion(this.bytes, "huge", "weights");
+    return this.#region.address + offset;
+  }
+
+  /** Makes all tensors, once; each step is a chunk of one. */
+  *fill(numThreads: number): Generator<number> {
+    if (this.#isFilled) return;
+    for (const tensor of this.#tensors) {
+      const memory = new Uint8Array(viewMemory(this.address(tensor.name), tensor.bytes));
+      let end = 0;
+      for (const chunk of derivedContent(tensor, numThreads)) {
+        memory.set(chunk, end);
+        end += chunk.length;
+        yield chunk.length;
+      }
+      assert(end === tensor.bytes, `${tensor.name}: ${end} bytes made, not ${tensor.bytes}`);
+    }
+    this.#isFilled = true;
+  }
+
+  lock(): void {
+    if (this.#region === undefined) return;
+    lockMemory(this.#region.address, this.#region.bytes, "--mlock");
+  }
+
+  [Symbol.dispose](): void {
+    this.#region?.[Symbol.dispose]();
+    this.#region = undefined;
+  }
+}

@@ -1,0 +1,121 @@
+// What most families share: hyperparameters under their usual keys, names of tensors.
+import { TinferError } from "../core/errors.ts";
+import { headDim } from "./conversions.ts";
+import type { Targets } from "./family.ts";
+import type { JsonObject } from "./json-file.ts";
+import type { MetadataValues } from "./metadata-values.ts";
+
+/** Parts of a layer, and names outside of layers without "model.". */
+export const commonNames: Readonly<Record<string, Targets>> = {
+  embed_tokens: "token_embd",
+  norm: "output_norm",
+  lm_head: "output",
+  input_layernorm: "attn_norm",
+  post_attention_layernorm: "ffn_norm",
+  "self_attn.q_proj": "attn_q",
+  "self_attn.k_proj": "attn_k",
+  "self_attn.v_proj": "attn_v",
+  "self_attn.o_proj": "attn_output",
+  "self_attn.q_norm": "attn_q_norm",
+  "self_attn.k_norm": "attn_k_norm",
+  "mlp.gate_proj": "ffn_gate",
+  "mlp.up_proj": "ffn_up",
+  "mlp.down_proj": "ffn_down",
+  "mlp.gate": "ffn_gate_inp",
+  "mlp.experts.#.gate_proj": "ffn_gate.#",
+  "mlp.experts.#.up_proj": "ffn_up.#",
+  "mlp.experts.#.down_proj": "ffn_down.#",
+  "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+  "mlp.shared_expert.up_proj": "ffn_up_shexp",
+  "mlp.shared_expert.down_proj": "ffn_down_shexp",
+  "mlp.shared_experts.gate_proj": "ffn_gate_shexp",
+  "mlp.shared_experts.up_proj": "ffn_up_shexp",
+  "mlp.shared_experts.down_proj": "ffn_down_shexp",
+  "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+};
+
+/** What is no weight: tables that follow from the configuration, and states of quantisers. */
+export const unusedNames: readonly RegExp[] = [
+  /rotary_emb\.(inv_freq|cos_cached|sin_cached)$/,
+  /\.(attn|attention)\.(masked_)?bias$/,
+  /\.(input|activation|output|k|v)_scale$/,
+];
+
+/** Parts of multimodal models beside their language model. */
+export const otherTowers = new RegExp(
+  `^(model\\.)?(${[
+    "vision_(tower|model|embed_tokens)|visual|multi_modal_projector|patch_merger",
+    "audio_tower|embed_(vision|audio)|mtp",
+  ].join("|")})\\.`,
+);
+
+/** Hyperparameters that nearly all families name alike. */
+export function commonMetadata(config: JsonObject, values: MetadataValues): void {
+  values.u32("block_count", numLayers(config));
+  values.u32(
+    "context_length",
+    config.count("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"),
+  );
+  values.u32("embedding_length", config.count("hidden_size", "n_embd", "d_model", "dim"));
+  values.u32(
+    "feed_forward_length",
+    config.count("intermediate_size", "n_inner", "ffn_hidden_size", "hidden_dim"),
+  );
+  values.u32("attention.head_count", config.count("num_attention_heads", "n_head", "num_heads"));
+  values.u32("attention.head_count_kv", config.count("num_key_value_heads", "n_head_kv"));
+  values.f32("attention.layer_norm_rms_epsilon", config.number("rms_norm_eps", "norm_eps"));
+  values.f32(
+    "attention.layer_norm_epsilon",
+    config.number("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"),
+  );
+  values.u32("attention.key_length", config.count("head_dim"));
+  values.u32("attention.value_length", config.count("head_dim"));
+  values.u32("vocab_size", config.count("vocab_size"));
+  values.u32(
+    "expert_count",
+    config.count("num_local_experts", "num_experts", "n_routed_experts") || undefined,
+  );
+  values.u32("expert_used_count", config.count("num_experts_per_tok", "num_experts_per_token"));
+  rotaryMetadata(config, values);
+}
+
+export function numLayers(config: JsonObject): number {
+  return config.requiredCount("num_hidden_layers", "n_layer", "n_layers", "num_layers");
+}
+
+/** `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before). */
+export function ropeParameters(config: JsonObject): JsonObject | undefined {
+  const parameters = config.object("rope_parameters") ?? config.object("rope_scaling");
+  return parameters?.object("full_attention") ?? parameters;
+}
+
+export function ropeType(parameters: JsonObject | undefined): string {
+  return parameters?.text("rope_type") ?? parameters?.text("type") ?? "default";
+}
+
+function rotaryMetadata(config: JsonObject, values: MetadataValues): void {
+  const rope = ropeParameters(config);
+  const theta = rope?.number("rope_theta") ?? config.number("rope_theta", "rotary_emb_base");
+  values.f32("rope.freq_base", theta);
+  const share = config.number("partial_rotary_factor") ?? rope?.number("partial_rotary_factor");
+  values.u32("rope.dimension_count", share && Math.floor(headDim(config) * share));
+  const type = ropeType(rope);
+  if (rope === undefined || ["default", "llama3", "mrope", "proportional"].includes(type)) return;
+  if (type === "linear" || type === "yarn") {
+    values.text("rope.scaling.type", type);
+    values.f32("rope.scaling.factor", rope.requiredNumber("factor"));
+    if (type === "linear") return;
+    const original = rope.count("original_max_position_embeddings");
+    values.u32("rope.scaling.original_context_length", original);
+    values.f32("rope.scaling.yarn_ext_factor", rope.number("extrapolation_factor"));
+    values.f32("rope.scaling.yarn_attn_factor", rope.number("attention_factor", "attn_factor"));
+    values.f32("rope.scaling.yarn_beta_fast", rope.number("beta_fast"));
+    values.f32("rope.scaling.yarn_beta_slow", rope.number("beta_slow"));
+  } else if (type === "longrope" || type === "su") {
+    values.text("rope.scaling.type", "longrope");
+  } else {
+    throw new TinferError("unsupported", `${config.path}: rope type '${type}' is not known`, {
+      hint: "known are default, linear, yarn, llama3 and longrope",
+    });
+  }
+}

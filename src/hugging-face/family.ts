@@ -1,0 +1,42 @@
+// What one family of Hugging Face models is in GGUF's words: the border where names of files are
+// translated. Each family of `families/` is a table; all of them share `common.ts`.
+import type { DerivedTensor } from "../weights/model-header.ts";
+import type { RowSource } from "../weights/rows.ts";
+import type { JsonObject } from "./json-file.ts";
+import type { MetadataValues } from "./metadata-values.ts";
+
+/** A tensor on its way from its file: what a conversion changes, and what it makes. */
+export interface SourceTensor {
+  /** Outermost first. */
+  readonly shape: readonly number[];
+  /** The elements as rows of the last dimension. */
+  readonly rows: RowSource;
+  /** Set while the bytes are those of the file. */
+  readonly place?: { readonly fileIndex: number; readonly offset: number };
+}
+
+export type Conversion = (tensor: SourceTensor, config: JsonObject) => SourceTensor;
+
+export interface Target {
+  /** GGUF's name for this part, without layer and ending. */
+  readonly to: string;
+  readonly convert?: Conversion;
+  /** The ending where it is not that of the source: ".weight", or "" for none. */
+  readonly ending?: string;
+}
+
+/** A GGUF name, that and a conversion, several of them, or null for what is not used. */
+export type Targets = string | Target | readonly Target[] | null;
+
+export interface FolderFamily {
+  /** `model_type` values of config.json. */
+  readonly modelTypes: readonly string[];
+  /** The GGUF architecture. */
+  readonly architecture: string;
+  /** Keys beyond the common ones, which it may overwrite. */
+  readonly metadata?: (config: JsonObject, values: MetadataValues) => void;
+  /** Parts of layers and names outside of layers, beyond and over the common ones. */
+  readonly names?: Readonly<Record<string, Targets>>;
+  /** Tensors that follow from the configuration alone. */
+  readonly extraTensors?: (config: JsonObject) => readonly DerivedTensor[];
+}
