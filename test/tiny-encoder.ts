@@ -11,13 +11,41 @@ const tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ..."abcdefghijklmnopqrstuvwx
   (token) => (token.length > 1 ? [token] : [`▁${token}`, token]),
 );
 
+export type EncoderArchitecture = "bert" | "nomic-bert";
+
 /** `poolingType`: 0 none, 1 mean, 2 cls, 3 last, 4 rank; left out where undefined. */
-export function tinyEncoder(poolingType?: number): GgufContent {
-  const tensors = tensorShapes().map(([name, shape], index) => makeTensor(name, shape, index));
-  return { metadata: makeMetadata(poolingType), tensors };
+export function tinyEncoder(
+  poolingType?: number,
+  architecture: EncoderArchitecture = "bert",
+): GgufContent {
+  const shapes = architecture === "bert" ? bertShapes() : nomicShapes();
+  const tensors = shapes.map(([name, shape], index) => makeTensor(name, shape, index));
+  return { metadata: makeMetadata(architecture, poolingType), tensors };
 }
 
-function tensorShapes(): [string, number[]][] {
+/** Fused queries, keys and values, a gated MLP, no biases and no table of positions. */
+function nomicShapes(): [string, number[]][] {
+  const hidden = encoderHiddenSize;
+  const shapes: [string, number[]][] = [
+    ["token_embd.weight", [tokens.length, hidden]],
+    ["token_types.weight", [2, hidden]],
+    ["token_embd_norm.weight", [hidden]],
+    ["token_embd_norm.bias", [hidden]],
+  ];
+  for (const layer of [0, 1]) {
+    const name = (part: string) => `blk.${layer}.${part}`;
+    shapes.push([name("attn_qkv.weight"), [3 * hidden, hidden]]);
+    shapes.push([name("attn_output.weight"), [hidden, hidden]]);
+    shapes.push([name("ffn_gate.weight"), [ffn, hidden]], [name("ffn_up.weight"), [ffn, hidden]]);
+    shapes.push([name("ffn_down.weight"), [hidden, ffn]]);
+    for (const norm of ["attn_output_norm", "layer_output_norm"]) {
+      shapes.push([name(`${norm}.weight`), [hidden]], [name(`${norm}.bias`), [hidden]]);
+    }
+  }
+  return shapes;
+}
+
+function bertShapes(): [string, number[]][] {
   const hidden = encoderHiddenSize;
   const shapes: [string, number[]][] = [
     ["token_embd.weight", [tokens.length, hidden]],
@@ -57,17 +85,21 @@ function makeTensor(name: string, shape: number[], index: number): GgufTensorSou
   return { name, type: "f32", shape, content: new Uint8Array(floats.buffer) };
 }
 
-function makeMetadata(poolingType: number | undefined): [string, GgufValue][] {
+function makeMetadata(
+  architecture: EncoderArchitecture,
+  poolingType: number | undefined,
+): [string, GgufValue][] {
   const u32 = (value: number): GgufValue => ({ type: "u32", value });
   const text = (value: string): GgufValue => ({ type: "string", value });
   const metadata: [string, GgufValue][] = [
-    ["general.architecture", text("bert")],
-    ["bert.block_count", u32(2)],
-    ["bert.context_length", u32(encoderContextLen)],
-    ["bert.embedding_length", u32(encoderHiddenSize)],
-    ["bert.feed_forward_length", u32(ffn)],
-    ["bert.attention.head_count", u32(4)],
-    ["bert.attention.layer_norm_epsilon", { type: "f32", value: 1e-12 }],
+    ["general.architecture", text(architecture)],
+    [`${architecture}.block_count`, u32(2)],
+    [`${architecture}.context_length`, u32(encoderContextLen)],
+    [`${architecture}.embedding_length`, u32(encoderHiddenSize)],
+    [`${architecture}.feed_forward_length`, u32(ffn)],
+    [`${architecture}.attention.head_count`, u32(4)],
+    [`${architecture}.attention.layer_norm_epsilon`, { type: "f32", value: 1e-12 }],
+    [`${architecture}.rope.freq_base`, { type: "f32", value: 1000 }],
     ["tokenizer.ggml.model", text("bert")],
     ["tokenizer.ggml.tokens", { type: "array", of: "string", value: tokens }],
     ["tokenizer.ggml.token_type_count", u32(2)],
@@ -77,6 +109,6 @@ function makeMetadata(poolingType: number | undefined): [string, GgufValue][] {
     ["tokenizer.ggml.eos_token_id", u32(3)],
     ["tokenizer.ggml.padding_token_id", u32(0)],
   ];
-  if (poolingType !== undefined) metadata.push(["bert.pooling_type", u32(poolingType)]);
+  if (poolingType !== undefined) metadata.push([`${architecture}.pooling_type`, u32(poolingType)]);
   return metadata;
 }

@@ -125,6 +125,31 @@ test("raw hidden states, of an encoder in one step and of a decoder in any", asy
   expect(readFileSync(whole).equals(readFileSync(cut))).toBe(true);
 });
 
+test("hidden states are those that llama.cpp computes", async () => {
+  // Of the third token, the first values.
+  const expected = {
+    bert: [-1.299, -1.19554, -0.48233, 1.05646, 1.1416, 0.35841, -1.24797, -0.3961],
+    "nomic-bert": [-0.17088, -0.50574, -0.82976, -0.07361, 0.20377, -0.63492, -0.58643, -0.61685],
+  } as const;
+  for (const architecture of ["bert", "nomic-bert"] as const) {
+    const model = join(folder, `${architecture}.gguf`);
+    const output = join(folder, `${architecture}.f32`);
+    writeFileSync(model, encodeGguf(tinyEncoder(1, architecture)));
+    const ids = "2,4,7,9,11,30,22,17,40,3";
+    const { exitCode } = await tinfer([
+      ...["logits", model, "--token-ids", ids, "--hidden", "-o", output],
+    ]);
+    expect(exitCode).toBe(0);
+    const states = new Float32Array(await Bun.file(output).arrayBuffer());
+    const row = states.subarray(2 * encoderHiddenSize);
+    // Its GELU is a table in half precision; SiLU is not.
+    const digits = architecture === "bert" ? 2 : 4;
+    for (const [i, value] of expected[architecture].entries()) {
+      expect(row[i]).toBeCloseTo(value, digits);
+    }
+  }
+});
+
 test("show, plan and tokenize work", async () => {
   const model = modelOf("mean");
   const [shown, planned, tokenized] = await Promise.all([

@@ -59,6 +59,13 @@ test("what needs a next token is a 400 that names the way", async () => {
   }
 });
 
+test("Ollama's clients see that it embeds and nothing else", async () => {
+  const shown = await jsonOf<{ capabilities: string[] }>(
+    server.post("/api/show", { model: "tiny" }),
+  );
+  expect(shown.capabilities).toEqual(["embedding"]);
+});
+
 test("a text longer than the table of positions is an error with the numbers", async () => {
   const response = await server.post("/v1/embeddings", { input: "a ".repeat(60) });
   expect(response.status).toBe(400);

@@ -107,7 +107,11 @@ export const showRoute: Route = {
       license: text.header.metadata.get("general.license") ?? "",
       details: details(model),
       model_info: modelInfo(model, body.verbose ?? false),
-      capabilities: ["completion", "embedding", ...(reasoning === undefined ? [] : ["thinking"])],
+      capabilities: [
+        ...(model.client.facts.isEncoder ? [] : ["completion"]),
+        "embedding",
+        ...(reasoning === undefined ? [] : ["thinking"]),
+      ],
       modified_at: model.modifiedAt.toISOString(),
     });
   },
