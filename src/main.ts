@@ -4,6 +4,7 @@ import manifest from "../package.json" with { type: "json" };
 import { bench } from "./cli/bench.ts";
 import { chat } from "./cli/chat.ts";
 import { type Command, isHelp, toCitty } from "./cli/command.ts";
+import { convert } from "./cli/convert.ts";
 import { makeDoctor } from "./cli/doctor.ts";
 import { embed } from "./cli/embed.ts";
 import { logits } from "./cli/logits.ts";
@@ -30,6 +31,7 @@ const commands: readonly Command[] = [
   show,
   cp,
   rm,
+  convert,
   quantize,
   split,
   merge,

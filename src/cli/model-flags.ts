@@ -18,7 +18,9 @@ import { warn } from "./terminal.ts";
 
 export const modelPositional: Positional = {
   name: "MODEL",
-  description: "a .gguf file, a stored name, or hf:user/repo[:QUANT]; default: the built-in model",
+  description:
+    "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]; " +
+    "default: the built-in model",
   required: false,
 };
 
@@ -61,6 +63,11 @@ export const modelFlags: Flags = {
     choices: loadModes,
     description: "weights: lazy: mapped, at first use; auto: mapped, at load; eager: copied",
     default: "auto",
+  },
+  quantize: {
+    kind: "text",
+    placeholder: "TYPE",
+    description: "quantise while loading: q4_k_m, q8_0, …; from F32, F16 or BF16 weights",
   },
   tuning: {
     kind: "boolean",
@@ -109,6 +116,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
     rope: ropeOptions(values),
     load: values.text("load") as LoadMode,
+    quantize: values.text("quantize"),
     lock: values.boolean("mlock"),
     numa: spreadsMemory(values),
     cpus: cpuList(values.text("cpus")),

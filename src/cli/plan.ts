@@ -62,7 +62,7 @@ export const plan: Command = {
 
 /** What loading the model with these options takes; the loader takes exactly this. */
 export function measureModel(path: string, options: ModelOptions): ModelMemory {
-  using file = new ModelFile(path, options.rope);
+  using file = new ModelFile(path, options.rope, options.quantize);
   const { memoryPlan, plan: program } = planModel(file, file.outputs, options);
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
   const weights = options.load === "eager" ? file.copyBytes : file.weightBytes;

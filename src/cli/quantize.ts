@@ -1,10 +1,11 @@
-// `tinfer quantize`: a GGUF model in other weight types.
+// `tinfer quantize`: a model in other weight types, as GGUF.
 import { basename } from "node:path";
 import { TinferError } from "../core/errors.ts";
+import { openForWriting } from "../engine/open-model.ts";
 import { readMixFacts } from "../models/mix-facts.ts";
-import { type GgufFile, readGguf } from "../weights/gguf.ts";
 import type { GgufValue } from "../weights/gguf-types.ts";
 import { type ImportanceMatrix, readImportance } from "../weights/importance.ts";
+import type { ModelHeader } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { findMix, type Mix, mixNames } from "../weights/quantize-mix.ts";
 import { type ChosenType, chooseTypes, needsImportance } from "../weights/quantize-types.ts";
@@ -27,9 +28,13 @@ import { formatBytes, out, outJson, say, warn } from "./terminal.ts";
 
 export const quantize: Command = {
   name: "quantize",
-  summary: "A GGUF model in other weight types; goes on where it was stopped.",
+  summary: "A model in other weight types, as GGUF; goes on where it was stopped.",
   positionals: [
-    { name: "IN", description: "a .gguf file or a stored name", required: true },
+    {
+      name: "IN",
+      description: "a .gguf file, a Hugging Face folder or a stored name",
+      required: true,
+    },
     { name: "OUT", description: "the file to write", required: true },
     { name: "TYPE", description: `${mixNames.join(", ")}, or copy`, required: true },
   ],
@@ -60,7 +65,7 @@ export const quantize: Command = {
 
 function quantizeCommand(values: FlagValues): void {
   const [inPath, outPath, typeName] = values.positionals as [string, string, string];
-  const input = readGguf(modelPath(inPath));
+  const input = openForWriting(modelPath(inPath));
   const mix = typeName.toLowerCase() === "copy" ? undefined : findMix(typeName);
   const importancePath = values.text("imatrix");
   const importance = importancePath === undefined ? undefined : readImportance(importancePath);
@@ -79,7 +84,7 @@ function quantizeCommand(values: FlagValues): void {
 }
 
 function newTypes(
-  input: GgufFile,
+  input: ModelHeader,
   mix: Mix | undefined,
   importance: ImportanceMatrix | undefined,
   values: FlagValues,
@@ -96,7 +101,7 @@ function newTypes(
 }
 
 function checkRequantize(
-  { tensors }: GgufFile,
+  { tensors }: ModelHeader,
   types: ReadonlyMap<string, ChosenType>,
   isAllowed: boolean,
 ): void {
@@ -138,7 +143,7 @@ function warnWithoutImportance(tensors: readonly NewTensor[], mix: Mix): void {
 }
 
 function newTensors(
-  input: GgufFile,
+  input: ModelHeader,
   types: ReadonlyMap<string, ChosenType>,
   importance: ImportanceMatrix | undefined,
 ): NewTensor[] {
@@ -160,7 +165,7 @@ function newTensors(
 const quantizationVersion = 2;
 
 function newMetadata(
-  input: GgufFile,
+  input: ModelHeader,
   mix: Mix | undefined,
   importance: ImportanceMatrix | undefined,
   importancePath: string | undefined,

@@ -2,7 +2,7 @@
 // came of it.
 import { existsSync, realpathSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
-import type { GgufFile } from "../weights/gguf.ts";
+import type { ModelHeader } from "../weights/model-header.ts";
 import { type NewFile, newFileBytes, rewriteModel } from "../weights/rewrite-model.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { formatBytes, out, outJson, Progress, say } from "./terminal.ts";
@@ -18,7 +18,7 @@ export interface RewriteReport {
 
 export function writeModel(
   label: string,
-  input: GgufFile,
+  input: ModelHeader,
   files: readonly NewFile[],
   numThreads: number,
 ): RewriteReport {

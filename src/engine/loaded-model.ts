@@ -49,7 +49,7 @@ export class LoadedModel implements Disposable {
     const nodes = options.numa ? memoryNodes() : [];
     // Before anything is taken and any thread is started.
     if (nodes.length > 1) interleaveMemory(nodes);
-    this.file = cleanup.use(new ModelFile(path, options.rope));
+    this.file = cleanup.use(new ModelFile(path, options.rope, options.quantize));
     const planned = planModel(this.file, loading.outputs ?? this.file.outputs, options);
     this.plan = planned.plan;
     this.memoryPlan = planned.memoryPlan;

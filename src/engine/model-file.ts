@@ -82,8 +82,8 @@ export class ModelFile implements WeightMemory, Disposable {
   readonly #filesByIndex = new Map<number, ResidentFile>();
   readonly #derived: DerivedWeights;
 
-  constructor(path: string, rope: RopeOptions = {}) {
-    this.header = openForRunning(path);
+  constructor(path: string, rope: RopeOptions = {}, quantize?: string) {
+    this.header = openForRunning(path, quantize);
     requireRunnable(this.header);
     this.config = withRopeOptions(readModelConfig(this.header.metadata), rope);
     const tensors = [...this.header.tensors.values()];

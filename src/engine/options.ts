@@ -25,6 +25,8 @@ export interface ModelOptions {
   /** In the place of the model's own values. */
   readonly rope: RopeOptions;
   readonly load: LoadMode;
+  /** The mix of types to quantise to while loading; undefined = as the model has them. */
+  readonly quantize: string | undefined;
   /** Weights are locked in memory once they are there. */
   readonly lock: boolean;
   /** Memory is spread over the machine's memory nodes. */
@@ -53,6 +55,7 @@ export const defaultModelOptions: ModelOptions = {
   slidingWindow: "auto",
   rope: {},
   load: "auto",
+  quantize: undefined,
   lock: false,
   numa: false,
   cpus: undefined,

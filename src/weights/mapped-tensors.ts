@@ -1,12 +1,14 @@
-// The tensors of a model file as they are read once from end to end, by runs of rows, for writing
-// them in another form: mapped, so that nothing is copied, and dropped from memory piece by piece.
+// The tensors of a model as they are read once from end to end, by runs of rows, for writing them
+// in another form: mapped, so that nothing is copied, and dropped from memory piece by piece.
 import { TinferError } from "../core/errors.ts";
 import { MappedFile, viewMemory } from "../native/memory.ts";
 import { dequantizeNative } from "../native/quantizer.ts";
-import type { GgufFile, TensorInfo } from "./gguf.ts";
+import type { TensorInfo } from "./gguf-header.ts";
 import { quote } from "./gguf-values.ts";
+import { isInFile, type ModelHeader, type ModelTensor } from "./model-header.ts";
 import { quantTypeInfo, rowBytes } from "./quant-types.ts";
 import { type FloatRows, floatMatrix, isSourceType } from "./quantize.ts";
+import { derivedContent } from "./rows.ts";
 
 /** Bytes of one copied piece. */
 const pieceBytes = 16 * 2 ** 20;
@@ -16,7 +18,7 @@ export class MappedTensors implements Disposable {
   /** What was read last: its pages leave this process with the next read. */
   #last: { readonly file: MappedFile; readonly offset: number; readonly bytes: number } | undefined;
 
-  constructor({ paths }: GgufFile) {
+  constructor({ paths }: Pick<ModelHeader, "paths">) {
     using cleanup = new DisposableStack();
     for (const path of paths) this.#files.push(cleanup.use(new MappedFile(path)));
     cleanup.move();
@@ -30,14 +32,27 @@ export class MappedTensors implements Disposable {
   }
 
   /** The bytes as they are; each piece is good until the next. */
-  *pieces(tensor: TensorInfo): Generator<Uint8Array<ArrayBuffer>> {
+  *pieces(tensor: ModelTensor, numThreads: number): Generator<Uint8Array<ArrayBuffer>> {
+    if (!isInFile(tensor)) {
+      yield* derivedContent(tensor, numThreads);
+      return;
+    }
     for (let offset = 0; offset < tensor.bytes; offset += pieceBytes) {
       yield this.#view(tensor, offset, Math.min(pieceBytes, tensor.bytes - offset));
     }
   }
 
   /** The rows as floats, expanded where they are quantised. */
-  floatRows(tensor: TensorInfo): FloatRows {
+  floatRows(tensor: ModelTensor): FloatRows {
+    if (!isInFile(tensor)) {
+      const { type, cols, numRows, read } = tensor.rows;
+      const matrix = (first: number, count: number) => ({
+        type,
+        content: read(first, count),
+        cols,
+      });
+      return { rows: numRows, cols, read: matrix };
+    }
     const { type, shape } = tensor;
     const cols = shape.at(-1) ?? 1;
     const rows = shape.slice(0, -1).reduce((product, dimension) => product * dimension, 1);
@@ -59,7 +74,7 @@ export class MappedTensors implements Disposable {
 }
 
 /** Throws for a tensor of integers: it has no rows of floats. */
-export function requireFloats({ name, type }: TensorInfo): void {
+export function requireFloats({ name, type }: ModelTensor): void {
   if (!/^[if]\d+$/.test(type) || isSourceType(type)) return;
   throw new TinferError("unsupported", `tensor ${quote(name)} is ${type}: it cannot be quantised`, {
     hint: "leave it as it is: no --tensor-type may name it",

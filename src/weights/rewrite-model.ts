@@ -2,16 +2,16 @@
 // the new files hold is decided by the caller.
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
-import type { GgufFile, TensorInfo } from "./gguf.ts";
 import type { GgufValue } from "./gguf-types.ts";
 import { layOutGguf } from "./gguf-writer.ts";
 import { MappedTensors, requireFloats } from "./mapped-tensors.ts";
+import type { ModelHeader, ModelTensor } from "./model-header.ts";
 import { type QuantType, tensorBytes } from "./quant-types.ts";
 import { quantizeRuns } from "./quantize.ts";
 import { ResumableFiles } from "./resumable-file.ts";
 
 export interface NewTensor {
-  readonly source: TensorInfo;
+  readonly source: ModelTensor;
   readonly type: QuantType;
   /** `[cols]`, or a row for each matrix of a stack. */
   readonly importance: Float32Array | undefined;
@@ -41,7 +41,7 @@ export function newFileBytes({ metadata, tensors }: NewFile): number {
 
 /** Yields after every run of rows; the files are in place when it returns. */
 export function* rewriteModel(
-  input: GgufFile,
+  input: ModelHeader,
   files: readonly NewFile[],
   numThreads: number,
 ): Generator<RewriteProgress> {
@@ -87,7 +87,7 @@ function newContent(
   { source, type, importance }: NewTensor,
   numThreads: number,
 ): Iterable<Uint8Array> {
-  if (type === source.type) return mapped.pieces(source);
+  if (type === source.type) return mapped.pieces(source, numThreads);
   requireFloats(source);
   const what = `tensor '${source.name}'`;
   const options = { numThreads, what, ...(importance === undefined ? {} : { importance }) };
@@ -96,7 +96,7 @@ function newContent(
 
 /** Hash of everything that the new bytes depend on. */
 function identityOf(
-  { paths, fileBytes }: GgufFile,
+  { paths, fileBytes }: ModelHeader,
   files: readonly NewFile[],
   outlines: readonly { readonly head: Uint8Array }[],
 ): string {
