@@ -2,7 +2,7 @@
 const simd = @import("simd.zig");
 
 /// This thread's float control while subnormal operands and results count as zeros, as they do
-/// in `simd.dotBrain`.
+/// in `brain.dot`.
 pub const FlushDenormals = struct {
     const Control = if (simd.is_x86) u32 else u64;
     previous: Control,

@@ -1,7 +1,9 @@
 //! The vector words that the kernels are written in: 512-bit vectors on every machine, split by
-//! the compiler or by hand where the hardware is narrower. Only this file knows instructions.
+//! the compiler or by hand where the hardware is narrower. This file knows the instructions; those
+//! of BF16 are in brain.zig.
 const std = @import("std");
 const builtin = @import("builtin");
+const Fused = @import("fused.zig").Fused;
 
 pub const Bytes = @Vector(64, u8);
 pub const Words = @Vector(32, i16);
@@ -13,7 +15,7 @@ pub const Floats4 = @Vector(4, f32);
 const arch = builtin.cpu.arch;
 pub const is_x86 = arch == .x86_64;
 
-fn hasX86(comptime feature: std.Target.x86.Feature) bool {
+pub fn hasX86(comptime feature: std.Target.x86.Feature) bool {
     return is_x86 and std.Target.x86.featureSetHas(builtin.cpu.features, feature);
 }
 fn hasArm(comptime feature: std.Target.aarch64.Feature) bool {
@@ -25,7 +27,7 @@ pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
 pub const has_avx2 = hasX86(.avx2);
 pub const has_sdot = hasArm(.dotprod);
 pub const has_fma = hasX86(.fma) or arch == .aarch64;
-const has_f16c = hasX86(.f16c) or arch == .aarch64;
+pub const has_f16c = hasX86(.f16c) or arch == .aarch64;
 
 /// 32-bit lanes of one native register.
 pub const native_lanes: usize = if (has_avx512) 16 else if (has_avx2) 8 else 4;
@@ -66,9 +68,16 @@ pub inline fn prefetch(p: [*]const u8) void {
 
 // ------------------------------------------------------------------------- floats
 
-/// a * b + c: fused wherever the hardware can, two roundings where it cannot (v2).
+/// a * b + c with one rounding; T is f32 or a vector of them.
 pub inline fn fma(comptime T: type, a: T, b: T, c: T) T {
-    return if (has_fma) @mulAdd(T, a, b, c) else a * b + c;
+    if (has_fma) return @mulAdd(T, a, b, c);
+    if (T == f32) return Fused(1).multiplyAdd(.{a}, .{b}, .{c})[0];
+    return Fused(@typeInfo(T).vector.len).multiplyAdd(a, b, c);
+}
+/// `fma` of a vector with the same `b` in all lanes.
+pub inline fn fmaBy(comptime T: type, a: T, b: f32, c: T) T {
+    if (has_fma) return @mulAdd(T, a, @splat(b), c);
+    return Fused(@typeInfo(T).vector.len).multiplyAdd(a, b, c);
 }
 
 /// Exact F16 to F32, also without conversion instructions.
@@ -87,9 +96,6 @@ pub inline fn widenHalves(comptime n: usize, h: @Vector(n, f16)) @Vector(n, f32)
 }
 pub inline fn widenHalf(h: f16) f32 {
     return widenHalves(1, .{h})[0];
-}
-pub inline fn widenBrain(comptime n: usize, h: @Vector(n, u16)) @Vector(n, f32) {
-    return @bitCast(@as(@Vector(n, u32), h) << @splat(16));
 }
 
 /// x[i] + x[i+8], then +4, +2, +1: the fixed order of every sum of 16 strands.
@@ -126,59 +132,6 @@ fn halves(half: usize, is_other: bool) [16]i32 {
         element.* = if (i & half == 0) from else ~from;
     }
     return mask;
-}
-
-// ------------------------------------------------------------------------- pairs of bf16
-
-/// True where a product of bf16 pairs is one instruction. (Arm's bfdot rounds otherwise.)
-pub const has_brain_dot = has_avx512 and hasX86(.avx512bf16);
-
-/// Rounds to bf16: ties to even, subnormals to zero, NaN stays NaN; as `vcvtneps2bf16` does.
-pub inline fn roundBrain(comptime n: usize, x: @Vector(n, f32)) @Vector(n, u16) {
-    const U = @Vector(n, u32);
-    const raw: U = @bitCast(x);
-    const magnitude = raw & @as(U, @splat(0x7fffffff));
-    const odd = (raw >> @splat(16)) & @as(U, @splat(1));
-    const rounded = raw +% @as(U, @splat(0x7fff)) +% odd;
-    const normal = magnitude >= @as(U, @splat(0x00800000));
-    const finite = @select(u32, normal, rounded, raw & @as(U, @splat(0x80000000)));
-    const is_nan = magnitude > @as(U, @splat(0x7f800000));
-    const bits32 = @select(u32, is_nan, raw | @as(U, @splat(0x00400000)), finite);
-    return @truncate(bits32 >> @splat(16));
-}
-
-/// 16 pairs of bf16 from 32 values in order: the first of each pair in the high half.
-pub inline fn brainPairs(first: Floats, second: Floats) Ints {
-    if (has_brain_dot) {
-        const ordered: @Vector(16, u32) = @bitCast(asm ("vcvtne2ps2bf16 %[low], %[high], %[out]"
-            : [out] "=v" (-> Ints),
-            : [low] "v" (first),
-              [high] "v" (second),
-        ));
-        return @bitCast(std.math.rotl(@Vector(16, u32), ordered, 16));
-    }
-    const all = roundBrain(32, join(f32, 16, first, second));
-    const even, const odd = std.simd.deinterlace(2, all);
-    const high = @as(@Vector(16, u32), even) << @splat(16);
-    return @bitCast(high | @as(@Vector(16, u32), odd));
-}
-
-/// sum + high halves' product, then + low halves' product, each fused: what `vdpbf16ps` computes
-/// but for its taking subnormal operands and results as zero.
-pub inline fn dotBrain(sum: Floats, a: Ints, b: Ints) Floats {
-    if (!has_brain_dot) @compileError("write the two multiply-adds of f32");
-    return asm ("vdpbf16ps %[b], %[a], %[sum]"
-        : [sum] "=v" (-> Floats),
-        : [before] "0" (sum),
-          [a] "v" (a),
-          [b] "v" (b),
-    );
-}
-
-/// The high and the low halves of 16 pairs, widened: in the order of `dotBrain`.
-pub inline fn splitBrain(pairs: @Vector(16, u32)) [2]Floats {
-    const high = pairs & @as(@Vector(16, u32), @splat(0xffff0000));
-    return .{ @bitCast(high), @bitCast(pairs << @splat(16)) };
 }
 
 // ------------------------------------------------------------------------- shuffles

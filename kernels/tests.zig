@@ -4,5 +4,6 @@ comptime {
     _ = @import("cpu/exp.zig");
     _ = @import("cpu/rotations.zig");
     _ = @import("cpu/sample_math.zig");
+    _ = @import("fused_test.zig");
     _ = @import("product_test.zig");
 }

@@ -5,7 +5,6 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { goldenFolder } from "../test/golden-folder.ts";
-import { cpuVariants, hasFma } from "../test/kernel/executor.ts";
 import { exactPrefix, recordCases } from "../test/kernel/recorded-cases.ts";
 
 const root = join(import.meta.dir, "..");
@@ -108,10 +107,6 @@ export interface Aarch64Report {
 
 /** Throws when something cannot be built or run; results that differ are in the report. */
 export function checkAarch64(qemu: string, short: boolean): Aarch64Report {
-  const bestVariant = cpuVariants.at(-1)!;
-  if (!hasFma(bestVariant)) {
-    throw new Error(`this CPU has only ${bestVariant}, whose bits are others than aarch64's`);
-  }
   build(short);
   const folder = mkdtempSync(join(tmpdir(), "tinfer-replay-"));
   try {
@@ -132,7 +127,7 @@ export function checkAarch64(qemu: string, short: boolean): Aarch64Report {
         const golden = exact.length === 0 ? "" : `, golden NMSE at most ${worst}`;
         lines.push(
           `${model} ${variant}: ${files.length} recordings, ${count} values, ` +
-            `${different} differ from ${bestVariant}${golden}`,
+            `${different} differ from this CPU's${golden}`,
         );
       }
     }

@@ -16,8 +16,8 @@
 //! Positions that a row must not see never enter: their scores are replaced, their V rows skipped.
 const std = @import("std");
 const exp = @import("exp.zig");
+const simd = @import("../simd.zig");
 const products = @import("attention_paged_products.zig");
-const fma = exp.fma;
 const Visible = products.Visible;
 
 pub const max_rows = products.max_rows;
@@ -204,12 +204,12 @@ pub const Merged = struct {
         const old = exp.exp2OfNegative(1, .{merged.maximum - both})[0];
         const new = exp.exp2OfNegative(1, .{maximum - both})[0];
         merged.maximum = both;
-        merged.sum = fma(merged.sum, old, sum * new);
+        merged.sum = simd.fma(f32, merged.sum, old, sum * new);
         var i: usize = 0;
         while (i < output.len) : (i += 16) {
             const part = @as(Strands, accumulator[i..][0..16].*) * @as(Strands, @splat(new));
             const before: Strands = output[i..][0..16].*;
-            const both_parts = fma(before, @as(Strands, @splat(old)), part);
+            const both_parts = simd.fma(Strands, before, @as(Strands, @splat(old)), part);
             output[i..][0..16].* = if (merged.empty) part else both_parts;
         }
         merged.empty = false;

@@ -4,9 +4,8 @@ const std = @import("std");
 const builtin = @import("builtin");
 const plan = @import("../plan.zig");
 const simd = @import("../simd.zig");
-const exp = @import("exp.zig");
+const brain = @import("../brain.zig");
 const kv_cache = @import("kv_cache.zig");
-const fma = exp.fma;
 
 /// Most rows of a panel: up to here one panel reads each key and value once.
 pub const max_rows = 8;
@@ -116,21 +115,22 @@ fn tileColumns(comptime rows: comptime_int) comptime_int {
 
 /// One number of each row times pairs of bf16: how rounded queries and probabilities are kept.
 /// `Operand` is a pair where the CPU multiplies pairs, else each half as f32.
-const Operand = if (simd.has_brain_dot) i32 else f32;
-const per_pair: comptime_int = if (simd.has_brain_dot) 1 else 2;
+const Operand = if (brain.has_dot) i32 else f32;
+const per_pair: comptime_int = if (brain.has_dot) 1 else 2;
 
 /// sum + first * first of `pair`, + second * second: `operands` are those of the pair.
 inline fn addPair(sum: Vec, pair: Words, first: Operand, second: Operand) Vec {
-    if (simd.has_brain_dot) return simd.dotBrain(sum, pair, @splat(first));
+    if (brain.has_dot) return brain.dot(sum, pair, @splat(first));
     const high: Vec = @bitCast(pair & @as(Words, @splat(@bitCast(@as(u32, 0xffff0000)))));
     const low: Vec = @bitCast(pair << @splat(16));
-    return fma(low, @as(Vec, @splat(second)), fma(high, @as(Vec, @splat(first)), sum));
+    const upper = brain.fma(Vec, high, @splat(first), sum);
+    return brain.fma(Vec, low, @splat(second), upper);
 }
 
 /// Rounds 32 values to bf16, as the operands of 16 pairs.
 inline fn pack(first: simd.Floats, second: simd.Floats) [16 * per_pair]Operand {
-    if (simd.has_brain_dot) return simd.brainPairs(first, second);
-    return simd.widenBrain(32, simd.roundBrain(32, simd.join(f32, 16, first, second)));
+    if (brain.has_dot) return brain.pairs(first, second);
+    return brain.widen(32, brain.round(32, simd.join(f32, 16, first, second)));
 }
 
 /// Rounds a query and writes its operands, `stride` apart. The query is read in whole groups of 32
@@ -161,7 +161,7 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             scores: *Scores,
             column: usize,
         ) void {
-            @setEvalBranchQuota(10_000);
+            @setEvalBranchQuota(100_000);
             comptime var start = 0;
             inline while (start < joined * block_size) : (start += group) {
                 const sums = switch (form) {
@@ -193,8 +193,10 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
                     vector.* = kv_cache.load(kv_type, lanes, part, index);
                 }
                 inline for (&sums, 0..) |*row, r| {
-                    const q: Vec = @splat(queries[d * rows + r]);
-                    inline for (row, key) |*sum, vector| sum.* = fma(vector, q, sum.*);
+                    const q = queries[d * rows + r];
+                    inline for (row, key) |*sum, vector| {
+                        sum.* = simd.fmaBy(Vec, vector, q, sum.*);
+                    }
                 }
             }
             return sums;
@@ -208,7 +210,7 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             queries: [*]const f32,
             blocks: [*]const Block,
         ) Sums {
-            @setEvalBranchQuota(10_000);
+            @setEvalBranchQuota(100_000);
             const operands: [*]const Operand = @ptrCast(queries);
             var sums: Sums = @splat(@splat(@splat(0)));
             for (first..end) |p| {
@@ -245,7 +247,9 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
                     const position = start + c * lanes;
                     const scales = blocks[position / block_size].key_scales;
                     const scale = kv_cache.load(.f16, lanes, scales, first + position % block_size);
-                    inline for (&totals, sums) |*row, part| row[c] = fma(part[c], scale, row[c]);
+                    inline for (&totals, sums) |*row, part| {
+                        row[c] = simd.fma(Vec, part[c], scale, row[c]);
+                    }
                 }
             }
             return totals;
@@ -317,8 +321,10 @@ fn ValuesOf(comptime form: Form, comptime rows: comptime_int, comptime edge: boo
                 }
                 inline for (sums, 0..) |*row, r| {
                     if (!edge or sees(step.visible[r], start + i)) {
-                        const p: Vec = @splat(step.probabilities[r][b * block_size + i]);
-                        inline for (row, value) |*sum, vector| sum.* = fma(vector, p, sum.*);
+                        const p = step.probabilities[r][b * block_size + i];
+                        inline for (row, value) |*sum, vector| {
+                            sum.* = simd.fmaBy(Vec, vector, p, sum.*);
+                        }
                     }
                 }
             }

@@ -23,7 +23,7 @@
 const std = @import("std");
 const plan = @import("../plan.zig");
 const simd = @import("../simd.zig");
-const exp = @import("exp.zig");
+const brain = @import("../brain.zig");
 
 pub const block_size = plan.block_size;
 /// Dims that share a scale in q8_0 and q4_0.
@@ -133,7 +133,7 @@ pub fn storeKey(layout: *const Layout, part: [*]u8, slot: usize, row: []const f3
             }
         },
         .bf16 => for (0..dims / 2) |pair| {
-            const bits = simd.roundBrain(2, row[2 * pair ..][0..2].*);
+            const bits = brain.round(2, row[2 * pair ..][0..2].*);
             const word = @as(u32, bits[0]) << 16 | bits[1];
             target(u32, part)[pair * block_size + slot] = word;
         },
@@ -179,10 +179,10 @@ pub fn storeValue(layout: *const Layout, part: [*]u8, slot: usize, row: []const 
             const halves = target(u16, part) + slot / 2 * 2 * width + (1 - slot % 2);
             var d: usize = 0;
             while (d + 8 <= row.len) : (d += 8) {
-                const bits: [8]u16 = simd.roundBrain(8, row[d..][0..8].*);
+                const bits: [8]u16 = brain.round(8, row[d..][0..8].*);
                 inline for (bits, 0..) |half, i| halves[2 * (d + i)] = half;
             }
-            while (d < row.len) : (d += 1) halves[2 * d] = simd.roundBrain(1, .{row[d]})[0];
+            while (d < row.len) : (d += 1) halves[2 * d] = brain.round(1, .{row[d]})[0];
         },
         inline .q8_0, .q4_0 => |kv_type| {
             const bytes = part + slot * valueRowBytes(kv_type, width);
@@ -227,24 +227,9 @@ pub inline fn load(
 ) @Vector(n, f32) {
     return switch (kv_type) {
         .f32 => at(f32, part)[index..][0..n].*,
-        .f16 => fromHalf(n, at(u16, part)[index..][0..n].*),
+        .f16 => simd.widenHalves(n, at(f16, part)[index..][0..n].*),
         .bf16, .q8_0, .q4_0 => @compileError("not stored value by value"),
     };
-}
-
-inline fn fromHalf(comptime n: comptime_int, half: @Vector(n, u16)) @Vector(n, f32) {
-    // Every CPU with FMA converts f16 in one instruction; without, moving the bits is quicker
-    // than the compiler's library call for each element.
-    if (exp.has_fma) return @floatCast(@as(@Vector(n, f16), @bitCast(half)));
-    const Bits = @Vector(n, u32);
-    const wide: Bits = half;
-    const magnitude: Bits = wide & @as(Bits, @splat(0x7fff));
-    const scaled = @as(@Vector(n, f32), @bitCast(magnitude << @splat(13))) *
-        @as(@Vector(n, f32), @splat(0x1p112));
-    const special = magnitude >= @as(Bits, @splat(0x7c00));
-    const infinite = (magnitude << @splat(13)) | @as(Bits, @splat(0x7f800000));
-    const bits = @select(u32, special, infinite, @as(Bits, @bitCast(scaled)));
-    return @bitCast(bits | (wide & @as(Bits, @splat(0x8000))) << @splat(16));
 }
 
 comptime {

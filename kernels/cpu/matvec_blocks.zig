@@ -115,8 +115,8 @@ inline fn addStep(
         if (Q.has_min) t = simd.fma(Floats, blockSums(negative_sums), min, t);
         t = simd.keepWhole(t);
         inline for (0..4) |j| {
-            const d_a: Floats4 = @splat(input[m].d[step * 4 + j]);
-            acc[m] = simd.fma(Floats4, simd.part(f32, 4, t, j * 4), d_a, acc[m]);
+            const d_a = input[m].d[step * 4 + j];
+            acc[m] = simd.fmaBy(Floats4, simd.part(f32, 4, t, j * 4), d_a, acc[m]);
         }
     }
 }

@@ -227,7 +227,7 @@ inline fn finish(
             };
             t = simd.fma(Floats4, -@as(Floats4, @floatFromInt(min_sum)), header.dmin, t);
         }
-        acc[m] = simd.fma(Floats4, t, @splat(input[m].d[step]), acc[m]);
+        acc[m] = simd.fmaBy(Floats4, t, input[m].d[step], acc[m]);
     }
 }
 

@@ -3,6 +3,7 @@
 //! BF16 and whose products and sums flush what is below the normal range to zero.
 const std = @import("std");
 const simd = @import("../simd.zig");
+const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 
 /// Sixteen f32, or sixteen pairs of BF16.
@@ -11,7 +12,7 @@ pub const step_bytes = @sizeOf(Step);
 
 /// Where no instruction multiplies pairs, one step of pairs is two of f32: the upper elements,
 /// then the lower, which is the order of the instruction.
-const pair_steps = if (simd.has_brain_dot) 1 else 2;
+const pair_steps = if (brain.has_dot) 1 else 2;
 
 /// Steps of a row of `k` elements; the last is padded with zeros.
 pub fn numSteps(group: u32, k: usize) usize {
@@ -54,9 +55,9 @@ fn Rows(comptime Q: type, comptime in_pairs: bool) type {
             const pairs: Step = if (Q.Block == u16)
                 simd.load(Step, p)
             else
-                @bitCast(simd.roundBrain(32, Q.load(32, p)));
+                @bitCast(brain.round(32, Q.load(32, p)));
             if (pair_steps == 1) return .{pairs};
-            return @bitCast(simd.splitBrain(pairs));
+            return @bitCast(brain.split(pairs));
         }
 
         /// acc + w * x of one step, or of as many lanes as the vectors have.
@@ -66,8 +67,9 @@ fn Rows(comptime Q: type, comptime in_pairs: bool) type {
             w: @Vector(n, u32),
             x: @Vector(n, u32),
         ) @Vector(n, f32) {
-            if (in_pairs and simd.has_brain_dot) return simd.dotBrain(acc, @bitCast(w), @bitCast(x));
-            return simd.fma(@Vector(n, f32), @bitCast(w), @bitCast(x), acc);
+            if (in_pairs and brain.has_dot) return brain.dot(acc, @bitCast(w), @bitCast(x));
+            const fma = if (in_pairs) brain.fma else simd.fma;
+            return fma(@Vector(n, f32), @bitCast(w), @bitCast(x), acc);
         }
     };
 }

@@ -180,12 +180,11 @@ fn Kernel(comptime shape: Recipe) type {
                     const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
                     var t = @as(Floats, @floatFromInt(sums[r][v])) * scale;
                     if (shape.has_min) {
-                        const total: Floats = @splat(self.prepared.sums[at + r]);
                         const min = self.columnsOf(Floats, &self.tile.min[b], v);
-                        t = vector.multiplyAdd(total, min, t);
+                        t = vector.multiplyAddBy(min, self.prepared.sums[at + r], t);
                     }
                     const acc = if (resident) &kept[r][v] else self.target(r, v);
-                    acc.* = vector.multiplyAdd(t, @splat(self.panel.scale[at + r]), acc.*);
+                    acc.* = vector.multiplyAddBy(t, self.panel.scale[at + r], acc.*);
                 };
             }
             if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
@@ -209,8 +208,8 @@ fn Kernel(comptime shape: Recipe) type {
                     const sum: Floats = @floatFromInt(sums[r][v]);
                     const t = vector.multiplyAdd(sum, second, terms[r][v]);
                     const acc = self.target(r, v);
-                    const a_scale: Floats = @splat(self.panel.scale[b * panel_rows + self.row + r]);
-                    acc.* = vector.multiplyAdd(t, a_scale, acc.*);
+                    const a_scale = self.panel.scale[b * panel_rows + self.row + r];
+                    acc.* = vector.multiplyAddBy(t, a_scale, acc.*);
                 };
             }
         }
@@ -244,8 +243,8 @@ fn Kernel(comptime shape: Recipe) type {
                     t = vector.multiplyAdd(-@as(Floats, @floatFromInt(mins[r][v])), min, t);
                 }
                 const acc = self.target(r, v);
-                const a_scale: Floats = @splat(self.panel.scale[b * panel_rows + self.row + r]);
-                acc.* = vector.multiplyAdd(t, a_scale, acc.*);
+                const a_scale = self.panel.scale[b * panel_rows + self.row + r];
+                acc.* = vector.multiplyAddBy(t, a_scale, acc.*);
             };
         }
 

@@ -51,6 +51,9 @@ pub inline fn broadcast(comptime T: type, dword: i32) T {
 pub inline fn multiplyAdd(a: Floats, b: Floats, c: Floats) Floats {
     return simd.fma(Floats, a, b, c);
 }
+pub inline fn multiplyAddBy(a: Floats, b: f32, c: Floats) Floats {
+    return simd.fmaBy(Floats, a, b, c);
+}
 
 /// F16 bits in the low half of each word, as F32.
 pub inline fn widen(words: Words) Floats {

@@ -1,5 +1,6 @@
 //! F32, F16 and BF16 weights: one element a "block", widened exactly to f32.
 const simd = @import("../simd.zig");
+const brain = @import("../brain.zig");
 
 pub const F32 = Format(f32);
 pub const F16 = Format(f16);
@@ -21,7 +22,7 @@ fn Format(comptime T: type) type {
             return switch (T) {
                 f32 => v,
                 f16 => simd.widenHalves(n, v),
-                u16 => simd.widenBrain(n, v),
+                u16 => brain.widen(n, v),
                 else => unreachable,
             };
         }

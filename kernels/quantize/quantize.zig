@@ -2,6 +2,7 @@
 //! widening, refusing what a type cannot hold, and weighing the elements of each block.
 const std = @import("std");
 const simd = @import("../simd.zig");
+const brain = @import("../brain.zig");
 const codes_file = @import("codes.zig");
 const float = @import("float.zig");
 
@@ -184,7 +185,7 @@ inline fn widenSome(comptime Source: type, comptime n: usize, v: [n]Source) @Vec
     return switch (Source) {
         f32 => v,
         f16 => simd.widenHalves(n, v),
-        u16 => simd.widenBrain(n, v),
+        u16 => brain.widen(n, v),
         else => unreachable,
     };
 }

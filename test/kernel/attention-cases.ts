@@ -3,7 +3,6 @@
 import { blockSize, type PlanLimits } from "../../src/plan/arena.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import type { KvType, RopePairing } from "../../src/plan/ops.ts";
-import type { MultiplyAdd } from "./canonical.ts";
 import { type AttentionRow, canonicalAttention, storeRow } from "./canonical-attention.ts";
 import { limitsFor, type SequencePart, type TestStep } from "./executor.ts";
 import type { Random } from "./random.ts";
@@ -124,7 +123,6 @@ export function canonicalRow(
   c: AttentionCase,
   { tables, sinks }: Pick<ReturnType<typeof buildCase>, "tables" | "sinks">,
   tokenIds: readonly number[],
-  multiplyAdd: MultiplyAdd,
 ): Float32Array {
   const [numHeads, numKvHeads] = c.heads;
   const { headDim, valueDim = headDim, kv: types = ["f32", "f32"] } = c;
@@ -147,7 +145,7 @@ export function canonicalRow(
       ...{ types, scale: c.scale ?? 1 / Math.sqrt(headDim), softcap: c.softcap ?? 0 },
       sink: sinks?.[head],
     };
-    return [...canonicalAttention(row, multiplyAdd)];
+    return [...canonicalAttention(row)];
   });
   return Float32Array.from(heads.flat());
 }

@@ -1,6 +1,6 @@
 // qkvPrep and attentionPaged on every CPU variant against the reference backend, over several
-// steps of several sequences; the bits against the canonical definition, and those of all variants
-// with fused multiply-add, of each sequence alone and of any thread count against one another.
+// steps of several sequences; the bits against the canonical definition, and those of all variants,
+// of each sequence alone and of any thread count against one another.
 import { describe, expect, test } from "bun:test";
 import { blockSize, type PlanLimits } from "../../src/plan/arena.ts";
 import {
@@ -14,9 +14,8 @@ import {
   makeSteps,
   tableRows,
 } from "./attention-cases.ts";
-import { fused, unfused } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
-import { cpuVariants, hasFma, limitsFor, TestExecutor, type TestStep } from "./executor.ts";
+import { cpuVariants, limitsFor, TestExecutor, type TestStep } from "./executor.ts";
 import { Random } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
 
@@ -50,7 +49,7 @@ for (const c of attentionCases) {
       reference.run(step);
       return reference.read(output);
     });
-    let fusedBits: Float32Array[] | undefined;
+    let first: Float32Array[] | undefined;
     for (const [index, variant] of cpuVariants.entries()) {
       using cpu = new TestExecutor(plan, limitsOf(c), weights, variant, 1 + index);
       const actual = steps.map((step, i) => {
@@ -63,10 +62,9 @@ for (const c of attentionCases) {
       // Without a causal mask rows see what comes later in their step.
       if (c.causal ?? true)
         checkAlone(c, variant, weights, { plan, output, steps, together: actual });
-      if (!hasFma(variant)) continue;
-      fusedBits ??= actual;
+      first ??= actual;
       actual.forEach((values, i) => {
-        expectSameBits(values, fusedBits![i]!, output.width, `${what} step ${i} ${variant}`);
+        expectSameBits(values, first![i]!, output.width, `${what} step ${i} ${variant}`);
       });
     }
   });
@@ -94,8 +92,7 @@ for (const c of attentionCases.filter(({ pairing = "none" }) => pairing === "non
           // The last row of every part: each sees all that its sequence has.
           row += tokenIds.length;
           const last = actual.subarray((row - 1) * built.output.width, row * built.output.width);
-          const multiplyAdd = hasFma(variant) ? fused : unfused;
-          const expected = canonicalRow(c, built, tokens, multiplyAdd);
+          const expected = canonicalRow(c, built, tokens);
           expectSameBits(last, expected, built.output.width, `${what} step ${i} ${variant}`);
         });
       });
@@ -173,8 +170,8 @@ describe("beyond one chunk of positions", () => {
       });
       const tokenIds = steps.flatMap((step) => step.tokenIds);
       const { pairing = "none" } = c;
-      const lastRow = pairing === "none" && canonicalRow(c, built, tokenIds, fused);
-      let fusedBits: Float32Array[] | undefined;
+      const lastRow = pairing === "none" && canonicalRow(c, built, tokenIds);
+      let first: Float32Array[] | undefined;
       for (const variant of cpuVariants) {
         for (const numThreads of [1, 3]) {
           using cpu = new TestExecutor(plan, limits, weights, variant, numThreads);
@@ -185,10 +182,9 @@ describe("beyond one chunk of positions", () => {
             expectNear(values, expected[i]!, output.width, toleranceOf(c), where(i));
             return values;
           });
-          if (!hasFma(variant)) continue;
-          fusedBits ??= actual;
+          first ??= actual;
           actual.forEach((values, i) => {
-            expectSameBits(values, fusedBits![i]!, output.width, where(i));
+            expectSameBits(values, first![i]!, output.width, where(i));
           });
           if (!lastRow) continue;
           const row = actual.at(-1)!.subarray(-output.width);

@@ -1,7 +1,7 @@
 // The canonical bits of attention as plain TypeScript: one query row of one head over the keys and
 // values that it sees, in the order that every regime and CPU variant keeps.
 import type { KvType } from "../../src/plan/ops.ts";
-import type { MultiplyAdd } from "./canonical.ts";
+import { fused } from "./canonical.ts";
 
 const { fround, abs } = Math;
 const chunkLen = 512;
@@ -52,8 +52,8 @@ export function storeRow(type: KvType, row: Float32Array): StoredRow {
 
 const isRounded = (type: KvType) => type === "bf16" || type === "q8_0" || type === "q4_0";
 
-function horner(x: number, coefficients: readonly number[], multiplyAdd: MultiplyAdd): number {
-  return coefficients.reduce((sum, next) => multiplyAdd(sum, x, fround(next)));
+function horner(x: number, coefficients: readonly number[]): number {
+  return coefficients.reduce((sum, next) => fused(sum, x, fround(next)));
 }
 
 const exp2Coefficients = [
@@ -62,22 +62,22 @@ const exp2Coefficients = [
 ].map(fround);
 
 /** 2^t for t <= 0. */
-function exp2OfNegative(t: number, multiplyAdd: MultiplyAdd): number {
+function exp2OfNegative(t: number): number {
   if (t < -125) return 0;
   const whole = fround(fround(t + 12582912) - 12582912);
-  return fround(horner(fround(t - whole), exp2Coefficients, multiplyAdd) * 2 ** whole);
+  return fround(horner(fround(t - whole), exp2Coefficients) * 2 ** whole);
 }
 
 const tanhCoefficients = [
   -5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1,
 ].map(fround);
 
-function tanh(x: number, multiplyAdd: MultiplyAdd): number {
+function tanh(x: number): number {
   const z = fround(x * x);
   if (abs(x) < 0.625) {
-    return multiplyAdd(fround(x * z), horner(z, tanhCoefficients, multiplyAdd), x);
+    return fused(fround(x * z), horner(z, tanhCoefficients), x);
   }
-  const e = exp2OfNegative(fround(abs(x) * fround(-2 * Math.LOG2E)), multiplyAdd);
+  const e = exp2OfNegative(fround(abs(x) * fround(-2 * Math.LOG2E)));
   return Math.sign(x) * fround(fround(1 - e) / fround(1 + e));
 }
 
@@ -100,26 +100,26 @@ interface Partial {
   readonly accumulator: Float32Array;
 }
 
-function scoreOf(row: AttentionRow, query: Float32Array, key: StoredRow, add: MultiplyAdd): number {
+function scoreOf(row: AttentionRow, query: Float32Array, key: StoredRow): number {
   let score = 0;
   let part = 0;
   key.values.forEach((value, d) => {
-    part = add(value, query[d]!, part);
+    part = fused(value, query[d]!, part);
     if (key.scales === undefined || ((d + 1) % groupLen !== 0 && d + 1 < query.length)) return;
-    score = add(part, key.scales[Math.floor(d / groupLen)]!, score);
+    score = fused(part, key.scales[Math.floor(d / groupLen)]!, score);
     part = 0;
   });
   if (key.scales === undefined) score = part;
   const limit = fround(fround(row.softcap) * fround(Math.LOG2E));
-  return row.softcap === 0 ? score : fround(tanh(score, add) * limit);
+  return row.softcap === 0 ? score : fround(tanh(score) * limit);
 }
 
 function attendStep(row: AttentionRow, state: Partial, strands: Float32Array, step: Step): void {
-  const { scores, start, multiplyAdd } = step;
+  const { scores, start } = step;
   const maximum = scores.reduce((most, score) => Math.max(most, score), state.maximum);
-  const factor = exp2OfNegative(fround(state.maximum - maximum), multiplyAdd);
+  const factor = exp2OfNegative(fround(state.maximum - maximum));
   state.maximum = maximum;
-  const p = scores.map((score) => exp2OfNegative(fround(score - maximum), multiplyAdd));
+  const p = scores.map((score) => exp2OfNegative(fround(score - maximum)));
   for (let s = 0; s < numStrands; s++) {
     const before = fround(strands[s]! * factor);
     strands[s] = fround(fround(before + p[s]!) + p[s + numStrands]!);
@@ -134,7 +134,7 @@ function attendStep(row: AttentionRow, state: Partial, strands: Float32Array, st
       let weight = probability;
       if (scales !== undefined) weight = fround(weight * scales[Math.floor(d / groupLen)]!);
       if (isRounded(row.types[1])) weight = roundToBfloat(weight);
-      sum = multiplyAdd(values[d]!, weight, sum);
+      sum = fused(values[d]!, weight, sum);
     });
     accumulator[d] = sum;
   });
@@ -143,15 +143,9 @@ function attendStep(row: AttentionRow, state: Partial, strands: Float32Array, st
 interface Step {
   readonly scores: Float32Array;
   readonly start: number;
-  readonly multiplyAdd: MultiplyAdd;
 }
 
-function attendChunk(
-  row: AttentionRow,
-  query: Float32Array,
-  chunk: number,
-  multiplyAdd: MultiplyAdd,
-): Partial {
+function attendChunk(row: AttentionRow, query: Float32Array, chunk: number): Partial {
   const accumulator = new Float32Array(row.values[row.first]!.values.length);
   const state: Partial = { maximum: lowest, sum: 0, accumulator };
   const strands = new Float32Array(numStrands);
@@ -161,9 +155,9 @@ function attendChunk(
     const scores = new Float32Array(stepLen).map((_, i) => {
       const position = start + i;
       if (position < row.first || position >= row.keys.length) return Number.NEGATIVE_INFINITY;
-      return scoreOf(row, query, row.keys[position]!, multiplyAdd);
+      return scoreOf(row, query, row.keys[position]!);
     });
-    attendStep(row, state, strands, { scores, start, multiplyAdd });
+    attendStep(row, state, strands, { scores, start });
   }
   for (let width = numStrands / 2; width >= 1; width /= 2) {
     for (let i = 0; i < width; i++) strands[i] = strands[i]! + strands[i + width]!;
@@ -173,7 +167,7 @@ function attendChunk(
 }
 
 /** The row's output `[valueDim]`. */
-export function canonicalAttention(row: AttentionRow, multiplyAdd: MultiplyAdd): Float32Array {
+export function canonicalAttention(row: AttentionRow): Float32Array {
   const factor = row.softcap === 0 ? Math.LOG2E : 1 / fround(row.softcap);
   const scale = fround(fround(row.scale) * factor);
   const scaled = row.query.map((value) => value * scale);
@@ -183,16 +177,16 @@ export function canonicalAttention(row: AttentionRow, multiplyAdd: MultiplyAdd):
   let output: Float32Array | undefined;
   const lastChunk = Math.floor((row.keys.length - 1) / chunkLen);
   for (let chunk = Math.floor(row.first / chunkLen); chunk <= lastChunk; chunk++) {
-    const part = attendChunk(row, query, chunk, multiplyAdd);
+    const part = attendChunk(row, query, chunk);
     const both = Math.max(maximum, part.maximum);
-    const old = exp2OfNegative(fround(maximum - both), multiplyAdd);
-    const fresh = exp2OfNegative(fround(part.maximum - both), multiplyAdd);
+    const old = exp2OfNegative(fround(maximum - both));
+    const fresh = exp2OfNegative(fround(part.maximum - both));
     maximum = both;
-    sum = multiplyAdd(sum, old, fround(part.sum * fresh));
+    sum = fused(sum, old, fround(part.sum * fresh));
     const before = output;
     output = part.accumulator.map((value, d) => {
       const term = fround(value * fresh);
-      return before === undefined ? term : multiplyAdd(before[d]!, old, term);
+      return before === undefined ? term : fused(before[d]!, old, term);
     });
   }
   return output!.map((value) => value / sum);

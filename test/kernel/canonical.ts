@@ -7,18 +7,15 @@ import { type IntegerBlock, integerBlocks } from "./canonical-blocks.ts";
 
 const { fround } = Math;
 
-/** a * b + c of three f32, rounded as the machine does. */
-export type MultiplyAdd = (a: number, b: number, c: number) => number;
-
 const double = new Float64Array(1);
 const halves = new Uint32Array(double.buffer);
 
 /**
- * One rounding. The product of two f32 is exact in f64; the sum is rounded to odd there (the
- * neighbour with an odd last bit, when it is not exact), which f32 rounding cannot mistake for a
- * tie (Boldo and Melquiond, "When double rounding is odd").
+ * a * b + c of three f32 with one rounding. The product of two f32 is exact in f64; the sum is
+ * rounded to odd there (the neighbour with an odd last bit, when it is not exact), which f32
+ * rounding cannot mistake for a tie (Boldo and Melquiond, "When double rounding is odd").
  */
-export const fused: MultiplyAdd = (a, b, c) => {
+export function fused(a: number, b: number, c: number): number {
   const product = a * b;
   const sum = product + c;
   // Knuth's two-sum: sum + error is exact.
@@ -35,10 +32,7 @@ export const fused: MultiplyAdd = (a, b, c) => {
     }
   }
   return fround(double[0]!);
-};
-
-/** Two roundings: what a CPU without fused multiply-add computes. */
-export const unfused: MultiplyAdd = (a, b, c) => fround(fround(a * b) + c);
+}
 
 /** One activation row as signed bytes with a scale per group. */
 interface QuantizedRow {
@@ -65,11 +59,7 @@ export function quantizeActivations(x: Float32Array, group: number): QuantizedRo
 }
 
 /** One output element: a weight row in blocks · an activation row. */
-function blockDot(
-  blocks: readonly IntegerBlock[],
-  row: QuantizedRow,
-  multiplyAdd: MultiplyAdd,
-): number {
+function blockDot(blocks: readonly IntegerBlock[], row: QuantizedRow): number {
   let sum = 0;
   blocks.forEach(({ d, secondScale, minScale, codes, scales, minima }, b) => {
     const first = b * codes.length;
@@ -84,24 +74,24 @@ function blockDot(
       minSum += minima[i]! * code;
     }
     let term = fround(fround(integer) * d);
-    if (secondScale !== undefined) term = multiplyAdd(fround(second), secondScale, term);
+    if (secondScale !== undefined) term = fused(fround(second), secondScale, term);
     if (minScale !== undefined) {
       // 32-blocks add m Σa, K types subtract dmin Σ min a.
       const sign = codes.length === 32 ? 1 : -1;
-      term = multiplyAdd(sign * fround(minSum), minScale, term);
+      term = fused(sign * fround(minSum), minScale, term);
     }
-    sum = multiplyAdd(term, row.d[b]!, sum);
+    sum = fused(term, row.d[b]!, sum);
   });
   return sum;
 }
 
 const numStrands = 16;
 
-function floatDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyAdd): number {
+function floatDot(weights: Float32Array, x: Float32Array): number {
   const strands = new Float32Array(numStrands);
   for (let k = 0; k < x.length; k++) {
     const strand = k % numStrands;
-    strands[strand] = multiplyAdd(weights[k]!, x[k]!, strands[strand]!);
+    strands[strand] = fused(weights[k]!, x[k]!, strands[strand]!);
   }
   return sumHalving(strands, (value) => value);
 }
@@ -136,7 +126,7 @@ function roundToBf16(value: number): number {
 }
 
 /** BF16 weights: the strands are sums of pairs, of which the second element comes first. */
-function brainDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyAdd): number {
+function brainDot(weights: Float32Array, x: Float32Array): number {
   const strands = new Float32Array(numStrands);
   for (let first = 0; first < x.length; first += 2) {
     const strand = (first / 2) % numStrands;
@@ -144,11 +134,7 @@ function brainDot(weights: Float32Array, x: Float32Array, multiplyAdd: MultiplyA
       if (k >= x.length) continue;
       const w = flush(weights[k]!);
       const sum = strands[strand]!;
-      // The product of two BF16 is exact, so a CPU without fused multiply-add flushes it alone.
-      strands[strand] =
-        multiplyAdd === fused
-          ? flush(fused(w, x[k]!, sum))
-          : flush(multiplyAdd(1, flush(fround(w * x[k]!)), sum));
+      strands[strand] = flush(fused(w, x[k]!, sum));
     }
   }
   return sumHalving(strands, flush);
@@ -161,7 +147,6 @@ export function canonicalProduct(
   n: number,
   x: Float32Array,
   k: number,
-  multiplyAdd: MultiplyAdd,
 ): Float32Array {
   const numRows = x.length / k;
   const bytes = rowBytes(type, k);
@@ -182,13 +167,13 @@ export function canonicalProduct(
       dequantizeRow(type, source, weights);
       for (let row = 0; row < numRows; row++) {
         const own = factors.subarray(row * k, (row + 1) * k);
-        y[row * n + column] = dot(weights, own, multiplyAdd);
+        y[row * n + column] = dot(weights, own);
       }
       continue;
     }
     const blocks = integerBlocks(type, source);
     for (let row = 0; row < numRows; row++) {
-      y[row * n + column] = blockDot(blocks, quantized[row]!, multiplyAdd);
+      y[row * n + column] = blockDot(blocks, quantized[row]!);
     }
   }
   return y;

@@ -82,8 +82,6 @@ export function limitsFor(maxTokens: number, rest: Partial<PlanLimits> = {}): Pl
 /** `reference` or the name of a CPU variant. */
 export type ExecutorName = string;
 export const cpuVariants: readonly string[] = cpuReport().variants;
-/** False for the variant that has no fused multiply-add. */
-export const hasFma = (variant: string) => variant !== "v2";
 
 const guardWidth = 16;
 /** A NaN that no kernel makes. */

@@ -5,9 +5,9 @@ import { activate } from "../../src/backend/reference-activations.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import { groupScores, type Routing, scorings, type Tensor } from "../../src/plan/ops.ts";
 import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
-import { addBias, canonicalProduct, fused, unfused } from "./canonical.ts";
+import { addBias, canonicalProduct, fused } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
-import { cpuVariants, hasFma, limitsFor, plainStep, TestExecutor } from "./executor.ts";
+import { cpuVariants, limitsFor, plainStep, TestExecutor } from "./executor.ts";
 import { Random, weightTypes } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
 
@@ -84,8 +84,8 @@ describe("route", () => {
         const actual = split(whole, numSlots);
         expect(actual.experts).toEqual(expected.experts);
         expectNear(actual.weights, expected.weights, numSlots, 1e-12, `${what} ${variant}`);
-        if (hasFma(variant)) first ??= whole;
-        if (hasFma(variant)) expectSameBits(whole, first!, 2 * numSlots, `${what} ${variant}`);
+        first ??= whole;
+        expectSameBits(whole, first!, 2 * numSlots, `${what} ${variant}`);
         cpu.run(plainStep(1));
         const alone = whole.subarray(0, 2 * numSlots);
         expectSameBits(cpu.read(chosen), alone, 2 * numSlots, `${what} ${variant} alone`);
@@ -185,7 +185,6 @@ function combine(
   gated: Float32Array,
   routing: { experts: Float32Array; weights: Float32Array },
   { width, n }: Sizes,
-  order: typeof fused,
 ): Float32Array {
   const biases = new Float32Array(weights.content("down.bias").slice().buffer);
   const output = new Float32Array((gated.length / width / numSlots) * n);
@@ -197,7 +196,7 @@ function combine(
     own.forEach((pair, i) => {
       rows.set(gated.subarray(pair * width, (pair + 1) * width), i * width);
     });
-    let y = canonicalProduct(types[2], down[e]!, n, rows, width, order);
+    let y = canonicalProduct(types[2], down[e]!, n, rows, width);
     if (hasBias) y = addBias(y, biases.subarray(e * n, (e + 1) * n));
     own.forEach((pair, i) => {
       products[pair] = y.subarray(i * n, (i + 1) * n);
@@ -206,7 +205,7 @@ function combine(
   products.forEach((product, pair) => {
     const start = Math.floor(pair / numSlots) * n;
     for (let i = 0; i < n; i++) {
-      output[start + i] = order(product[i]!, routing.weights[pair]!, output[start + i]!);
+      output[start + i] = fused(product[i]!, routing.weights[pair]!, output[start + i]!);
     }
   });
   return output;
@@ -237,14 +236,13 @@ function gatedByDefinition(
   experts: Float32Array,
   numSlots: number,
   { k, width }: Sizes,
-  order: typeof fused,
 ): Float32Array {
   const x = new Float32Array(weights.content("x").slice().buffer);
   const biases = (name: string, e: number) =>
     new Float32Array(weights.content(`${name}.bias`).slice().buffer, e * width * 4, width);
   const answers = matrices.gate.map((gate, e) => {
-    const g = addBias(canonicalProduct(types[0], gate, width, x, k, order), biases("gate", e));
-    const product = canonicalProduct(types[1], matrices.up[e]!, width, x, k, order);
+    const g = addBias(canonicalProduct(types[0], gate, width, x, k), biases("gate", e));
+    const product = canonicalProduct(types[1], matrices.up[e]!, width, x, k);
     const u = addBias(product, biases("up", e));
     return g.map((value, i) => activate("silu", value) * u[i]!);
   });
@@ -279,9 +277,8 @@ for (const [index, item] of expertCases.entries()) {
     const down = addExperts(weights, random, "down", types[2], [numExperts, n, width]);
     const nodes = expertPlan(weights, item, sizes);
     const residual = new Float32Array(weights.content("residual").slice().buffer);
+    let whole: Float32Array | undefined;
     for (const [i, variant] of cpuVariants.entries()) {
-      const order = hasFma(variant) ? fused : unfused;
-      let whole: Float32Array | undefined;
       for (const rows of [maxRows, 33, 9, 5, 2, 1]) {
         const numThreads = 1 + ((index + i + rows) % 3);
         using cpu = new TestExecutor(nodes.plan, limitsFor(rows), weights, variant, numThreads);
@@ -294,13 +291,13 @@ for (const [index, item] of expertCases.entries()) {
           expectSameBits(gated, expected, width, `${where}: gated`);
         }
         if (hasBias && whole === undefined) {
-          const inputs = [routing.experts, numSlots, sizes, order] as const;
+          const inputs = [routing.experts, numSlots, sizes] as const;
           const expected = gatedByDefinition(item, weights, { gate, up }, ...inputs);
           expectNear(gated, expected, width, 1e-12, `${where}: gated with biases`);
         }
         whole ??= gated;
         expectSameBits(gated, whole.subarray(0, gated.length), width, `${where}: against all rows`);
-        const sums = combine(item, weights, down, gated, routing, sizes, order);
+        const sums = combine(item, weights, down, gated, routing, sizes);
         expectSameBits(cpu.read(nodes.stored), sums, n, `${where}: stored`);
         const added = sums.map((value, at) => residual[at]! + value);
         expectSameBits(cpu.read(nodes.residual), added, n, `${where}: accumulated`);

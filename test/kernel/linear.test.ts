@@ -5,9 +5,9 @@ import { activate } from "../../src/backend/reference-activations.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import { activations } from "../../src/plan/ops.ts";
 import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
-import { activationGroup, addBias, canonicalProduct, fused, unfused } from "./canonical.ts";
+import { activationGroup, addBias, canonicalProduct } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
-import { cpuVariants, hasFma, limitsFor, plainStep, TestExecutor } from "./executor.ts";
+import { cpuVariants, limitsFor, plainStep, TestExecutor } from "./executor.ts";
 import { Random, weightTypes } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
 
@@ -54,8 +54,6 @@ function shapesOf(type: QuantType): Shape[] {
 const firstRows = (values: Float32Array, rows: number, width: number) =>
   values.subarray(0, rows * width);
 
-const orderOf = (variant: string) => (hasFma(variant) ? fused : unfused);
-
 /** One embedding table as input, and a product for each of `matrices`. */
 function productPlan(
   weights: TestWeights,
@@ -83,10 +81,7 @@ for (const type of weightTypes) {
       const random = new Random(what);
       const x = random.activations(maxRows, k);
       const matrix = random.weights(type, n, k);
-      const products = new Map([fused, unfused].map((order) => [order, product(order)]));
-      function product(order: typeof fused) {
-        return canonicalProduct(type, matrix, n, x, k, order);
-      }
+      const expected = canonicalProduct(type, matrix, n, x, k);
       const withWeights = (against: "start" | "end") => {
         const weights = new TestWeights();
         weights.addFloats("x", x, [maxRows, k]);
@@ -102,7 +97,7 @@ for (const type of weightTypes) {
         const exact = reference.read(outputs[0]!);
         const isFloat = quantTypeInfo(type).quantBlockSize === 1;
         let [error, power] = [0, 0];
-        products.get(fused)!.forEach((value, i) => {
+        expected.forEach((value, i) => {
           const row = Math.floor(i / n);
           const size = Math.max(...x.subarray(row * k, (row + 1) * k).map(Math.abs)) || 1;
           // Rows too small for 8 bits are zero by definition.
@@ -117,7 +112,6 @@ for (const type of weightTypes) {
         test(`k=${k} n=${n} ${variant}`, () => {
           using weights = withWeights(index % 2 === 0 ? "end" : "start");
           const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
-          const expected = products.get(orderOf(variant))!;
           for (const most of [1, 10, maxRows]) {
             const numThreads = 1 + ((index + most) % 3);
             using cpu = new TestExecutor(plan, limitsFor(most), weights, variant, numThreads);
@@ -156,8 +150,8 @@ test("linear: long and wide", () => {
     weights.addFloats("x", x, [rows, k]);
     weights.add("w", type, [n, k], matrix);
     const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
+    const expected = canonicalProduct(type, matrix, n, x, k);
     for (const variant of cpuVariants) {
-      const expected = canonicalProduct(type, matrix, n, x, k, orderOf(variant));
       using cpu = new TestExecutor(plan, limitsFor(rows), weights, variant, 2);
       cpu.run(plainStep(rows));
       expectSameBits(cpu.read(outputs[0]!), expected, n, `${what} ${variant}`);
@@ -184,12 +178,11 @@ test("linear: outputs of several types, some with biases", () => {
       return { name: `w${i}`, type, n, content, biases, bias: `b${i}` };
     });
     const { plan, outputs } = productPlan(weights, k, matrices);
+    const expected = matrices.map(({ type, content, n, biases }) => {
+      const y = canonicalProduct(type, content, n, x, k);
+      return biases === undefined ? y : addBias(y, biases);
+    });
     for (const variant of cpuVariants) {
-      const order = orderOf(variant);
-      const expected = matrices.map(({ type, content, n, biases }) => {
-        const y = canonicalProduct(type, content, n, x, k, order);
-        return biases === undefined ? y : addBias(y, biases);
-      });
       using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
       for (const rows of [1, 2, 5, 10, 11, 64]) {
         cpu.run(plainStep(rows));
@@ -219,9 +212,9 @@ for (const type of ["f32", "bf16", "q4_0", "q5_1", "q8_0", "q2_k", "q4_k"] as co
     const target = b.embed(b.weight("residual", maxRows, n));
     b.linearAccumulate(input, b.weight("w", n, k), target, b.vector("b", n));
     const plan = b.finish(target, table);
+    const y = addBias(canonicalProduct(type, matrix, n, x, k), biases);
+    const expected = y.map((value, i) => residual[i]! + value);
     for (const variant of cpuVariants) {
-      const y = addBias(canonicalProduct(type, matrix, n, x, k, orderOf(variant)), biases);
-      const expected = y.map((value, i) => residual[i]! + value);
       using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 3);
       for (const rows of [1, 4, 10, 12, 64]) {
         cpu.run(plainStep(rows));
@@ -261,29 +254,32 @@ for (const activation of activations) {
       weights.addFloats("gateBias", gateBias);
       weights.addFloats("upBias", upBias);
       // Both products by their definition; the activation then in f64.
-      const products = (order: typeof fused) => {
-        const g = canonicalProduct(gateType, gate, n, x, k, order);
-        const u = canonicalProduct(upType, up, n, x, k, order);
-        return hasBias ? [addBias(g, gateBias), addBias(u, upBias)] : [g, u];
-      };
+      const g = canonicalProduct(gateType, gate, n, x, k);
+      const u = canonicalProduct(upType, up, n, x, k);
+      const gated = hasBias ? addBias(g, gateBias) : g;
+      const factors = hasBias ? addBias(u, upBias) : u;
+      const expected = gated.map((value, i) => activate(activation, value) * factors[i]!);
       const b = new PlanBuilder(weights, "hidden");
       const table = b.weight("x", maxRows, k);
       const biases = hasBias ? { gate: b.vector("gateBias", n), up: b.vector("upBias", n) } : {};
       const pair = [b.weight("gate", n, k), b.weight("up", n, k)] as const;
       const output = b.linearGlu(b.embed(table), ...pair, activation, biases);
       const plan = b.finish(output, table);
+      let whole: Float32Array | undefined;
       for (const variant of cpuVariants) {
-        const [g, u] = products(orderOf(variant)) as [Float32Array, Float32Array];
-        const expected = g.map((value, i) => activate(activation, value) * u[i]!);
         using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
-        let whole: Float32Array | undefined;
         for (const rows of [64, 13, 10, 2, 1]) {
           cpu.run(plainStep(rows));
           const actual = cpu.read(output);
           whole ??= actual;
           const where = `${what} rows=${rows} ${variant}`;
           expectNear(actual, firstRows(expected, rows, n), n, gluNmse, where);
-          expectSameBits(actual, firstRows(whole, rows, n), n, `${where} against 64 rows`);
+          expectSameBits(
+            actual,
+            firstRows(whole, rows, n),
+            n,
+            `${where} against all rows of the first variant`,
+          );
         }
       }
     });

@@ -3,14 +3,7 @@
 import type { Plan } from "../../src/plan/builder.ts";
 import type { Tensor } from "../../src/plan/ops.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
-import {
-  cpuVariants,
-  hasFma,
-  limitsFor,
-  plainStep,
-  TestExecutor,
-  type TestStep,
-} from "./executor.ts";
+import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
 import type { TestWeights } from "./test-weights.ts";
 
 export interface OpCase {
@@ -38,10 +31,8 @@ export function checkCase({ what, plan, weights, output, steps, tolerance }: OpC
       cpu.run(step);
       const actual = cpu.read(output);
       const where = `${what} step ${index} ${variant}`;
-      if (hasFma(variant)) {
-        first ??= actual;
-        expectSameBits(actual, first, output.width, `${where} against the first variant`);
-      }
+      first ??= actual;
+      expectSameBits(actual, first, output.width, `${where} against the first variant`);
       if (tolerance === 0) expectSameBits(actual, expected, output.width, where);
       else expectNear(actual, expected, output.width, tolerance, where);
     }
