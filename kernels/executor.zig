@@ -27,6 +27,7 @@ const unary = @import("cpu/unary.zig");
 const add = @import("cpu/add.zig");
 const glu = @import("cpu/glu.zig");
 const position_scale = @import("cpu/position_scale.zig");
+const adapter_scale = @import("cpu/adapter_scale.zig");
 const copy_columns = @import("cpu/copy_columns.zig");
 const linear_heads = @import("cpu/linear_heads.zig");
 const quant = @import("quant/quant.zig");
@@ -74,6 +75,7 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
         .add => add.run(step, op.as(plan.Add), worker),
         .glu => glu.run(step, op.as(plan.Glu), worker),
         .position_scale => position_scale.run(step, op.as(plan.PositionScale), worker),
+        .adapter_scale => adapter_scale.run(step, op.as(plan.AdapterScale), worker),
         .copy_columns => copy_columns.run(step, op.as(plan.CopyColumns), worker),
         .linear_heads => linear_heads.run(step, op.as(plan.LinearHeads), worker),
         _ => unreachable, // plan_check.zig refuses unknown opcodes at load
@@ -113,6 +115,7 @@ fn isSmall(step: *const Step, op: *const plan.Op) bool {
         .scale_slots => elementsOf(step, op.as(plan.ScaleSlots).output),
         .add => elementsOf(step, op.as(plan.Add).output),
         .copy_columns => elementsOf(step, op.as(plan.CopyColumns).output),
+        .adapter_scale => elementsOf(step, op.as(plan.AdapterScale).output),
         .position_scale => elementsOf(step, op.as(plan.PositionScale).output),
         .unary => function_cost * elementsOf(step, op.as(plan.Unary).output),
         .glu => function_cost * elementsOf(step, op.as(plan.Glu).output),

@@ -12,6 +12,8 @@ pub const op_words = 64;
 pub const max_linear_outputs = 8;
 /// In the cancel word: every step stops.
 pub const cancel_all: u32 = 0xffff_ffff;
+/// Low-rank adapters of one plan.
+pub const max_adapters = 16;
 /// Experts of one layer; also most experts of one token.
 pub const max_experts = 1024;
 
@@ -78,6 +80,7 @@ pub const Opcode = enum(u32) {
     position_scale = 17,
     copy_columns = 18,
     linear_heads = 19,
+    adapter_scale = 20,
     _,
 };
 
@@ -139,6 +142,9 @@ pub const Glu = extern struct { gate_input: u32, up_input: u32, output: u32, act
 
 /// output[t] *= 1 + factor * ln(1 + floor((positions[t] + offset) / interval))
 pub const PositionScale = extern struct { output: u32, interval: u32, offset: u32, factor: f32 };
+
+/// output[r] *= gain * adapter_scales[adapter] of the row's token; a scale of 0 gives zeros.
+pub const AdapterScale = extern struct { output: u32, adapter: u32, gain: f32 };
 
 /// For i below `count`: `width` values from input_start + i * input_stride of each row of the
 /// input to output_start + i * output_stride of the output.
@@ -292,7 +298,8 @@ pub const StepHeader = extern struct {
     /// The step stops between ops once the session's cancel word holds this id (0 = never) or
     /// `cancel_all`; the caller then ignores its results.
     cancel_id: u32,
-    reserved: u32 = 0,
+    /// f32 [max_adapters, max_tokens]
+    adapter_scales: u32,
 };
 
 pub const LogitBias = extern struct { token_id: u32, value: f32 };

@@ -76,6 +76,7 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
         .position_scale => checkPositionScale(step, op.as(plan.PositionScale)),
         .copy_columns => checkCopyColumns(step, op.as(plan.CopyColumns)),
         .linear_heads => checkLinearHeads(step, op.as(plan.LinearHeads)),
+        .adapter_scale => checkAdapterScale(step, op.as(plan.AdapterScale)),
         _ => "unknown opcode",
     };
 }
@@ -133,6 +134,11 @@ fn checkPositionScale(step: *const worker.Step, op: *const plan.PositionScale) ?
     if (checkFields(step, op)) |problem| return problem;
     if (step.tensors[op.output].rows != .tokens) return "positions of output rows";
     return if (op.interval == 0) "empty interval" else null;
+}
+
+fn checkAdapterScale(step: *const worker.Step, op: *const plan.AdapterScale) ?[]const u8 {
+    if (op.adapter >= plan.max_adapters) return "adapter out of range";
+    return checkFields(step, op);
 }
 
 fn checkCopyColumns(step: *const worker.Step, op: *const plan.CopyColumns) ?[]const u8 {

@@ -21,6 +21,7 @@ import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
 import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
 import {
+  adapterScale,
   add,
   copyColumns,
   gatherRows,
@@ -129,6 +130,9 @@ class ReferenceSession implements Session, ReferenceState {
         break;
       case "positionScale":
         positionScale(this, op);
+        break;
+      case "adapterScale":
+        adapterScale(this, op);
         break;
       case "copyColumns":
         copyColumns(this, op);

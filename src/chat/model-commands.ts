@@ -1,5 +1,7 @@
-// Commands on the loaded model: /model, /lazy and /stats.
+// Commands on the loaded model: /model, /lora, /lazy and /stats.
+import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { parseAdapters } from "../engine/adapter-choice.ts";
 import type { LoadedModelFacts } from "../engine/client.ts";
 import type { LoadMode } from "../engine/options.ts";
 import type { Chat, ChatTotals } from "./chat.ts";
@@ -13,6 +15,13 @@ export const modelCommands: readonly ChatCommand[] = [
     summary: "go on with another model; the conversation stays",
     completes: "path",
     run: modelCommand,
+  },
+  {
+    name: "lora",
+    argument: "FILE[=SCALE]…|off",
+    summary: "go on with these LoRA adapters; the conversation stays",
+    completes: "path",
+    run: loraCommand,
   },
   {
     name: "lazy",
@@ -43,6 +52,26 @@ async function modelCommand(chat: Chat, argument: string): Promise<void> {
   sayCost(chat);
 }
 
+async function loraCommand(chat: Chat, argument: string): Promise<void> {
+  const { terminal } = chat;
+  const { engine } = chat.model;
+  if (argument !== "") {
+    await engine.setAdapters(parseAdapters(argument === "off" ? [] : adapterTexts(argument)));
+  }
+  const names = adapterNames(engine.facts);
+  terminal.note(names === "" ? "there is no adapter" : `adapters: ${names}`);
+  if (argument !== "") sayCost(chat);
+}
+
+/** One file whose name has spaces, or several with spaces between. */
+function adapterTexts(argument: string): string[] {
+  return existsSync(argument.replace(/=[^=]*$/, "")) ? [argument] : argument.split(/\s+/);
+}
+
+function adapterNames({ adapters }: LoadedModelFacts): string {
+  return adapters.map(({ name, scale }) => (scale === 1 ? name : `${name} × ${scale}`)).join(", ");
+}
+
 const loadModes: Readonly<Record<string, LoadMode>> = { on: "lazy", off: "eager", auto: "auto" };
 
 async function lazyCommand({ model, terminal }: Chat, argument: string): Promise<void> {
@@ -69,6 +98,7 @@ async function statsCommand(chat: Chat): Promise<void> {
   const status = await chat.model.engine.status();
   const rows: readonly (readonly [string, string])[] = [
     ["model", `${chat.model.label}, ${facts.architecture}, ${facts.mainType}`],
+    ...adapterRow(facts),
     ["computes on", `${facts.backend} (${facts.cpuVariant}), threads: ${facts.numThreads}`],
     ...answerRows(chat.totals),
     ["weights", weightPlace(facts, status.copiedWeightBytes)],
@@ -78,6 +108,10 @@ async function statsCommand(chat: Chat): Promise<void> {
     ["loaded in", `${facts.loadMs.toFixed(0)} ms`],
   ];
   chat.terminal.print(rows.map(([name, value]) => `  ${name.padEnd(14)} ${value}`).join("\n"));
+}
+
+function adapterRow(facts: LoadedModelFacts): (readonly [string, string])[] {
+  return facts.adapters.length === 0 ? [] : [["adapters", adapterNames(facts)]];
 }
 
 function answerRows(totals: ChatTotals): (readonly [string, string])[] {

@@ -162,7 +162,8 @@ async function talk(
     readTemplate,
     async loadModel(argument) {
       using _ = new LoadingNote(terminal.isInteractive);
-      const loaded = await loadModel(argument, options, () => {});
+      // Adapters are for the model that they were given with.
+      const loaded = await loadModel(argument, { ...options, adapters: [] }, () => {});
       const warning = contextWarning(loaded.engine.facts);
       if (options.contextLen !== undefined && warning !== undefined) terminal.note(warning);
       return loaded;

@@ -1,6 +1,7 @@
 // The flags that say which model to load and how; shared by every command that loads one.
 import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { parseAdapters } from "../engine/adapter-choice.ts";
 import { memoryNodes, parseNumberList } from "../engine/machine.ts";
 import {
   defaultModelOptions,
@@ -58,6 +59,11 @@ export const modelFlags: Flags = {
     default: "auto",
   },
   ...ropeFlags,
+  lora: {
+    kind: "list",
+    placeholder: "FILE[=SCALE]",
+    description: "LoRA adapter to add to the weights; may be given several times",
+  },
   load: {
     kind: "text",
     choices: loadModes,
@@ -115,6 +121,7 @@ export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions
     kvTypeV: (values.text("kv-type-v") as KvType | undefined) ?? kvType,
     slidingWindow: slidingWindow(values.text("sliding-window") ?? "auto"),
     rope: ropeOptions(values),
+    adapters: parseAdapters(values.list("lora")),
     load: values.text("load") as LoadMode,
     quantize: values.text("quantize"),
     lock: values.boolean("mlock"),

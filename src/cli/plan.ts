@@ -1,4 +1,5 @@
 // `tinfer plan`: the memory a model will take, to the byte, before any of it is taken.
+import { AdapterSet } from "../engine/adapter-set.ts";
 import { trainedText } from "../engine/context-limits.ts";
 import { ModelFile } from "../engine/model-file.ts";
 import { planModel, positionLimit } from "../engine/model-plan.ts";
@@ -63,9 +64,12 @@ export const plan: Command = {
 /** What loading the model with these options takes; the loader takes exactly this. */
 export function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path, options.rope, options.quantize);
-  const { memoryPlan, plan: program } = planModel(file, file.outputs, options);
+  using adapterSet = new AdapterSet(options.adapters, file.config.architecture);
+  const { adapters } = adapterSet;
+  const { memoryPlan, plan: program } = planModel(file, file.outputs, options, { adapters });
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
-  const weights = options.load === "eager" ? file.copyBytes : file.weightBytes;
+  const ownWeights = options.load === "eager" ? file.copyBytes : file.weightBytes;
+  const weights = ownWeights + adapterSet.bytes;
   const total = weights + kv + arena + scratch;
   return {
     devices: [{ name: "cpu", weights, kv, arena, scratch, total }],

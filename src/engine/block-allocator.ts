@@ -41,6 +41,14 @@ export class BlockAllocator {
     return this.#numFree + this.#unreferenced.size;
   }
 
+  /** Forgets all content. No block may be in use. */
+  clear(): void {
+    assert(this.numAvailable === this.numBlocks, "no block is in use");
+    for (const block of this.#unreferenced) this.#forget(block);
+    this.#unreferenced.clear();
+    this.#numFree = this.numBlocks;
+  }
+
   /** A block to follow `previous` (-1: a sequence's first block); -1 when none is left. */
   allocate(previous: number): number {
     const block = this.#pick(previous);
@@ -96,9 +104,10 @@ export class BlockAllocator {
   }
 
   /**
-   * Makes a full block findable. `parent` is the sealed block before it in the sequence (-1 for
-   * the first). Returns the block that stands for this content from now on, which is another
-   * one when the same content was sealed before; the reference moves to it.
+   * Makes a full block findable. `parent` is the sealed block before it in the sequence; for the
+   * first a negative number, which stands for all else that its content depends on. Returns the
+   * block that stands for this content from now on, which is another one when the same content
+   * was sealed before; the reference moves to it.
    */
   seal(block: number, parent: number, tokens: Int32Array, start: number): number {
     const hash = this.#hash(parent, tokens, start);
@@ -141,7 +150,7 @@ export class BlockAllocator {
 
   /** 52-bit hash of (parent's content, tokens), never 0: two FNV-1a lanes. */
   #hash(parent: number, tokens: Int32Array, start: number): number {
-    const seed = parent === noBlock ? 0 : this.#hashes[parent]!;
+    const seed = parent < 0 ? (noBlock - parent) * 0x9e3779b1 : this.#hashes[parent]!;
     let low = (0x811c9dc5 ^ seed) >>> 0;
     let high = (0x01000193 ^ (seed / 0x100000000)) >>> 0;
     for (let i = start; i < start + blockSize; i++) {

@@ -2,6 +2,7 @@
 // implements it in-process, `worker-client.ts` over a Worker.
 import type { PoolingType } from "../models/model-config.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
+import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import type { LoadMode } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 
@@ -12,6 +13,8 @@ export interface GenerationRequest {
   readonly sampling: SamplingParameters;
   /** Tokens that end the generation; the ending token is reported, not part of the text. */
   readonly stopTokenIds: readonly number[];
+  /** Of the loaded adapters; none for the model alone, undefined for their own scales. */
+  readonly adapters?: readonly AdapterScale[] | undefined;
 }
 
 export interface TokenLogprob {
@@ -102,6 +105,8 @@ export interface LoadedModelFacts {
   readonly arenaBytes: number;
   readonly scratchBytes: number;
   readonly loadMs: number;
+  /** With the scales that requests get which name none. */
+  readonly adapters: readonly AdapterChoice[];
 }
 
 export interface EngineClient extends AsyncDisposable {
@@ -117,12 +122,22 @@ export interface EngineClient extends AsyncDisposable {
   /**
    * The final hidden states of each prompt, pooled to `[hiddenSize]` or, with "none", as they are
    * `[tokens, hiddenSize]`; not normalised. `text-embedding.ts` sends many prompts in portions.
+   * `adapters` as in requests.
    */
-  embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]>;
+  embed(
+    prompts: readonly Int32Array[],
+    pooling: Pooling,
+    adapters?: readonly AdapterScale[],
+  ): Promise<Float32Array[]>;
   /**
    * How weights lie in memory from now on, while requests run; resolves when it is done, for
    * `auto` when it has begun. Throws outOfMemory, and leaves all as it was.
    */
   setLoadMode(mode: LoadMode): Promise<void>;
+  /**
+   * From the next request on these adapters; `facts` change with it. Other files than those
+   * loaded take effect only while no request runs. Throws, and leaves all as it was.
+   */
+  setAdapters(adapters: readonly AdapterChoice[]): Promise<void>;
   status(): Promise<EngineStatus>;
 }

@@ -2,6 +2,7 @@
 // hands out token events. Lives on one thread and yields to it between steps.
 import { TinferError } from "../core/errors.ts";
 import { checkSampling } from "../sampling/parameters.ts";
+import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import { Batch } from "./batch.ts";
 import { BlockAllocator } from "./block-allocator.ts";
 import type {
@@ -23,7 +24,7 @@ import type { Pooling } from "./pooling.ts";
 import { RequestState } from "./request-state.ts";
 import { Residency } from "./residency.ts";
 import { Scheduler } from "./scheduler.ts";
-import type { Sequence } from "./sequence.ts";
+import type { Adapted, Sequence } from "./sequence.ts";
 
 /** Requests that may wait; more are refused as overloaded. */
 const maxWaiting = 512;
@@ -35,16 +36,19 @@ export interface LoadWatch {
 }
 
 export class Engine implements EngineClient {
-  #facts: LoadedModelFacts;
+  /** Of a load by steps; else the model's. */
+  #loadMs: number | undefined;
   readonly #model: LoadedModel;
   readonly #allocator: BlockAllocator;
   readonly #scheduler: Scheduler;
-  readonly #runner: ModelRunner;
+  #runner: ModelRunner;
   readonly #batch = new Batch();
   readonly #requests = new Map<Sequence, RequestState>();
   readonly #hidden: HiddenStates;
   readonly #tuner: IdleTuner;
   readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
+  /** Where cached prefixes begin, by the adapters that made them. */
+  readonly #cacheRoots = new Map<string, number>();
   #nextId = 1;
   #looping = false;
   readonly #residency: Residency;
@@ -61,13 +65,12 @@ export class Engine implements EngineClient {
       throw error;
     }
     engine.#residency.start();
-    engine.#facts = { ...engine.#facts, loadMs: performance.now() - start };
+    engine.#loadMs = performance.now() - start;
     return engine;
   }
 
   constructor(path: string, options: ModelOptions, loading: Loading = {}) {
     this.#model = new LoadedModel(path, options, loading);
-    this.#facts = this.#model.facts;
     const { limits } = this.#model.memoryPlan;
     this.#allocator = new BlockAllocator(limits.numBlocks);
     const { maxTokens: maxTokensPerStep, maxSequences } = limits;
@@ -82,7 +85,8 @@ export class Engine implements EngineClient {
   }
 
   get facts(): LoadedModelFacts {
-    return this.#facts;
+    const { facts } = this.#model;
+    return this.#loadMs === undefined ? facts : { ...facts, loadMs: this.#loadMs };
   }
 
   /** `cancelId`: what stops this request's step in the engine's cancel word; 0: nothing does. */
@@ -110,7 +114,7 @@ export class Engine implements EngineClient {
   }
 
   #admit(request: GenerationRequest, cancelId: number): RequestState {
-    const { promptTokenIds, sampling } = request;
+    const { promptTokenIds, sampling, adapters } = request;
     requireDecoder(this.facts);
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
@@ -119,11 +123,27 @@ export class Engine implements EngineClient {
         hint: "try again later, or raise --parallel",
       });
     }
-    const state = new RequestState(this.#nextId++, request, this.facts.maxContextLen, cancelId);
+    const adapted = this.#adapted(adapters);
+    const { maxContextLen } = this.facts;
+    const state = new RequestState(this.#nextId++, request, maxContextLen, cancelId, adapted);
     this.#requests.set(state.sequence, state);
     this.#scheduler.add(state.sequence);
     this.#start();
     return state;
+  }
+
+  /** The scales that a request gets, and the root of the cached prefixes that they made. */
+  #adapted(wanted: readonly AdapterScale[] | undefined): Adapted {
+    const { adapters } = this.#model;
+    const scales = wanted === undefined ? adapters.ownScales : adapters.scales(wanted);
+    const parts = adapters.choices.flatMap(({ path }, slot) => {
+      return scales[slot] === 0 ? [] : [[path, scales[slot]]];
+    });
+    if (parts.length === 0) return { scales, cacheRoot: -1 };
+    const key = JSON.stringify(parts);
+    const cacheRoot = this.#cacheRoots.get(key) ?? -2 - this.#cacheRoots.size;
+    this.#cacheRoots.set(key, cacheRoot);
+    return { scales, cacheRoot };
   }
 
   #cancel(state: RequestState): void {
@@ -219,9 +239,27 @@ export class Engine implements EngineClient {
     this.#totals.cached += sequence.numCached;
   }
 
-  async embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]> {
+  async embed(
+    prompts: readonly Int32Array[],
+    pooling: Pooling,
+    adapters?: readonly AdapterScale[],
+  ): Promise<Float32Array[]> {
     for (const tokenIds of prompts) checkPrompt(tokenIds, this.facts, "read");
-    return this.#hidden.pooled(prompts, pooling);
+    return this.#hidden.pooled(prompts, pooling, this.#adapted(adapters).scales);
+  }
+
+  async setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
+    const isRunning = this.#requests.size > 0;
+    const isSame = this.#model.adapters.hasFiles(adapters);
+    if (isRunning && !isSame) {
+      throw new TinferError("overloaded", "adapters are not exchanged while answers are written", {
+        hint: "try again after them",
+      });
+    }
+    if (!isSame) this.#hidden[Symbol.dispose]();
+    if (!this.#model.setAdapters(adapters)) return;
+    this.#runner = new ModelRunner(this.#model.session);
+    this.#allocator.clear();
   }
 
   setLoadMode(mode: LoadMode): Promise<void> {

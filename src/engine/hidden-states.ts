@@ -25,11 +25,16 @@ export class HiddenStates implements Disposable {
   }
 
   /** Of each prompt `[hiddenSize]`, or `[tokens, hiddenSize]` without pooling. */
-  pooled(prompts: readonly Int32Array[], pooling: Pooling): Float32Array[] {
+  pooled(
+    prompts: readonly Int32Array[],
+    pooling: Pooling,
+    adapterScales: Float32Array,
+  ): Float32Array[] {
     const { hiddenSize, maxContextLen } = this.#model.facts;
     this.#loaded ??= this.#model.hiddenSession(maxContextLen);
     const { plan, session, ...limits } = this.#loaded;
     const driver = new StepDriver(session, maxContextLen);
+    session.stepData.setAdapterScales(0, limits.maxTokens, adapterScales);
     const poolers = prompts.map(({ length }) => new Pooler(pooling, hiddenSize, length));
     for (const parts of stepsOf(prompts, limits)) {
       driver.runParts(parts);
@@ -43,9 +48,11 @@ export class HiddenStates implements Disposable {
     return poolers.map((pooler) => pooler.result());
   }
 
+  /** Releases the session; the next request makes another. */
   [Symbol.dispose](): void {
-    if (this.#loaded?.session === this.#model.session) return;
-    this.#loaded?.session[Symbol.dispose]();
+    const session = this.#loaded?.session;
+    this.#loaded = undefined;
+    if (session !== undefined && session !== this.#model.session) this.#model.release(session);
   }
 }
 

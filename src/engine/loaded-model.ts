@@ -1,5 +1,5 @@
-// A model that is loaded: its file, its plan and the session that runs it. Owns all of them and
-// releases them in reverse order.
+// A model that is loaded: its file, its adapters, its plan and the session that runs it. Owns all
+// of them and releases them in reverse order.
 import type { Backend, Session } from "../backend/backend.ts";
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
 import { ropeFactor } from "../models/rope-options.ts";
@@ -7,6 +7,8 @@ import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
 import { interleaveMemory } from "../native/memory.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
+import type { AdapterChoice } from "./adapter-choice.ts";
+import { AdapterSet } from "./adapter-set.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { HiddenSession } from "./hidden-states.ts";
 import { memoryNodes } from "./machine.ts";
@@ -29,10 +31,10 @@ export interface Loading {
 
 export class LoadedModel implements Disposable {
   readonly file: ModelFile;
-  readonly plan: Plan;
-  readonly memoryPlan: MemoryPlan;
-  readonly session: Session;
-  readonly facts: LoadedModelFacts;
+  #adapters: AdapterSet;
+  #planned: PlannedModel;
+  #session: Session;
+  #facts: LoadedModelFacts;
   readonly #options: ModelOptions;
   readonly #cancelWord: CancelWord | undefined;
   readonly #backend: Backend;
@@ -50,22 +52,82 @@ export class LoadedModel implements Disposable {
     // Before anything is taken and any thread is started.
     if (nodes.length > 1) interleaveMemory(nodes);
     this.file = cleanup.use(new ModelFile(path, options.rope, options.quantize));
-    const planned = planModel(this.file, loading.outputs ?? this.file.outputs, options);
-    this.plan = planned.plan;
-    this.memoryPlan = planned.memoryPlan;
-    this.#backend = planned.backend;
+    this.#adapters = cleanup.use(new AdapterSet(options.adapters, this.file.config.architecture));
+    const { adapters } = this.#adapters;
+    const outputs = loading.outputs ?? this.file.outputs;
+    this.#planned = planModel(this.file, outputs, options, { adapters });
+    this.#backend = this.#planned.backend;
     this.#tuning = options.tuning ? readTuning(this.#tuningKey) : undefined;
-    this.session = cleanup.use(this.#load(planned));
+    this.#session = cleanup.use(this.#load(this.#planned));
     if (loading.weights !== "later") for (const _ of this.bringIn());
     cleanup.move();
-    this.facts = this.#facts(path, planned.backend.name, performance.now() - start);
+    this.#facts = this.#makeFacts(path, performance.now() - start);
+  }
+
+  get plan(): Plan {
+    return this.#planned.plan;
+  }
+  get memoryPlan(): MemoryPlan {
+    return this.#planned.memoryPlan;
+  }
+  get session(): Session {
+    return this.#session;
+  }
+  get facts(): LoadedModelFacts {
+    return this.#facts;
+  }
+  get adapters(): AdapterSet {
+    return this.#adapters;
+  }
+
+  /**
+   * Takes these adapters instead of those there are. The same files with other scales need
+   * nothing else; other files make a new plan and session, and the KV pool starts empty: true.
+   * The weights stay where they are. Throws, and leaves all as it was.
+   */
+  setAdapters(choices: readonly AdapterChoice[]): boolean {
+    const isSame = this.#adapters.hasFiles(choices);
+    if (isSame) this.#adapters.rescale(choices);
+    else this.#replaceAdapters(choices);
+    this.#useScales(this.#session);
+    this.#facts = this.#makeFacts(this.#facts.path, this.#facts.loadMs);
+    return !isSame;
+  }
+
+  #replaceAdapters(choices: readonly AdapterChoice[]): void {
+    using cleanup = new DisposableStack();
+    const adapters = cleanup.use(new AdapterSet(choices, this.file.config.architecture));
+    const { memory, maxContextLen: contextLen } = this.memoryPlan;
+    const freedBytes = memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
+    const surroundings = { adapters: adapters.adapters, freedBytes };
+    const options = { ...this.#options, contextLen };
+    const outputs = this.plan.hidden === undefined ? "tokens" : "hidden";
+    const planned = planModel(this.file, outputs, options, surroundings);
+    if (options.lock) adapters.lock();
+    const old = { adapters: this.#adapters, planned: this.#planned };
+    // Two KV pools at once would not fit where one does.
+    this.release(this.#session);
+    try {
+      this.#adapters = adapters;
+      this.#planned = planned;
+      this.#session = this.#load(planned);
+    } catch (error) {
+      this.#adapters = old.adapters;
+      this.#planned = old.planned;
+      this.#session = this.#load(old.planned);
+      throw error;
+    }
+    cleanup.move();
+    old.adapters[Symbol.dispose]();
   }
 
   /** Brings the weights into memory as the options say, in steps of some milliseconds. */
   *bringIn(): Generator<LoadProgress> {
     yield* this.file.derive(this.memoryPlan.numThreads);
     yield* this.bringInAs(this.#options.load);
-    if (this.#options.lock) this.file.lock();
+    if (!this.#options.lock) return;
+    this.file.lock();
+    this.#adapters.lock();
   }
 
   /** The same while the model runs: between two steps of it, a step of this. */
@@ -99,11 +161,24 @@ export class LoadedModel implements Disposable {
     const { limits, layout, numThreads } = memoryPlan;
     const { cpuVariant, cpus } = this.#options;
     const cancelWord = this.#cancelWord;
-    const options = { limits, weights: this.file, numThreads, cpuVariant, cpus, cancelWord };
+    const weights = this.#adapters.memory(this.file);
+    const options = { limits, weights, numThreads, cpuVariant, cpus, cancelWord };
     const session = backend.load(plan, layout, options);
+    this.#useScales(session);
     if (this.#tuning !== undefined) session.tune(this.#tuning);
     this.#sessions.push(session);
     return session;
+  }
+
+  /** What steps get that set no scales of their own. */
+  #useScales({ stepData }: Session): void {
+    stepData.setAdapterScales(0, stepData.tokenIds.length, this.#adapters.ownScales);
+  }
+
+  /** Ends a session of this model. */
+  release(session: Session): void {
+    this.#sessions.splice(this.#sessions.indexOf(session), 1);
+    session[Symbol.dispose]();
   }
 
   get #tuningKey(): TuningKey {
@@ -123,7 +198,11 @@ export class LoadedModel implements Disposable {
    */
   *findTuning(): Generator<void> {
     this.#tuning = defaultTuning;
-    const plan = productsPlan(this.plan, this.file);
+    // Adapters may go in a pause, and what is found for the model serves them too.
+    const plan = productsPlan(
+      planModel(this.file, this.file.outputs, this.#options).plan,
+      this.file,
+    );
     if (plan === undefined) return;
     const { numThreads } = this.memoryPlan;
     const options = { weights: this.file, numThreads, cpuVariant: this.#options.cpuVariant };
@@ -147,11 +226,12 @@ export class LoadedModel implements Disposable {
     const { plan, session, memoryPlan } = this;
     if (plan.hidden !== undefined) return { plan, session, ...memoryPlan.limits };
     const options = { ...this.#options, contextLen, maxSequences: 1 };
-    const planned = planModel(this.file, "hidden", options);
+    const { adapters } = this.#adapters;
+    const planned = planModel(this.file, "hidden", options, { adapters });
     return { plan: planned.plan, session: this.#load(planned), ...planned.memoryPlan.limits };
   }
 
-  #facts(path: string, backend: string, loadMs: number): LoadedModelFacts {
+  #makeFacts(path: string, loadMs: number): LoadedModelFacts {
     const { config } = this.file;
     const { memory, maxContextLen, numThreads, limits } = this.memoryPlan;
     return {
@@ -161,7 +241,7 @@ export class LoadedModel implements Disposable {
       pooling: config.pooling,
       name: config.name,
       mainType: this.file.mainType,
-      backend,
+      backend: this.#backend.name,
       cpuVariant: this.#options.cpuVariant ?? cpuReport().bestVariant,
       numThreads,
       parameters: this.file.numParameters,
@@ -174,15 +254,17 @@ export class LoadedModel implements Disposable {
       hiddenSize: config.hiddenSize,
       maxSequences: limits.maxSequences,
       maxTokensPerStep: limits.maxTokens,
-      weightBytes: this.file.weightBytes,
+      weightBytes: this.file.weightBytes + this.#adapters.bytes,
       ...memory,
       loadMs,
+      adapters: this.#adapters.choices,
     };
   }
 
   [Symbol.dispose](): void {
     this.#sessions.length = 0;
-    this.session[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
+    this.#adapters[Symbol.dispose]();
     this.file[Symbol.dispose]();
   }
 }

@@ -5,7 +5,9 @@ import type { PlanOptions } from "../models/family.ts";
 import { architectureOf, type ModelConfig, readModelConfig } from "../models/model-config.ts";
 import { familyOf } from "../models/registry.ts";
 import { type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
+import type { Adapter } from "../plan/adapters.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
+import { requireNoAdapter } from "../weights/lora-file.ts";
 import {
   isDerived,
   isInFile,
@@ -20,7 +22,9 @@ import { openForRunning } from "./open-model.ts";
 import { ResidentFile } from "./resident-file.ts";
 
 /** Throws unless the file has weights, of an architecture that tinfer knows. */
-export function requireRunnable({ paths, metadata, tensors }: ModelHeader): void {
+export function requireRunnable(header: ModelHeader): void {
+  requireNoAdapter(header);
+  const { paths, metadata, tensors } = header;
   const architecture = architectureOf(metadata);
   if (tensors.size === 0) {
     throw new TinferError("unsupported", `${paths[0]} holds a vocabulary but no weights`, {
@@ -237,6 +241,7 @@ export class ModelFile implements WeightMemory, Disposable {
   buildPlan(
     outputs: PlanOutputs,
     options: Pick<PlanOptions, "slidingWindow" | "contextLen">,
+    adapters: readonly Adapter[] = [],
   ): Plan {
     const builder = new PlanBuilder(
       {
@@ -246,6 +251,7 @@ export class ModelFile implements WeightMemory, Disposable {
         },
       },
       outputs,
+      adapters,
     );
     const readTensor = (name: string) => {
       const tensor = this.header.tensors.get(name);

@@ -4,6 +4,7 @@ import type { Backend } from "../backend/backend.ts";
 import { selectBackend } from "../backend/select.ts";
 import { TinferError } from "../core/errors.ts";
 import { givenRopeOptions, ropeFlag } from "../models/rope-options.ts";
+import type { Adapter } from "../plan/adapters.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
@@ -26,25 +27,31 @@ export interface PlannedModel {
   readonly memoryPlan: MemoryPlan;
 }
 
+export interface PlanSurroundings {
+  readonly adapters?: readonly Adapter[];
+  /** Memory that becomes free before this plan's is taken. */
+  readonly freedBytes?: number;
+}
+
 /** Throws for options out of range, weights without kernels, and contexts that do not fit. */
 export function planModel(
   file: ModelFile,
   outputs: PlanOutputs,
   options: ModelOptions,
+  { adapters = [], freedBytes = 0 }: PlanSurroundings = {},
 ): PlannedModel {
   checkOptions(options);
   checkCpus(options);
   if (outputs === "tokens") requireDecoder({ ...file.config, isEncoder: file.isEncoder });
   const backend = selectBackend(options.backend);
-  const plan = file.buildPlan(outputs, {
-    slidingWindow: options.slidingWindow,
-    contextLen: wantedContextLen(file.config, options),
-  });
+  const { slidingWindow } = options;
+  const choices = { slidingWindow, contextLen: wantedContextLen(file.config, options) };
+  const plan = file.buildPlan(outputs, choices, adapters);
   checkWeightTypes(plan, backend);
   checkPositions(plan, options);
   const resolved = resolveOptions(file, plan, options);
   // Derived weights are taken at load, once; a later plan of the same file finds them there.
-  let available = availableMemoryBytes() - file.untakenBytes;
+  let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
   if (options.load === "eager") {
     file.requireCopyMemory();
     available -= file.copyBytes - file.copiedBytes;

@@ -25,6 +25,7 @@ export class ModelRunner {
       const count = batch.counts[s]!;
       step.queryStarts[s] = row;
       step.kvLens[s] = sequence.numComputed + count;
+      step.setAdapterScales(row, count, sequence.adapted.scales);
       this.#setBlocks(s, sequence);
       for (let i = 0; i < count; i++) {
         const position = sequence.numComputed + i;

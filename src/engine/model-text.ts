@@ -2,6 +2,7 @@
 // main thread, apart from the engine, which knows token ids only.
 import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { requireNoAdapter } from "../weights/lora-file.ts";
 import { getString } from "../weights/metadata.ts";
 import type { ModelHeader } from "../weights/model-header.ts";
 import { openModel } from "./open-model.ts";
@@ -15,6 +16,7 @@ export interface ModelText {
 
 export function openModelText(path: string): ModelText {
   const header = openModel(path);
+  requireNoAdapter(header);
   return {
     header,
     tokenizer: createTokenizer(header.metadata),

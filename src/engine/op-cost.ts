@@ -73,6 +73,7 @@ export function costOf(op: Op, step: StepShape, kvTypes: KvTypes): OpCost {
     case "add":
     case "glu":
     case "positionScale":
+    case "adapterScale":
     case "copyColumns":
     case "rotations":
     case "route":
@@ -235,6 +236,7 @@ function groupName(
     case "add":
     case "glu":
     case "positionScale":
+    case "adapterScale":
     case "copyColumns":
       return "elementwise";
     case "embed":

@@ -1,6 +1,7 @@
 // How to load a model: the model flags of the command line in typed form.
 import type { RopeOptions } from "../models/rope-options.ts";
 import type { KvType } from "../plan/ops.ts";
+import type { AdapterChoice } from "./adapter-choice.ts";
 
 /**
  * How weights come into memory. `lazy`: mapped, page by page at first use; `auto`: mapped, all at
@@ -24,6 +25,8 @@ export interface ModelOptions {
   readonly slidingWindow: "auto" | "off" | number;
   /** In the place of the model's own values. */
   readonly rope: RopeOptions;
+  /** Added to the weights in every step, by their scales. */
+  readonly adapters: readonly AdapterChoice[];
   readonly load: LoadMode;
   /** The mix of types to quantise to while loading; undefined = as the model has them. */
   readonly quantize: string | undefined;
@@ -54,6 +57,7 @@ export const defaultModelOptions: ModelOptions = {
   kvTypeV: undefined,
   slidingWindow: "auto",
   rope: {},
+  adapters: [],
   load: "auto",
   quantize: undefined,
   lock: false,

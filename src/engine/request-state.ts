@@ -4,7 +4,7 @@ import type { SamplingRow, StepData } from "../plan/step-data.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
 import { randomSeed, sequenceSeed } from "../sampling/philox.ts";
 import type { EndReason, GenerationEvent, GenerationRequest, TokenLogprob } from "./client.ts";
-import { Sequence } from "./sequence.ts";
+import { type Adapted, Sequence } from "./sequence.ts";
 
 export class RequestState {
   readonly sequence: Sequence;
@@ -19,7 +19,13 @@ export class RequestState {
   #error: unknown;
   #wake: (() => void) | undefined;
 
-  constructor(id: number, request: GenerationRequest, maxContextLen: number, cancelId: number) {
+  constructor(
+    id: number,
+    request: GenerationRequest,
+    maxContextLen: number,
+    cancelId: number,
+    adapted: Adapted,
+  ) {
     this.cancelId = cancelId;
     const { promptTokenIds, maxTokens, sampling } = request;
     const limits = { maxTokens, maxContextLen };
@@ -28,7 +34,8 @@ export class RequestState {
       repeatLastN: usesPenalties(sampling) ? repeatLastN : 0,
       logitBias: logitBias.size > 0 ? logitBias : undefined,
     };
-    this.sequence = new Sequence(id, promptTokenIds, limits, samplingRow(sampling), penalties);
+    const row = samplingRow(sampling);
+    this.sequence = new Sequence(id, promptTokenIds, limits, row, penalties, adapted);
     this.#wantedTokens = maxTokens;
     this.#stopTokenIds = new Set(request.stopTokenIds);
   }

@@ -3,6 +3,16 @@ import { blockSize } from "../plan/arena.ts";
 import type { SamplingRow } from "../plan/step-data.ts";
 import type { BlockAllocator } from "./block-allocator.ts";
 
+/** How adapters enter a sequence. */
+export interface Adapted {
+  /** One scale for each of the plan's adapters. */
+  readonly scales: Float32Array;
+  /** Negative; sequences with another one share no cached block with it. */
+  readonly cacheRoot: number;
+}
+
+export const notAdapted: Adapted = { scales: new Float32Array(0), cacheRoot: -1 };
+
 export class Sequence {
   readonly id: number;
   /** Prompt and completion, `[numTokens]` of a buffer of the final size. */
@@ -12,6 +22,7 @@ export class Sequence {
   readonly sampling: SamplingRow;
   readonly repeatLastN: number;
   readonly logitBias: ReadonlyMap<number, number> | undefined;
+  readonly adapted: Adapted;
   numTokens: number;
   /** Tokens whose keys and values are in the cache. */
   numComputed = 0;
@@ -28,6 +39,7 @@ export class Sequence {
     limits: { maxTokens: number; maxContextLen: number },
     sampling: SamplingRow,
     penalties: { repeatLastN: number; logitBias: ReadonlyMap<number, number> | undefined },
+    adapted: Adapted = notAdapted,
   ) {
     this.id = id;
     this.promptLen = prompt.length;
@@ -38,6 +50,7 @@ export class Sequence {
     this.sampling = sampling;
     this.repeatLastN = penalties.repeatLastN;
     this.logitBias = penalties.logitBias;
+    this.adapted = adapted;
   }
 
   get completionLen(): number {
@@ -58,7 +71,7 @@ export class Sequence {
   /** Takes sealed blocks that hold the start of the tokens; at least one token stays uncomputed. */
   adoptCachedPrefix(allocator: BlockAllocator): void {
     const mostBlocks = Math.floor((this.numTokens - 1) / blockSize);
-    let parent = -1;
+    let parent = this.adapted.cacheRoot;
     while (this.blocks.length < mostBlocks) {
       const block = allocator.find(parent, this.tokens, this.blocks.length * blockSize);
       if (block === -1) break;
@@ -87,7 +100,7 @@ export class Sequence {
     const full = Math.floor(this.numComputed / blockSize);
     for (; this.numSealed < full; this.numSealed++) {
       const index = this.numSealed;
-      const parent = index === 0 ? -1 : this.blocks[index - 1]!;
+      const parent = index === 0 ? this.adapted.cacheRoot : this.blocks[index - 1]!;
       this.blocks[index] = allocator.seal(
         this.blocks[index]!,
         parent,

@@ -2,6 +2,7 @@
 
 import { type ErrorCode, TinferError } from "../core/errors.ts";
 import type { CancelWord } from "../native/interrupt.ts";
+import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import type {
   EngineStatus,
   GenerationEvent,
@@ -25,10 +26,18 @@ export type ToEngine =
       readonly id: number;
       readonly prompts: readonly Int32Array[];
       readonly pooling: Pooling;
+      readonly adapters: readonly AdapterScale[] | undefined;
+    }
+  | {
+      readonly kind: "setAdapters";
+      readonly id: number;
+      readonly adapters: readonly AdapterChoice[];
     }
   | { readonly kind: "status"; readonly id: number }
   | { readonly kind: "setLoadMode"; readonly id: number; readonly mode: LoadMode }
   | { readonly kind: "dispose"; readonly id: number };
+
+export type EngineResult = Float32Array[] | EngineStatus | LoadedModelFacts | null;
 
 export type FromEngine =
   | { readonly kind: "loaded"; readonly facts: LoadedModelFacts }
@@ -36,7 +45,7 @@ export type FromEngine =
   | {
       readonly kind: "result";
       readonly id: number;
-      readonly value: Float32Array[] | EngineStatus | null;
+      readonly value: EngineResult;
     }
   /** `id` 0: the load failed. */
   | { readonly kind: "failed"; readonly id: number; readonly error: ErrorMessage };

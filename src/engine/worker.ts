@@ -2,6 +2,7 @@
 // end is the Worker's. A compiled binary starts itself again as the Worker, hence one file.
 import { TinferError } from "../core/errors.ts";
 import { type CancelWord, cancelAll, makeCancelWord } from "../native/interrupt.ts";
+import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import type {
   EngineClient,
   EngineStatus,
@@ -13,6 +14,7 @@ import { Engine } from "./engine.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 import {
+  type EngineResult,
   errorFromMessage,
   errorToMessage,
   type FromEngine,
@@ -22,7 +24,7 @@ import {
 /** Where replies to one id go. */
 interface Receiver {
   event(event: GenerationEvent): void;
-  result(value: Float32Array[] | EngineStatus | null): void;
+  result(value: EngineResult): void;
   failed(error: Error): void;
 }
 
@@ -44,7 +46,7 @@ export function startEngineWorker(path: string, options: ModelOptions): Promise<
 }
 
 class WorkerClient implements EngineClient {
-  readonly facts: LoadedModelFacts;
+  #facts: LoadedModelFacts;
   readonly #worker: Worker;
   /** Shared with the engine's steps, which end as soon as their request's id is here. */
   readonly #cancelWord: CancelWord;
@@ -55,7 +57,7 @@ class WorkerClient implements EngineClient {
 
   constructor(worker: Worker, facts: LoadedModelFacts, cancelWord: CancelWord) {
     this.#cancelWord = cancelWord;
-    this.facts = facts;
+    this.#facts = facts;
     this.#worker = worker;
     worker.onmessage = ({ data: message }: MessageEvent<FromEngine>) => {
       if (message.kind === "loaded") return;
@@ -68,6 +70,10 @@ class WorkerClient implements EngineClient {
       this.#failure = new TinferError("native", `the engine thread stopped: ${event.message}`);
       for (const receiver of this.#receivers.values()) receiver.failed(this.#failure);
     };
+  }
+
+  get facts(): LoadedModelFacts {
+    return this.#facts;
   }
 
   #send(message: ToEngine): void {
@@ -141,8 +147,16 @@ class WorkerClient implements EngineClient {
     return promise.finally(() => this.#receivers.delete(id));
   }
 
-  embed(prompts: readonly Int32Array[], pooling: Pooling): Promise<Float32Array[]> {
-    return this.#ask((id) => ({ kind: "embed", id, prompts, pooling }));
+  embed(
+    prompts: readonly Int32Array[],
+    pooling: Pooling,
+    adapters?: readonly AdapterScale[],
+  ): Promise<Float32Array[]> {
+    return this.#ask((id) => ({ kind: "embed", id, prompts, pooling, adapters }));
+  }
+
+  async setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
+    this.#facts = await this.#ask((id) => ({ kind: "setAdapters", id, adapters }));
   }
 
   async setLoadMode(mode: LoadMode): Promise<void> {
@@ -187,9 +201,13 @@ function serveEngine(): void {
       case "cancel":
         return requests.get(message.id)?.abort();
       case "embed": {
-        const value = await engine!.embed(message.prompts, message.pooling);
+        const { prompts, pooling, adapters } = message;
+        const value = await engine!.embed(prompts, pooling, adapters);
         return send({ kind: "result", id: message.id, value });
       }
+      case "setAdapters":
+        await engine!.setAdapters(message.adapters);
+        return send({ kind: "result", id: message.id, value: engine!.facts });
       case "setLoadMode":
         await engine!.setLoadMode(message.mode);
         return send({ kind: "result", id: message.id, value: null });

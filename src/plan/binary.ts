@@ -9,6 +9,7 @@ import {
   gates,
   groupScores,
   kvTypes,
+  maxLinearOutputs,
   normKinds,
   type Op,
   opcodes,
@@ -29,7 +30,6 @@ const tensorBytes = 16;
 const weightBytes = 24;
 const cacheBytes = 32;
 const opBytes = 256;
-const maxLinearOutputs = 8;
 
 /** One field of an op record: an unsigned word or, as `f32`, a float. */
 type Word = number | { readonly f32: number };
@@ -84,6 +84,8 @@ function wordsOf(op: Op): Word[] {
       return [op.gate.id, op.up.id, op.output.id, indexIn(gates, op.activation)];
     case "positionScale":
       return [op.output.id, op.interval, op.offset, { f32: op.factor }];
+    case "adapterScale":
+      return [op.output.id, op.adapter, { f32: op.gain }];
     case "copyColumns": {
       const from = [op.inputStart, op.inputStride];
       const to = [op.outputStart, op.outputStride];

@@ -1,6 +1,7 @@
 // Collects a model's ops, tensors, weights and caches in the order the model code states them.
 // Knows nothing of memory: `arena.ts` places tensors, `binary.ts` writes the executor's form.
 import { assert } from "../core/errors.ts";
+import { type Adapter, AdapterTable } from "./adapters.ts";
 import { fuseNorms } from "./fuse-norms.ts";
 import {
   type Cache,
@@ -37,6 +38,9 @@ export interface Plan {
   readonly vocabSize: number;
 }
 
+/** The output matrix, also where it is the embedding's. */
+const headName = "output.weight";
+
 /** Experts per token, of a `route` output. */
 const slotsOf = (routing: Tensor) => routing.width / 2;
 
@@ -45,10 +49,19 @@ export class PlanBuilder extends WeightTable {
   readonly #ops: Op[] = [];
   readonly #tensors: { -readonly [K in keyof Tensor]: Tensor[K] }[] = [];
   readonly #caches: Cache[] = [];
+  readonly #adapters: AdapterTable;
 
-  constructor(source: WeightSource, outputs: PlanOutputs = "tokens") {
+  constructor(
+    source: WeightSource,
+    outputs: PlanOutputs = "tokens",
+    adapters: readonly Adapter[] = [],
+  ) {
     super(source);
     this.#outputs = outputs;
+    this.#adapters = new AdapterTable(adapters, {
+      tensor: (rows, width) => this.#tensor(rows, width),
+      factorRows: (factor, part) => this.factorRows(factor, part),
+    });
   }
 
   #tensor(rows: Rows, width: number): Tensor {
@@ -67,6 +80,7 @@ export class PlanBuilder extends WeightTable {
   embed(weight: Weight, scale = 1, row: EmbedRow = "token"): Tensor {
     const output = this.#tensor("tokens", weight.cols);
     this.#ops.push({ kind: "embed", weight, output, scale, row });
+    this.#ops.push(...this.#adapters.addedToTable({ weight, output, scale, row }));
     return output;
   }
 
@@ -149,9 +163,20 @@ export class PlanBuilder extends WeightTable {
     const outputs = matrices.map(({ weight, bias }): LinearOutput => {
       return { weight, bias, output: this.#tensor(input.rows, weight.rows) };
     });
-    const op = { input, inputNorm: undefined, outputs };
-    this.#ops.push({ kind: "linear", epilogue: "store", ...op });
+    this.#linear(input, "store", outputs);
     return outputs.map((entry) => entry.output);
+  }
+
+  /** The product, then what adapters add to it; `target` is their name for a lone weight. */
+  #linear(
+    input: Tensor,
+    epilogue: Epilogue,
+    outputs: readonly LinearOutput[],
+    target?: string,
+  ): void {
+    const op = { input, inputNorm: undefined, outputs };
+    this.#ops.push({ kind: "linear", epilogue, ...op });
+    this.#ops.push(...this.#adapters.addedToProduct(input, outputs, target));
   }
 
   linear(input: Tensor, weight: Weight, bias?: Weight): Tensor {
@@ -160,9 +185,7 @@ export class PlanBuilder extends WeightTable {
 
   /** residual += input · weightᵀ + bias */
   linearAccumulate(input: Tensor, weight: Weight, residual: Tensor, bias?: Weight): void {
-    const outputs = [{ weight, bias, output: residual }];
-    const op = { input, inputNorm: undefined, outputs };
-    this.#ops.push({ kind: "linear", epilogue: "accumulate", ...op });
+    this.#linear(input, "accumulate", [{ weight, bias, output: residual }]);
   }
 
   linearGlu(
@@ -172,6 +195,14 @@ export class PlanBuilder extends WeightTable {
     activation: Gate,
     biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
+    if ([gate, up].some((weight) => this.#adapters.has(weight))) {
+      const matrices = [
+        { weight: gate, bias: biases.gate },
+        { weight: up, bias: biases.up },
+      ];
+      const [g, u] = this.linears(input, matrices) as [Tensor, Tensor];
+      return this.glu(g, u, activation);
+    }
     const output = this.#tensor(input.rows, gate.rows);
     const weights = { gate, gateBias: biases.gate, up, upBias: biases.up };
     const op = { input, inputNorm: undefined, ...weights, output, activation };
@@ -273,7 +304,11 @@ export class PlanBuilder extends WeightTable {
     }: { bias?: Weight | undefined; scale?: number; softcap?: number } = {},
   ): Plan {
     if (this.#outputs === "hidden") return this.finishHidden(hidden, lmHead.rows);
-    const logits = this.linear(hidden, lmHead, bias);
+    const logits = this.#tensor(hidden.rows, lmHead.rows);
+    // Adapters tell the two uses of a shared matrix apart.
+    const isTied = this.#ops.some((op) => op.kind === "embed" && op.weight === lmHead);
+    const target = isTied ? headName : undefined;
+    this.#linear(hidden, "store", [{ weight: lmHead, bias, output: logits }], target);
     if (scale !== 1) this.unary(logits, "scale", scale);
     if (softcap !== 0) this.unary(logits, "softcap", softcap);
     this.#ops.push({ kind: "sample", logits });
@@ -286,6 +321,8 @@ export class PlanBuilder extends WeightTable {
   }
 
   #plan(vocabSize: number, hidden: Tensor | undefined, logits: Tensor | undefined): Plan {
+    const isBeyond = (tensor: string) => hidden !== undefined && tensor === headName;
+    this.#adapters.requireAllUsed((name) => this.shapeOf(name), isBeyond);
     const ops = fuseNorms(this.#ops, hidden === undefined ? [] : [hidden]);
     const tensors = this.#numberTensors(ops, hidden);
     return {

@@ -97,6 +97,9 @@ export interface Routing {
   readonly scale: number;
 }
 
+/** Products in one `linear`. */
+export const maxLinearOutputs = 8;
+
 export interface LinearOutput {
   readonly weight: Weight;
   readonly bias: Weight | undefined;
@@ -127,6 +130,8 @@ export type Op =
       offset: number;
       factor: number;
     }
+  /** output[r] *= gain * the scale of `adapter` in the row's step data; 0 gives zeros */
+  | { readonly kind: "adapterScale"; output: Tensor; adapter: number; gain: number }
   /** `width` values of each of `count` parts of a row: from input to output, other values stay */
   | {
       readonly kind: "copyColumns";
@@ -256,6 +261,7 @@ export const opcodes: Readonly<Record<OpKind, number>> = {
   positionScale: 17,
   copyColumns: 18,
   linearHeads: 19,
+  adapterScale: 20,
 };
 
 /** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
@@ -277,6 +283,7 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
     }
     case "unary":
     case "positionScale":
+    case "adapterScale":
       return { reads: [op.output], writes: [op.output] };
     case "add":
       return { reads: [op.input, op.output], writes: [op.output] };

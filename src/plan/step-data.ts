@@ -1,5 +1,6 @@
 // The data of one step as one contiguous block: typed views over the arrays that the executor
 // reads and writes (kernels/plan.zig: StepHeader). Made once at load and reused by every step.
+import { maxAdapters } from "./adapters.ts";
 import type { PlanLimits } from "./arena.ts";
 
 const headerWords = 16;
@@ -36,9 +37,10 @@ const headerField = {
   numSequences: 2,
   blockTableStride: 3,
   cancelId: 14,
+  adapterScales: 15,
 } as const;
 
-/** Order of the arrays and of their offsets in the header, from word 4 on. */
+/** Order of the arrays; the offsets of all but the last are in the header from word 4 on. */
 const arrayNames = [
   "tokenIds",
   "positions",
@@ -50,6 +52,7 @@ const arrayNames = [
   "penaltyIds",
   "logitBiases",
   "sampled",
+  "adapterScales",
 ] as const;
 
 export class StepData {
@@ -64,7 +67,10 @@ export class StepData {
   readonly blockTables: Uint32Array;
   readonly blockTableStride: number;
   readonly outputRows: Uint32Array;
+  /** `[maxAdapters, maxTokens]`: how much of each adapter a token row gets. */
+  readonly adapterScales: Float32Array;
   readonly penaltyIds: Int32Array;
+  readonly #maxTokens: number;
   readonly #header: Uint32Array;
   readonly #samplingWords: Uint32Array;
   readonly #samplingFloats: Float32Array;
@@ -88,6 +94,7 @@ export class StepData {
       penaltyIds: maxSequences * maxPenaltyTokens,
       logitBiases: maxSequences * maxLogitBiases * 2,
       sampled: maxOutputs * sampledWords,
+      adapterScales: maxAdapters * maxTokens,
     };
     const starts = new Map<string, number>();
     let words = headerWords;
@@ -109,6 +116,8 @@ export class StepData {
     this.blockTables = view(Uint32Array, "blockTables");
     this.blockTableStride = maxBlocksPerSequence;
     this.outputRows = view(Uint32Array, "outputRows");
+    this.adapterScales = view(Float32Array, "adapterScales");
+    this.#maxTokens = maxTokens;
     this.penaltyIds = view(Int32Array, "penaltyIds");
     this.#samplingWords = view(Uint32Array, "sampling");
     this.#samplingFloats = view(Float32Array, "sampling");
@@ -118,7 +127,8 @@ export class StepData {
     this.#sampledFloats = view(Float32Array, "sampled");
     this.#header[headerField.blockTableStride] = maxBlocksPerSequence;
     arrayNames.forEach((name, index) => {
-      this.#header[4 + index] = starts.get(name)! * 4;
+      const word = name === "adapterScales" ? headerField.adapterScales : 4 + index;
+      this.#header[word] = starts.get(name)! * 4;
     });
   }
 
@@ -151,6 +161,19 @@ export class StepData {
     this.#header[headerField.numTokens] = numTokens;
     this.#header[headerField.numOutputs] = numOutputs;
     this.#header[headerField.numSequences] = numSequences;
+  }
+
+  /** Sets the scales of the plan's adapters for `count` token rows from `row` on. */
+  setAdapterScales(row: number, count: number, scales: Float32Array): void {
+    for (let adapter = 0; adapter < scales.length; adapter++) {
+      const first = adapter * this.#maxTokens + row;
+      this.adapterScales.fill(scales[adapter]!, first, first + count);
+    }
+  }
+
+  /** The scale of an adapter for a token row; for executors in TypeScript. */
+  adapterScale(adapter: number, row: number): number {
+    return this.adapterScales[adapter * this.#maxTokens + row]!;
   }
 
   /**

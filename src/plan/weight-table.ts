@@ -1,6 +1,7 @@
 // The weights that a plan reads, in the order the model code asks for them: tensors of the file,
 // parts of them, and tables made by the model code. Checks shapes against what the code expects.
 import { assert, TinferError } from "../core/errors.ts";
+import type { Factor } from "./adapters.ts";
 import type { ExpertWeights, Weight } from "./ops.ts";
 
 /** A matrix of the model file as the plan needs it. */
@@ -14,10 +15,15 @@ const f32TypeId = 0;
 export class WeightTable {
   readonly weights: Weight[] = [];
   readonly #source: WeightSource;
+  readonly #factors = new Map<Factor, Weight>();
   readonly #byName = new Map<string, Weight>();
 
   constructor(source: WeightSource) {
     this.#source = source;
+  }
+
+  protected shapeOf(name: string): readonly number[] | undefined {
+    return this.#source.find(name)?.shape;
   }
 
   hasWeight(name: string): boolean {
@@ -60,6 +66,26 @@ export class WeightTable {
     if (found === undefined) throw missing(name);
     checkMatrix(name, found.shape, count, cols);
     return this.#addWeight({ name, rows, cols, typeId: found.typeId, slice: { first, count } });
+  }
+
+  /** The part of an adapter's factor that goes with `part` of the weight, or all of it. */
+  protected factorRows(factor: Factor, part?: Pick<Weight, "rows" | "slice">): Weight {
+    const { name, typeId, constant } = factor;
+    const [count, cols] = factor.shape as [number, number];
+    if (part?.slice === undefined) {
+      const known = this.#factors.get(factor);
+      const own = constant === undefined ? {} : { constant };
+      const whole = known ?? this.#addWeight({ name, rows: count, cols, typeId, ...own });
+      this.#factors.set(factor, whole);
+      return whole;
+    }
+    const { first } = part.slice;
+    const { rows } = part;
+    const own =
+      constant === undefined
+        ? { slice: { first, count } }
+        : { constant: constant.subarray(first * cols, (first + rows) * cols) };
+    return this.#addWeight({ name, rows, cols, typeId, ...own });
   }
 
   /** Values `first` to `first + width` of the vector `name` `[1, count]`, where the file has it. */
