@@ -199,10 +199,7 @@ export class LoadedModel implements Disposable {
   *findTuning(): Generator<void> {
     this.#tuning = defaultTuning;
     // Adapters may go in a pause, and what is found for the model serves them too.
-    const plan = productsPlan(
-      planModel(this.file, this.file.outputs, this.#options).plan,
-      this.file,
-    );
+    const plan = productsPlan(this.#planWithoutAdapters(), this.file);
     if (plan === undefined) return;
     const { numThreads } = this.memoryPlan;
     const options = { weights: this.file, numThreads, cpuVariant: this.#options.cpuVariant };
@@ -216,6 +213,13 @@ export class LoadedModel implements Disposable {
     }
     for (const session of this.#sessions) session.tune(this.#tuning);
     writeTuning(this.#tuningKey, this.#tuning);
+  }
+
+  #planWithoutAdapters(): Plan {
+    if (this.#adapters.choices.length === 0) return this.plan;
+    // Nothing is taken for it.
+    const freedBytes = Number.POSITIVE_INFINITY;
+    return planModel(this.file, this.file.outputs, this.#options, { freedBytes }).plan;
   }
 
   /**

@@ -1,5 +1,6 @@
 // Embeddings of many texts through an engine: in portions that fill a step, so that others who
 // wait for the engine get their turn, and whoever asked may leave, between them.
+import type { AdapterScale } from "./adapter-choice.ts";
 import type { EngineClient, LoadedModelFacts } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
 import { stepsOf } from "./hidden-states.ts";
@@ -19,9 +20,10 @@ export async function* embedTexts(
   engine: EngineClient,
   prompts: readonly Int32Array[],
   pooling: Pooling,
+  adapters?: readonly AdapterScale[],
 ): AsyncGenerator<Float32Array> {
   for (const tokenIds of prompts) checkPrompt(tokenIds, engine.facts, "read");
   for (const portion of portionsOf(prompts, engine.facts)) {
-    yield* await engine.embed(portion, pooling);
+    yield* await engine.embed(portion, pooling, adapters);
   }
 }

@@ -92,7 +92,7 @@ async function* streamAnswer(
 
 async function* readAnswer(
   { metrics }: ServerState,
-  { client, text }: ServedModel,
+  { client, text, adapters }: ServedModel,
   signal: AbortSignal,
   request: AnswerRequest,
 ): AsyncGenerator<AnswerEvent> {
@@ -104,6 +104,7 @@ async function* readAnswer(
     maxTokens: request.maxTokens ?? Number.MAX_SAFE_INTEGER,
     sampling: request.sampling,
     stopTokenIds,
+    adapters,
     stopStrings: request.stopStrings,
   };
   let lastTokenAt: number | undefined;

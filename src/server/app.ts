@@ -11,6 +11,7 @@ import { chatRoute } from "./openai/chat.ts";
 import { completionRoute } from "./openai/completions.ts";
 import { embeddingRoute } from "./openai/embeddings.ts";
 import { modelRoute, modelsRoute } from "./openai/models.ts";
+import { adaptersRoute, setAdaptersRoute } from "./own/adapters.ts";
 import { healthRoute, metricsRoute, ollamaHealthRoute } from "./own/health.ts";
 import { pageRoute } from "./own/page.ts";
 import { detokenizeRoute, renderRoute, tokenizeRoute } from "./own/tokens.ts";
@@ -25,6 +26,8 @@ const routes: readonly Route[] = [
   tokenizeRoute,
   detokenizeRoute,
   renderRoute,
+  adaptersRoute,
+  setAdaptersRoute,
   chatRoute,
   completionRoute,
   embeddingRoute,

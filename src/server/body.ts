@@ -64,6 +64,11 @@ function schemaError(error: z.ZodError): RequestError {
   return new RequestError(400, `${where}: ${issue.message}`, { field, code: "invalid_value" });
 }
 
+/** The body as JSON, not checked. */
+export async function readJson(request: Request, maxBytes: number): Promise<unknown> {
+  return parseJson(await readBytes(request, maxBytes));
+}
+
 /** The checked body; notes in the exchange which of its fields have no meaning here. */
 export async function readBody<Shape extends z.ZodRawShape>(
   request: Request,
@@ -71,7 +76,14 @@ export async function readBody<Shape extends z.ZodRawShape>(
   maxBytes: number,
   schema: z.ZodObject<Shape, z.core.$loose>,
 ): Promise<z.infer<z.ZodObject<Shape, z.core.$loose>>> {
-  const value = parseJson(await readBytes(request, maxBytes));
+  return checkBody(await readJson(request, maxBytes), exchange, schema);
+}
+
+export function checkBody<Shape extends z.ZodRawShape>(
+  value: unknown,
+  exchange: Exchange,
+  schema: z.ZodObject<Shape, z.core.$loose>,
+): z.infer<z.ZodObject<Shape, z.core.$loose>> {
   const result = schema.safeParse(value);
   if (!result.success) throw schemaError(result.error);
   noteUnknownFields(exchange, Object.keys(result.data), schema.shape);

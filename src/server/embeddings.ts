@@ -31,7 +31,7 @@ export async function embedAll(
   server.admission.enter(1);
   try {
     const vectors: Float32Array[] = [];
-    for await (const vector of embedTexts(client, prompts, pooling)) {
+    for await (const vector of embedTexts(client, prompts, pooling, model.adapters)) {
       exchange.signal.throwIfAborted();
       vectors.push(normalizeRows(vector, client.facts.hiddenSize));
     }

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { basename } from "node:path";
 import { TinferError } from "../core/errors.ts";
+import type { AdapterScale } from "../engine/adapter-choice.ts";
 import type { EngineClient } from "../engine/client.ts";
 import { requireDecoder } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
@@ -23,9 +24,13 @@ export interface ModelSource {
   readonly template: string | undefined;
 }
 
-/** A model that is ready to answer. */
+/** A model that is ready to answer: the file's, or the same with one of its adapters. */
 export interface ServedModel {
   readonly id: string;
+  /** The model without an adapter, where this is one with. */
+  readonly parentId: string | undefined;
+  /** What its answers get; undefined: every adapter by its own scale. */
+  readonly adapters: readonly AdapterScale[] | undefined;
   readonly client: EngineClient;
   readonly text: ModelText;
   /** The chat template, or the error that says why there is none. */
@@ -40,13 +45,19 @@ export interface ServedModel {
 export class ModelHost {
   readonly id: string;
   readonly #names: ReadonlySet<string>;
+  /** Names of adapters by the names of models with them. */
+  readonly #adapterNames = new Map<string, string>();
   #ready: ServedModel | undefined;
   #failure: unknown;
 
-  constructor({ id, aliases, path }: ModelSource) {
+  constructor({ id, aliases, path, options }: ModelSource) {
     this.id = id;
     const file = basename(path);
     this.#names = new Set([id, ...aliases, file, file.replace(/\.gguf$/i, "")]);
+    for (const { name } of options.adapters) {
+      this.#adapterNames.set(`${id}:${name}`, name);
+      if (!this.#names.has(name)) this.#adapterNames.set(name, name);
+    }
   }
 
   async load(source: ModelSource): Promise<ServedModel> {
@@ -57,6 +68,7 @@ export class ModelHost {
       const { size, mtime } = statSync(source.path);
       this.#ready = {
         id: this.id,
+        ...{ parentId: undefined, adapters: undefined },
         client,
         text,
         chat: chatPrompt(text, source.template),
@@ -93,21 +105,36 @@ export class ModelHost {
     });
   }
 
-  /** The model under the name that a request gives; no name means the one model there is. */
-  named(name: string | null | undefined): ServedModel {
-    if (name !== undefined && name !== null && !this.#knows(name)) {
-      throw new RequestError(404, `the model '${name}' does not exist`, {
-        field: "model",
-        code: "model_not_found",
-        hint: `this server has ${[...this.#names].join(", ")}`,
-      });
-    }
-    return this.get();
+  /** The model as the file has it, then the same with each adapter alone. */
+  all(): ServedModel[] {
+    const model = this.get();
+    const { adapters } = model.client.facts;
+    return [this.#with(model, undefined), ...adapters.map(({ name }) => this.#with(model, name))];
   }
 
-  /** Ollama's clients may add the tag that stands for "no tag". */
-  #knows(name: string): boolean {
-    return this.#names.has(name) || this.#names.has(name.replace(/:latest$/, ""));
+  /**
+   * The model under the name that a request gives: the file's own, or one with an adapter. No
+   * name means the one model there is, with all its adapters by their scales.
+   */
+  named(given: string | null | undefined): ServedModel {
+    if (given === undefined || given === null) return this.get();
+    // Ollama's clients may add the tag that stands for "no tag".
+    for (const name of [given, given.replace(/:latest$/, "")]) {
+      const adapter = this.#adapterNames.get(name);
+      if (adapter !== undefined || this.#names.has(name)) return this.#with(this.get(), adapter);
+    }
+    throw new RequestError(404, `the model '${given}' does not exist`, {
+      field: "model",
+      code: "model_not_found",
+      hint: `this server has ${[...this.#names, ...this.#adapterNames.keys()].join(", ")}`,
+    });
+  }
+
+  /** The model with one adapter, or with none. */
+  #with(model: ServedModel, adapter: string | undefined): ServedModel {
+    const adapters = model.client.facts.adapters.filter(({ name }) => name === adapter);
+    if (adapter === undefined) return { ...model, adapters };
+    return { ...model, id: `${model.id}:${adapter}`, parentId: model.id, adapters };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

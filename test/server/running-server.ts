@@ -1,6 +1,7 @@
 // A server for tests: in this process, on a free port, with the model of the repository or a
 // larger one of the golden data.
 import { join } from "node:path";
+import type { AdapterChoice } from "../../src/engine/adapter-choice.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import type { KvType } from "../../src/plan/ops.ts";
 import { defaultSampling } from "../../src/sampling/parameters.ts";
@@ -25,10 +26,19 @@ interface TestOptions extends Partial<Omit<ServerOptions, "model">> {
   maxSequences?: number;
   contextLen?: number;
   kvType?: KvType;
+  adapters?: readonly AdapterChoice[];
 }
 
 export function launchServer(options: TestOptions = {}): TestServer {
-  const { path, aliases, maxSequences, contextLen, kvType = "f16", ...others } = options;
+  const {
+    path,
+    aliases,
+    maxSequences,
+    contextLen,
+    kvType = "f16",
+    adapters = [],
+    ...others
+  } = options;
   const template = "template" in options ? options.template : "plain";
   const records: LogRecord[] = [];
   const bugs: unknown[] = [];
@@ -56,6 +66,7 @@ export function launchServer(options: TestOptions = {}): TestServer {
         numThreads: 1,
         maxSequences: maxSequences ?? 4,
         contextLen: contextLen ?? 512,
+        adapters,
         kvTypeK: kvType,
         kvTypeV: kvType,
       },

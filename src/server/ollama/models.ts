@@ -5,10 +5,10 @@ import { RequestError } from "../request-error.ts";
 import type { ServedModel } from "../served-model.ts";
 import type { Route } from "../server-state.ts";
 
-function details({ client }: ServedModel) {
+function details({ client, parentId }: ServedModel) {
   const { architecture, parameters, mainType } = client.facts;
   return {
-    parent_model: "",
+    parent_model: parentId ?? "",
     format: "gguf",
     family: architecture,
     families: [architecture],
@@ -36,9 +36,10 @@ export const tagsRoute: Route = {
   method: "GET",
   path: "/api/tags",
   handle(_, server) {
-    const model = server.model.get();
-    const modifiedAt = model.modifiedAt.toISOString();
-    return Response.json({ models: [{ ...identity(model), modified_at: modifiedAt }] });
+    const models = server.model.all().map((model) => {
+      return { ...identity(model), modified_at: model.modifiedAt.toISOString() };
+    });
+    return Response.json({ models });
   },
 };
 

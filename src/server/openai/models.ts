@@ -3,13 +3,14 @@ import type { ServedModel } from "../served-model.ts";
 import type { Route } from "../server-state.ts";
 import { unixSeconds } from "./answer-shapes.ts";
 
-function describe({ id, modifiedAt, client }: ServedModel) {
+function describe({ id, parentId, modifiedAt, client }: ServedModel) {
   const { maxContextLen, trainedContextLen, architecture, mainType, parameters } = client.facts;
   return {
     id,
     object: "model",
     created: unixSeconds(modifiedAt),
     owned_by: "tinfer",
+    ...(parentId === undefined ? {} : { parent: parentId }),
     meta: { architecture, type: mainType, parameters, maxContextLen, trainedContextLen },
   };
 }
@@ -17,7 +18,7 @@ function describe({ id, modifiedAt, client }: ServedModel) {
 export const modelsRoute: Route = {
   method: "GET",
   path: "/v1/models",
-  handle: (_, server) => Response.json({ object: "list", data: [describe(server.model.get())] }),
+  handle: (_, server) => Response.json({ object: "list", data: server.model.all().map(describe) }),
 };
 
 /** Names may contain slashes, hence the pattern. */
