@@ -25,6 +25,7 @@ pub const has_vnni512 = hasX86(.avx512vnni) and hasX86(.avx512bw);
 pub const has_gfni512 = hasX86(.gfni) and hasX86(.avx512bw);
 pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
 pub const has_avx2 = hasX86(.avx2);
+const has_bmi = hasX86(.bmi);
 pub const has_sdot = hasArm(.dotprod);
 pub const has_fma = hasX86(.fma) or arch == .aarch64;
 pub const has_f16c = hasX86(.f16c) or arch == .aarch64;
@@ -344,6 +345,30 @@ pub inline fn lookUpWords(
 /// AVX-512: `table[index mod 64]` for every byte.
 pub inline fn permuteBytes(table: Bytes, indices: Bytes) Bytes {
     return @"llvm.x86.avx512.permvar.qi.512"(table, indices);
+}
+
+/// `count` bits of a word from bit `first` on. One instruction where LLVM takes three.
+pub inline fn bitField(word: u64, comptime first: u6, comptime count: u6) u64 {
+    if (!has_bmi or first == 0 or first + @as(u8, count) == 64) {
+        return word >> first & ((1 << count) - 1);
+    }
+    return asm ("bextr %[control], %[word], %[field]"
+        : [field] "=r" (-> u64),
+        : [word] "r" (word),
+          [control] "r" (@as(u64, first) | @as(u64, count) << 8),
+    );
+}
+
+/// The 8 bytes at `low`, then those at `high`: constants, since LLVM does not see the second load.
+pub inline fn loadPair(low: *const [8]u8, high: *const [8]u8) @Vector(2, u64) {
+    const first: u64 = @bitCast(low.*);
+    if (!has_avx2) return .{ first, @bitCast(high.*) };
+    // One instruction, where LLVM would load both and then join them.
+    return asm ("vmovhps (%[high]), %[first], %[pair]"
+        : [pair] "=x" (-> @Vector(2, u64)),
+        : [first] "x" (@Vector(2, u64){ first, 0 }),
+          [high] "r" (high),
+    );
 }
 
 /// AVX-512: byte i = 8 bits from bit `shifts[i]` on of its 64 bits.

@@ -53,7 +53,6 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const both: points.Codes = @bitCast(@as(@Vector(16, u32), pairs) |
         @as(@Vector(16, u32), pairs) << @splat(12));
     const upper = both & @as(points.Codes, @splat(7));
-    const is_down = (both & @as(points.Codes, @splat(8))) != @as(points.Codes, @splat(0));
     const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
-    return points.shifted(weights, @bitCast(is_down));
+    return points.shifted(weights, both << @splat(12));
 }

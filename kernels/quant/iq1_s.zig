@@ -46,7 +46,6 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const high = simd.load(@Vector(8, u16), p + @offsetOf(Block, "high"));
     const spread = @shuffle(u16, high, undefined, points.fourOfEach);
     const upper = spread >> points.repeated(u4, .{ 0, 3, 6, 9 }) & @as(points.Codes, @splat(7));
-    const is_down = @as(@Vector(32, i16), @bitCast(spread)) < @as(@Vector(32, i16), @splat(0));
     const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
-    return points.shifted(weights, @bitCast(is_down));
+    return points.shifted(weights, spread);
 }

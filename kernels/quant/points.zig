@@ -29,12 +29,14 @@ pub inline fn eights(comptime book: Book, comptime offset: u8, codes: Codes) Wei
     const table = codebooks.weights(book, offset);
     const words: [8]u64 = @as(@Vector(8, u64), @bitCast(codes));
     inline for (&result, 0..) |*vector, t| {
-        var points: [8]u64 = undefined;
-        inline for (&points, 0..) |*point, i| {
-            const piece = comptime pieceAt(8, t, i);
-            point.* = @bitCast(table[words[piece / 4] >> (piece % 4 * 16) & 0xffff]);
+        var pairs: [4]@Vector(2, u64) = undefined;
+        inline for (&pairs, 0..) |*pair, i| {
+            const first = comptime pieceAt(8, t, 2 * i);
+            const index = simd.bitField(words[first / 4], first % 4 * 16, 16);
+            const second = simd.bitField(words[first / 4], (first % 4 + 1) * 16, 16);
+            pair.* = simd.loadPair(&table[index], &table[second]);
         }
-        vector.* = @bitCast(@as(@Vector(8, u64), points));
+        vector.* = @bitCast(simd.joinFour(u64, 2, pairs));
     }
     return result;
 }
@@ -148,17 +150,14 @@ pub inline fn oddScales(scales: Bytes) Bytes {
     return scales +% scales +% @as(Bytes, @splat(1));
 }
 
-/// One less or one more than 32 points of 8 weights: bit i of `is_down` is for the i-th.
-pub inline fn shifted(weights: Weights, is_down: u32) Weights {
-    const Eights = @Vector(8, u64);
+/// One less or one more than 32 points of 8 weights: less where the sign of a point's word is set.
+pub inline fn shifted(weights: Weights, words: Codes) Weights {
+    const signs = @as(@Vector(32, i16), @bitCast(words)) >> @splat(15);
+    // Two bytes of -1, or two of 1.
+    const changes = @as(Codes, @bitCast(signs)) | @as(Codes, @splat(0x0101));
     var result: Weights = undefined;
     inline for (&result, weights, 0..) |*vector, w, t| {
-        const first = (t / 2 * 4 + t % 2) * 4;
-        const bits: u8 = @truncate(is_down >> first & 15 | is_down >> (first + 8) << 4);
-        const down: Eights = @splat(0xffff_ffff_ffff_ffff);
-        const up: Eights = @splat(0x0101_0101_0101_0101);
-        const change = @select(u64, @as(@Vector(8, bool), @bitCast(bits)), down, up);
-        vector.* = w +% @as(Bytes, @bitCast(change));
+        vector.* = w +% @as(Bytes, @bitCast(@shuffle(u16, changes, undefined, wordsOf(8, t))));
     }
     return result;
 }
