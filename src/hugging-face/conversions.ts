@@ -1,6 +1,6 @@
 // Changes of bytes between Hugging Face's and GGUF's form of a tensor; all work row by row.
-import { assert, TinferError } from "../core/errors.ts";
-import { mappedRows, reorderedRows, slicedRows, transposedRows } from "../weights/rows.ts";
+import { TinferError } from "../core/errors.ts";
+import { mappedRows, pickedRows, transposedMatrices } from "../weights/rows.ts";
 import type { Conversion, SourceTensor } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 
@@ -36,16 +36,13 @@ export function interleavePairs(heads: (config: JsonObject) => number): Conversi
     const rows = asColumn(tensor);
     const dim = rows.numRows / heads(config);
     if (!Number.isInteger(dim) || dim % 2 !== 0) {
-      const text = `${rows.numRows} rows are not ${heads(config)} heads of even width`;
-      throw new TinferError("invalidFile", text, {
-        hint: "config.json and the weights do not belong together: download both again",
-      });
+      throw notTogether(`${rows.numRows} rows are not ${heads(config)} heads of even width`);
     }
     const order = (row: number) => {
       const inHead = row % dim;
       return row - inHead + (inHead % 2) * (dim / 2) + (inHead >> 1);
     };
-    return { shape: tensor.shape, rows: reorderedRows(rows, order) };
+    return { shape: tensor.shape, rows: pickedRows(rows, rows.numRows, order) };
   };
 }
 
@@ -55,25 +52,55 @@ export const addOne: Conversion = ({ shape, rows }) => ({
   rows: mappedRows(rows, (value) => value + 1),
 });
 
-export const transpose: Conversion = ({ shape, rows }) => {
-  assert(shape.length === 2, "a matrix is transposed");
-  return { shape: shape.toReversed(), rows: transposedRows(rows) };
+/** Matrices whose rows are inputs; biases stay. Of more dimensions the last two change places. */
+export const transpose: Conversion = (tensor) => {
+  const { shape, rows } = tensor;
+  if (shape.length < 2) return tensor;
+  const height = shape.at(-2)!;
+  const matrices = { start: 0, stride: height, numRows: height };
+  const turned = [...shape.slice(0, -2), shape.at(-1)!, height];
+  return { shape: turned, rows: transposedMatrices(rows, matrices) };
 };
 
-/** Rows from `start` to `end`, as the configuration says. */
-export function takeRows(range: (config: JsonObject) => readonly [number, number]): Conversion {
-  return (tensor, config) => {
-    const [start, end] = range(config);
-    const rows = asColumn(tensor);
-    if (end > rows.numRows) {
-      const text = `${rows.numRows} rows where config.json asks for ${end}`;
-      throw new TinferError("invalidFile", text, {
-        hint: "config.json and the weights do not belong together: download both again",
-      });
+/** One of two matrices that lie on each other (`[…, 2 n, cols]`), or alternate row by row. */
+export function half(which: 0 | 1, layout: "stacked" | "alternating" = "stacked"): Conversion {
+  return ({ shape, rows }) => {
+    const height = shape.length === 1 ? shape[0]! : shape.at(-2)!;
+    if (height % 2 !== 0) throw notTogether(`${height} rows are not two equal halves`);
+    const size = height / 2;
+    const order = (row: number) => {
+      const inMatrix = row % size;
+      const start = (row - inMatrix) * 2;
+      if (layout === "alternating") return start + inMatrix * 2 + which;
+      return start + which * size + inMatrix;
+    };
+    const halved = [...shape.slice(0, -2), size, shape.at(-1)!];
+    return { shape: halved, rows: pickedRows(rows, rows.numRows / 2, order) };
+  };
+}
+
+function notTogether(problem: string): TinferError {
+  return new TinferError("invalidFile", problem, {
+    hint: "config.json and the weights do not belong together: download both again",
+  });
+}
+
+/** DeepSeek's kv_b: heads of `[nope + value, latent]`; keys are needed transposed. */
+export function latentHalf(which: "keys" | "values"): Conversion {
+  return ({ rows, shape }, config) => {
+    const keyDim = config.requiredCount("qk_nope_head_dim");
+    const valueDim = config.requiredCount("v_head_dim");
+    const stride = keyDim + valueDim;
+    const heads = rows.numRows / stride;
+    const latent = shape.at(-1)!;
+    if (!Number.isInteger(heads)) throw notTogether(`${rows.numRows} rows: no heads of ${stride}`);
+    if (which === "keys") {
+      const turned = transposedMatrices(rows, { start: 0, stride, numRows: keyDim });
+      return { shape: [heads, latent, keyDim], rows: turned };
     }
-    const shape =
-      tensor.shape.length === 1 ? [end - start] : [end - start, ...tensor.shape.slice(1)];
-    return { shape, rows: slicedRows(rows, start, end - start) };
+    const order = (row: number) => Math.floor(row / valueDim) * stride + keyDim + (row % valueDim);
+    const values = pickedRows(rows, heads * valueDim, order);
+    return { shape: [heads, valueDim, latent], rows: values };
   };
 }
 

@@ -19,9 +19,10 @@ export function openFolder(folder: string): ModelHeader {
       hint: "give a .gguf file, or a model folder with config.json, tokenizer.json and safetensors",
     });
   }
-  const family = folderFamilyOf(raw);
   // Multimodal models keep the language model's part apart.
-  const config = raw.object("text_config") ? raw.with(raw.object("text_config")!) : raw;
+  const text = raw.object("text_config");
+  const config = text === undefined ? raw : raw.with(text);
+  const family = folderFamilyOf(config);
   checkQuantisation(config);
   const values = new MetadataValues(family.architecture);
   values.text("general.architecture", family.architecture);

@@ -31,24 +31,36 @@ export function readFolderText(folder: string, name: string): string | undefined
 
 /** The object in a JSON file of the folder, or undefined when there is no such file. */
 export function readFolderJson(folder: string, name: string): JsonObject | undefined {
+  const value = readValue(folder, name);
+  if (value === undefined) return undefined;
+  if (isFields(value)) return new JsonObject(join(folder, name), value);
+  throw wrongForm(join(folder, name), "object");
+}
+
+/** The same for a file that holds an array. */
+export function readFolderList(folder: string, name: string): readonly JsonValue[] | undefined {
+  const value = readValue(folder, name);
+  if (value === undefined || Array.isArray(value)) return value;
+  throw wrongForm(join(folder, name), "array");
+}
+
+function readValue(folder: string, name: string): JsonValue | undefined {
   const text = readFolderText(folder, name);
   if (text === undefined) return undefined;
-  const path = join(folder, name);
-  let value: unknown;
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text) as JsonValue;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TinferError("invalidFile", `${path} is not JSON: ${reason}`, {
+    throw new TinferError("invalidFile", `${join(folder, name)} is not JSON: ${reason}`, {
       hint: "the download is incomplete or damaged: download the file again",
     });
   }
-  if (!isFields(value)) {
-    throw new TinferError("invalidFile", `${path} is not a JSON object`, {
-      hint: "download the file again",
-    });
-  }
-  return new JsonObject(path, value);
+}
+
+function wrongForm(path: string, wanted: string): TinferError {
+  return new TinferError("invalidFile", `${path} is not a JSON ${wanted}`, {
+    hint: "download the file again",
+  });
 }
 
 export class JsonObject {

@@ -52,6 +52,10 @@ export class MetadataValues {
     this.#set(key, { type: "array", of: "string", value: new TextList(value) });
   }
 
+  has(key: string): boolean {
+    return this.values.has(`${this.architecture}.${key}`);
+  }
+
   delete(key: string): void {
     this.values.delete(`${this.architecture}.${key}`);
   }

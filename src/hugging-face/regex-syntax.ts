@@ -15,8 +15,6 @@ const classes: Readonly<Record<string, string>> = {
 
 /** The expression for `new RegExp(…, "v")`, or undefined where JavaScript has no equal. */
 export function toJavaScript(pattern: string): string | undefined {
-  // Possessive quantifiers never give back, which JavaScript cannot say.
-  if (/(?<!\\)[+*?]\+/.test(pattern)) return undefined;
   const translated = translate(pattern);
   if (translated === undefined) return undefined;
   try {
@@ -43,6 +41,8 @@ function translate(pattern: string): string | undefined {
     }
     const letter = rest[0]!;
     if (depth > 0 && rest.startsWith("[:")) return undefined;
+    // Possessive quantifiers never give back, which JavaScript cannot say.
+    if (depth === 0 && /^[+*?]\+/.test(rest)) return undefined;
     if (letter === "[") depth++;
     else if (letter === "]" && depth > 0) depth--;
     output += depth > 0 && letter !== "[" ? inClass(rest) : letter;

@@ -40,9 +40,12 @@ export function specialTokenMetadata(files: TokenizerFiles, values: MetadataValu
   ];
   const frame = readFrame(json, vocabulary);
   const bosId = frame?.first ?? named("bos") ?? stated("bos")[0];
-  const eosIds = [named("eos"), ...stated("eos")].filter((id) => id !== undefined);
+  const isWordPiece = values.values.get(key("model"))?.value === "bert";
+  const lastId = isWordPiece ? undefined : frame?.last;
+  const eosIds = [named("eos"), ...stated("eos"), lastId].filter((id) => id !== undefined);
   const [eosId, eotId, eomId] = [...new Set(eosIds)];
-  const ids = { bos: bosId, eos: eosId, unk: unknownId(vocabulary) ?? named("unk") };
+  const sepId = isWordPiece ? (frame?.last ?? named("sep")) : named("sep");
+  const ids = { bos: bosId, eos: eosId, unk: unknownId(vocabulary) ?? named("unk"), sep: sepId };
   for (const [role, name] of Object.entries(roles)) {
     values.u32(key(name), role in ids ? ids[role as keyof typeof ids] : named(role));
   }
@@ -52,8 +55,8 @@ export function specialTokenMetadata(files: TokenizerFiles, values: MetadataValu
   const adds = addsAround(tokenizerConfig, frame);
   values.bool(key("add_bos_token"), adds.bos);
   values.bool(key("add_eos_token"), adds.eos);
-  if (frame?.last !== undefined && frame.last !== eosId && frame.last !== named("sep")) {
-    throw unknownComponent(json, "post_processor", `token ${frame.last} after the text`);
+  if (lastId !== undefined && lastId !== eosId) {
+    throw unknownComponent(json, "post_processor", `token ${lastId} after the text`);
   }
   const strips = (side: "stripsLeft" | "stripsRight", name: string) => {
     const found = vocabulary.added.filter((token) => token[side]).map(({ id }) => id);

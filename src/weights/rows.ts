@@ -29,16 +29,19 @@ export function fileRows(
   };
 }
 
-/** Row `i` of the result is row `order(i)` of `source`. */
-export function reorderedRows(source: RowSource, order: (row: number) => number): RowSource {
-  const { numRows, cols, type } = source;
+/** Row `i` of the result is row `order(i)` of `source`; neighbours lie near each other. */
+export function pickedRows(
+  source: RowSource,
+  numRows: number,
+  order: (row: number) => number,
+): RowSource {
+  const { cols, type } = source;
   const bytes = rowBytes(type, cols);
   return {
-    ...source,
+    ...{ type, cols, numRows },
     read: (first, count) => {
-      // Orders stay within a head: all that is wanted lies near.
       const wanted = Array.from({ length: count }, (_, i) => order(first + i));
-      const low = wanted.reduce((least, row) => Math.min(least, row), numRows);
+      const low = wanted.reduce((least, row) => Math.min(least, row), source.numRows);
       const high = wanted.reduce((most, row) => Math.max(most, row), 0);
       const near = source.read(low, high - low + 1);
       const output = new Uint8Array(count * bytes);
@@ -94,22 +97,55 @@ export function mappedRows(source: RowSource, change: (value: number) => number)
   };
 }
 
-/** Columns become rows. `source` is read whole for every call: for what fits in one chunk. */
-export function transposedRows(source: RowSource): RowSource {
-  const { numRows, cols } = source;
+/** Matrices in `source`, one every `stride` rows from `start` on, that are `numRows` high. */
+export interface Matrices {
+  readonly start: number;
+  readonly stride: number;
+  readonly numRows: number;
+}
+
+/** Every matrix transposed, one after the other. Keeps the last one that was made. */
+export function transposedMatrices(source: RowSource, matrices: Matrices): RowSource {
+  const { start, stride, numRows } = matrices;
+  const { type, cols } = source;
+  const count = source.numRows / stride;
+  assert(Number.isInteger(count) && start + numRows <= stride, "matrices tile the rows");
+  let last = { index: -1, content: new Uint8Array(0) };
+  const matrix = (index: number) => {
+    if (last.index !== index) {
+      const content = transposed(source.read(index * stride + start, numRows), numRows, cols);
+      last = { index, content };
+    }
+    return last.content;
+  };
+  const bytes = rowBytes(type, numRows);
   return {
-    ...{ type: "f32" as const, numRows: cols, cols: numRows },
-    read: (first, count) => {
-      const floats = readFloats(source, 0, numRows);
-      const output = new Float32Array(count * numRows);
-      for (let row = 0; row < count; row++) {
-        for (let i = 0; i < numRows; i++) {
-          output[row * numRows + i] = floats[i * cols + first + row]!;
-        }
+    ...{ type, cols: numRows, numRows: count * cols },
+    read: (first, wanted) => {
+      const output = new Uint8Array(wanted * bytes);
+      for (let row = first; row < first + wanted; ) {
+        const index = Math.floor(row / cols);
+        const end = Math.min(first + wanted, (index + 1) * cols);
+        const from = (row - index * cols) * bytes;
+        const part = matrix(index).subarray(from, from + (end - row) * bytes);
+        output.set(part, (row - first) * bytes);
+        row = end;
       }
-      return new Uint8Array(output.buffer);
+      return output;
     },
   };
+}
+
+function transposed(content: Uint8Array<ArrayBuffer>, rows: number, cols: number) {
+  const bytes = content.length / (rows * cols);
+  const Elements = bytes === 2 ? Uint16Array : Uint32Array;
+  assert(bytes === Elements.BYTES_PER_ELEMENT, "elements of 2 or 4 bytes");
+  const input = new Elements(content.slice().buffer);
+  const output = new Elements(input.length);
+  for (let row = 0; row < rows; row++) {
+    for (let col = 0; col < cols; col++) output[col * rows + row] = input[row * cols + col]!;
+  }
+  return new Uint8Array(output.buffer);
 }
 
 export function readFloats(source: RowSource, first: number, count: number) {

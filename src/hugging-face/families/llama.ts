@@ -5,6 +5,7 @@ import { ropeParameters, ropeType } from "../common.ts";
 import { headDim, interleavePairs, numHeads, numKvHeads } from "../conversions.ts";
 import type { FolderFamily, Targets } from "../family.ts";
 import type { JsonObject } from "../json-file.ts";
+import type { MetadataValues } from "../metadata-values.ts";
 
 export const interleavedNames: Readonly<Record<string, Targets>> = {
   "self_attn.q_proj": { to: "attn_q", convert: interleavePairs(numHeads) },
@@ -34,18 +35,40 @@ export function llama3Factors(config: JsonObject): DerivedTensor[] {
   return [derivedTensor("rope_freqs.weight", "f32", [factors.length], rows)];
 }
 
+export const mixtralNames: Readonly<Record<string, Targets>> = {
+  "block_sparse_moe.gate": "ffn_gate_inp",
+  "block_sparse_moe.experts.#.w1": "ffn_gate.#",
+  "block_sparse_moe.experts.#.w3": "ffn_up.#",
+  "block_sparse_moe.experts.#.w2": "ffn_down.#",
+};
+
+const rotatesWholeHeads = (config: JsonObject, values: MetadataValues) =>
+  values.u32("rope.dimension_count", headDim(config));
+
 export const llama: FolderFamily = {
   modelTypes: ["llama", "mistral", "mixtral"],
   architecture: "llama",
-  metadata: (config, values) => {
-    values.u32("rope.dimension_count", headDim(config));
-  },
-  names: {
-    ...interleavedNames,
-    "block_sparse_moe.gate": "ffn_gate_inp",
-    "block_sparse_moe.experts.#.w1": "ffn_gate.#",
-    "block_sparse_moe.experts.#.w3": "ffn_up.#",
-    "block_sparse_moe.experts.#.w2": "ffn_down.#",
-  },
+  metadata: rotatesWholeHeads,
+  names: { ...interleavedNames, ...mixtralNames },
   extraTensors: llama3Factors,
+};
+
+/** Layers without positions are a constant of the family. */
+export const smolLm3: FolderFamily = {
+  modelTypes: ["smollm3"],
+  architecture: "smollm3",
+  metadata: rotatesWholeHeads,
+  names: interleavedNames,
+};
+
+export const ministral3: FolderFamily = {
+  modelTypes: ["ministral3"],
+  architecture: "mistral3",
+  metadata: (config, values) => {
+    rotatesWholeHeads(config, values);
+    const rope = ropeParameters(config);
+    values.f32("rope.scaling.yarn_log_multiplier", rope?.number("mscale_all_dim"));
+    values.f32("attention.temperature_scale", rope?.number("llama_4_scaling_beta"));
+  },
+  names: interleavedNames,
 };

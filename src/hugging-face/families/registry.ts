@@ -2,10 +2,23 @@
 import { nearestMatch, TinferError } from "../../core/errors.ts";
 import type { FolderFamily } from "../family.ts";
 import type { JsonObject } from "../json-file.ts";
-import { llama } from "./llama.ts";
+import { bert } from "./bert.ts";
+import { deepseek, deepseek2 } from "./deepseek.ts";
+import { gemma, gemma2, gemma3 } from "./gemma.ts";
+import { granite, graniteMoe } from "./granite.ts";
+import { llama, ministral3, smolLm3 } from "./llama.ts";
+import { olmo2 } from "./olmo.ts";
+import { phi2, phi3, phiMoe } from "./phi.ts";
 import { qwen2, qwen2Moe, qwen3, qwen3Moe } from "./qwen.ts";
+import { cohere, glm4, gpt2, starcoder2 } from "./single.ts";
 
-const families: readonly FolderFamily[] = [llama, qwen2, qwen2Moe, qwen3, qwen3Moe];
+const families: readonly FolderFamily[] = [
+  ...[llama, smolLm3, ministral3, granite, graniteMoe, deepseek, deepseek2],
+  ...[qwen2, qwen2Moe, qwen3, qwen3Moe],
+  ...[gemma, gemma2, gemma3],
+  ...[phi2, phi3, phiMoe, olmo2, glm4, cohere, starcoder2, gpt2],
+  bert,
+];
 
 export function folderFamilyOf(config: JsonObject): FolderFamily {
   const type = config.text("model_type");

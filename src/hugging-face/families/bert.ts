@@ -1,0 +1,59 @@
+// BERT and what keeps its form: encoders for embeddings.
+import { dirname, join } from "node:path";
+import type { FolderFamily, Targets } from "../family.ts";
+import { isFields, type JsonObject, readFolderJson, readFolderList } from "../json-file.ts";
+
+const names: Readonly<Record<string, Targets>> = {
+  "embeddings.word_embeddings": "token_embd",
+  "embeddings.token_type_embeddings": "token_types",
+  "embeddings.position_embeddings": "position_embd",
+  "embeddings.LayerNorm": "token_embd_norm",
+  "attention.self.query": "attn_q",
+  "attention.self.key": "attn_k",
+  "attention.self.value": "attn_v",
+  "attention.output.dense": "attn_output",
+  "attention.output.LayerNorm": "attn_output_norm",
+  "intermediate.dense": "ffn_up",
+  "output.dense": "ffn_down",
+  "output.LayerNorm": "layer_output_norm",
+  // Heads of the training tasks.
+  "embeddings.position_ids": null,
+  "pooler.dense": null,
+  "cls.predictions": null,
+  "cls.predictions.transform.dense": null,
+  "cls.predictions.transform.LayerNorm": null,
+  "cls.predictions.decoder": null,
+  "cls.seq_relationship": null,
+};
+
+/** GGUF's numbers: how the vectors of a text's tokens become one. */
+const pooling = { none: 0, mean: 1, cls: 2, last: 3 } as const;
+
+export const bert: FolderFamily = {
+  modelTypes: ["bert"],
+  architecture: "bert",
+  metadata: (config, values) => {
+    values.bool("attention.causal", false);
+    values.u32("pooling_type", pooling[poolingKind(config)]);
+    values.u32("tokenizer.ggml.token_type_count", config.count("type_vocab_size") ?? 1);
+  },
+  names,
+};
+
+/** As the folder of a sentence transformer says; other folders ask for no pooling. */
+function poolingKind(config: JsonObject): keyof typeof pooling {
+  const folder = dirname(config.path);
+  const modules = readFolderList(folder, "modules.json") ?? [];
+  const module = modules.find((entry) => isFields(entry) && `${entry["type"]}`.endsWith("Pooling"));
+  if (!isFields(module)) return "none";
+  const path = module["path"];
+  // A folder beside it: no way leads out.
+  if (typeof path !== "string" || !/^\w[\w.-]*$/.test(path)) {
+    throw config.invalid("modules.json", "with a folder's name for each module");
+  }
+  const own = readFolderJson(join(folder, path), "config.json");
+  if (own?.flag("pooling_mode_mean_tokens")) return "mean";
+  if (own?.flag("pooling_mode_cls_token")) return "cls";
+  if (own?.flag("pooling_mode_lasttoken")) return "last";
+  throw (own ?? config).invalid("pooling_mode_mean_tokens", "one of mean, cls and last token");
+}

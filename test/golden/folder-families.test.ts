@@ -1,0 +1,125 @@
+// Every family of model folders: the golden models in Hugging Face's form give the same logits.
+import { afterAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readGguf } from "../../src/weights/gguf.ts";
+import { readTensorFloats } from "../../src/weights/tensor-content.ts";
+import { goldenFolder } from "../golden-folder.ts";
+import { makeFolder } from "./folder-fixture.ts";
+import { logitsOf, nmse, readFloats } from "./reference-logits.ts";
+
+const golden = goldenFolder("golden folder families");
+const models = golden === undefined ? undefined : join(golden, "architectures");
+const folders = mkdtempSync(join(tmpdir(), "tinfer-families-"));
+afterAll(() => rmSync(folders, { recursive: true }));
+
+const yarn = {
+  rope_type: "yarn",
+  original_max_position_embeddings: 32,
+  beta_fast: 32,
+  beta_slow: 1,
+};
+const granite = { attention_multiplier: 0.15, embedding_multiplier: 12, residual_multiplier: 0.35 };
+const latent = {
+  ...{ kv_lora_rank: 32, qk_rope_head_dim: 16, qk_nope_head_dim: 16, head_dim: null },
+  ...{ first_k_dense_replace: 1, num_experts: null, n_routed_experts: 8 },
+};
+
+/** What config.json has beyond the usual, by the name of the golden model. */
+const cases: Readonly<Record<string, Record<string, unknown> & { model_type: string }>> = {
+  llama2: { model_type: "llama" },
+  "mistral-window": { model_type: "mistral" },
+  mixtral: { model_type: "mixtral" },
+  smollm3: { model_type: "smollm3", tie_word_embeddings: true },
+  mistral3: {
+    model_type: "ministral3",
+    rope_parameters: {
+      ...{ ...yarn, factor: 4, beta_fast: 4, rope_theta: 1e6 },
+      ...{ mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
+    },
+  },
+  granite: { model_type: "granite", ...granite, logits_scaling: 8 },
+  "granitemoe-shared": {
+    ...{ model_type: "granitemoeshared", ...granite, logits_scaling: 6 },
+    shared_intermediate_size: 64,
+  },
+  deepseek: {
+    ...{ model_type: "deepseek", first_k_dense_replace: 1, n_shared_experts: 2 },
+    ...{ num_experts: null, n_routed_experts: 8 },
+  },
+  "deepseek2-v3": {
+    ...{ model_type: "deepseek_v3", ...latent, q_lora_rank: 48, v_head_dim: 24 },
+    ...{ n_group: 4, topk_group: 2, scoring_func: "sigmoid", norm_topk_prob: true },
+    ...{ routed_scaling_factor: 2.5, n_shared_experts: 1 },
+    rope_scaling: { ...yarn, factor: 4, mscale_all_dim: 1 },
+  },
+  "deepseek2-lite": {
+    ...{ model_type: "deepseek_v2", ...latent, v_head_dim: 16, scoring_func: "softmax" },
+    ...{ n_shared_experts: 2, routed_scaling_factor: 1 },
+    rope_scaling: { ...yarn, factor: 4, mscale_all_dim: 0.7069999724626541 },
+  },
+  qwen2: { model_type: "qwen2" },
+  qwen3: { model_type: "qwen3" },
+  qwen2moe: { model_type: "qwen2_moe", shared_expert_intermediate_size: 96 },
+  qwen3moe: { model_type: "qwen3_moe" },
+  gemma: { model_type: "gemma" },
+  gemma2: { model_type: "gemma2", attn_logit_softcapping: 3, final_logit_softcapping: 5 },
+  gemma3: { model_type: "gemma3_text" },
+  "gemma3-linear-rope": {
+    model_type: "gemma3_text",
+    rope_scaling: { rope_type: "linear", factor: 8 },
+  },
+  phi2: { model_type: "phi", partial_rotary_factor: 0.5 },
+  olmo2: { model_type: "olmo2" },
+  olmo3: {
+    model_type: "olmo3",
+    rope_scaling: { ...yarn, factor: 8, attention_factor: 1.2079441547393799 },
+  },
+  glm4: { model_type: "glm4", partial_rotary_factor: 0.5 },
+  "command-r": { model_type: "cohere", logit_scale: 0.0625 },
+  starcoder2: { model_type: "starcoder2" },
+  gpt2: { model_type: "gpt2" },
+};
+
+/** Factors of long contexts are tensors in GGUF and arrays in config.json. */
+function longRope(path: string): Record<string, unknown> {
+  const header = readGguf(path);
+  const factors = (kind: string) => [
+    ...readTensorFloats(header, header.tensors.get(`rope_factors_${kind}.weight`)!),
+  ];
+  return {
+    original_max_position_embeddings: 256,
+    rope_scaling: {
+      ...{ type: "longrope", long_factor: factors("long"), short_factor: factors("short") },
+    },
+  };
+}
+
+function check(name: string, own: Record<string, unknown> & { model_type: string }): void {
+  const path = join(models!, `${name}.gguf`);
+  const folder = join(folders, name);
+  makeFolder(path, folder, own);
+  const { tokenIds, contextSize } = JSON.parse(readFileSync(join(models!, `${name}.json`), "utf8"));
+  const options = { backend: "cpu", contextLen: contextSize };
+  const logits = logitsOf(folder, tokenIds, tokenIds.length, options);
+  const reference = readFloats(join(models!, `${name}.logits.f32`));
+  // The last ones, where a file begins at a later position.
+  expect(nmse(logits.subarray(logits.length - reference.length), reference)).toBeLessThan(1e-6);
+}
+
+if (models !== undefined) {
+  describe("logits of", () => {
+    for (const [name, own] of Object.entries(cases)) {
+      if (!existsSync(join(models, `${name}.gguf`))) throw new Error(`${name} is not there`);
+      test(name, () => check(name, own));
+    }
+    for (const [name, type] of [
+      ["phi3-longrope", "phi3"],
+      ["phimoe", "phimoe"],
+    ] as const) {
+      const path = join(models, `${name}.gguf`);
+      test(name, () => check(name, { model_type: type, ...longRope(path) }));
+    }
+  });
+}
