@@ -8,6 +8,7 @@ import { convert } from "./cli/convert.ts";
 import { makeDoctor } from "./cli/doctor.ts";
 import { embed } from "./cli/embed.ts";
 import { logits } from "./cli/logits.ts";
+import { perplexity } from "./cli/perplexity.ts";
 import { plan } from "./cli/plan.ts";
 import { pull } from "./cli/pull.ts";
 import { quantize } from "./cli/quantize.ts";
@@ -35,6 +36,7 @@ const commands: readonly Command[] = [
   quantize,
   split,
   merge,
+  perplexity,
   bench,
   embed,
   tokenize,
