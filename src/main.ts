@@ -7,6 +7,7 @@ import { type Command, isHelp, toCitty } from "./cli/command.ts";
 import { convert } from "./cli/convert.ts";
 import { makeDoctor } from "./cli/doctor.ts";
 import { embed } from "./cli/embed.ts";
+import { imatrix } from "./cli/imatrix.ts";
 import { logits } from "./cli/logits.ts";
 import { perplexity } from "./cli/perplexity.ts";
 import { plan } from "./cli/plan.ts";
@@ -36,6 +37,7 @@ const commands: readonly Command[] = [
   quantize,
   split,
   merge,
+  imatrix,
   perplexity,
   bench,
   embed,

@@ -32,7 +32,7 @@ export class ChunkRunner implements Disposable {
     const maxTokensPerStep = Math.min(tokensPerStep, chunkLen);
     const maxOutputsPerStep = Math.min(outputRows, maxTokensPerStep);
     const step = { contextLen: chunkLen, maxSequences: 1, maxTokensPerStep, maxOutputsPerStep };
-    this.model = new LoadedModel(path, { ...options, ...step });
+    this.model = new LoadedModel(path, { ...options, ...step }, { outputs: "tokens" });
     this.#chunkLen = chunkLen;
     this.#bosId = bosId;
     this.#chunk = new Int32Array(chunkLen);

@@ -47,7 +47,7 @@ export function productsPlan(plan: Plan, weights: WeightMemory): Plan | undefine
   if (ops.length === 0) return undefined;
   const { vocabSize } = plan;
   const used = { weights: plan.weights, caches: [], hidden: undefined, logits: undefined };
-  return { ops, tensors, vocabSize, ...used };
+  return { ops, tensors, vocabSize, products: [], ...used };
 }
 
 export class TuningProbe implements Disposable {

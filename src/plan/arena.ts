@@ -1,6 +1,7 @@
 // Memory of a plan: places every activation in one arena by liveness, and the layers' caches in
 // one KV pool. The numbers here are the memory plan; the executor takes exactly them.
 import type { Plan } from "./builder.ts";
+import { keptTensors } from "./keep-inputs.ts";
 import { type Cache, type KvType, operandsOf, type Rows, type Tensor } from "./ops.ts";
 
 /** Token slots in one block of the KV cache (kernels/plan.zig). */
@@ -65,6 +66,9 @@ function lifetimesOf(plan: Plan, limits: PlanLimits): Lifetime[] {
   // Results stay readable after the step.
   if (plan.hidden !== undefined) last.set(plan.hidden, plan.ops.length);
   if (plan.logits !== undefined) last.set(plan.logits, plan.ops.length);
+  for (const product of plan.products) {
+    for (const tensor of keptTensors(product)) last.set(tensor, plan.ops.length);
+  }
   return plan.tensors.map((tensor) => ({
     tensor,
     bytes: alignUp(rowLimit(tensor.rows, limits) * tensor.width * 4),

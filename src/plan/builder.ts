@@ -3,6 +3,7 @@
 import { assert } from "../core/errors.ts";
 import { type Adapter, AdapterTable } from "./adapters.ts";
 import { fuseNorms } from "./fuse-norms.ts";
+import { keepInputs, type Product } from "./keep-inputs.ts";
 import {
   type Cache,
   type EmbedRow,
@@ -22,8 +23,11 @@ import {
 } from "./ops.ts";
 import { type WeightSource, WeightTable } from "./weight-table.ts";
 
-/** What a plan ends in: sampled tokens, or the hidden state alone (embeddings). */
-export type PlanOutputs = "tokens" | "hidden";
+/**
+ * What a plan ends in: sampled tokens, the hidden state alone (embeddings), or the same with the
+ * inputs of all products still readable (importance).
+ */
+export type PlanOutputs = "tokens" | "hidden" | "inputs";
 
 /** A model's program: ops in order over named tensors. */
 export interface Plan {
@@ -36,6 +40,8 @@ export interface Plan {
   /** `[outputs, vocabSize]`; undefined when the plan ends in the hidden state. */
   readonly logits: Tensor | undefined;
   readonly vocabSize: number;
+  /** Products whose inputs stay readable after a step; none unless the plan is made for it. */
+  readonly products: readonly Product[];
 }
 
 /** The output matrix, also where it is the embedding's. */
@@ -303,7 +309,7 @@ export class PlanBuilder extends WeightTable {
       softcap = 0,
     }: { bias?: Weight | undefined; scale?: number; softcap?: number } = {},
   ): Plan {
-    if (this.#outputs === "hidden") return this.finishHidden(hidden, lmHead.rows);
+    if (this.#outputs !== "tokens") return this.finishHidden(hidden, lmHead.rows);
     const logits = this.#tensor(hidden.rows, lmHead.rows);
     // Adapters tell the two uses of a shared matrix apart.
     const isTied = this.#ops.some((op) => op.kind === "embed" && op.weight === lmHead);
@@ -323,7 +329,7 @@ export class PlanBuilder extends WeightTable {
   #plan(vocabSize: number, hidden: Tensor | undefined, logits: Tensor | undefined): Plan {
     const isBeyond = (tensor: string) => hidden !== undefined && tensor === headName;
     this.#adapters.requireAllUsed((name) => this.shapeOf(name), isBeyond);
-    const ops = fuseNorms(this.#ops, hidden === undefined ? [] : [hidden]);
+    const { ops, products } = this.#program(hidden);
     const tensors = this.#numberTensors(ops, hidden);
     return {
       ops,
@@ -333,7 +339,15 @@ export class PlanBuilder extends WeightTable {
       hidden,
       logits,
       vocabSize,
+      products,
     };
+  }
+
+  #program(hidden: Tensor | undefined): { ops: readonly Op[]; products: readonly Product[] } {
+    if (this.#outputs === "inputs") {
+      return keepInputs(this.#ops, ({ rows, width }) => this.#tensor(rows, width));
+    }
+    return { ops: fuseNorms(this.#ops, hidden === undefined ? [] : [hidden]), products: [] };
   }
 
   /** The tensors that are still there, with ids in that order. */

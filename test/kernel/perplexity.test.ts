@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { computeLogits } from "../../src/engine/logits.ts";
+import { computeRows } from "../../src/engine/logits.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import {
   measurePerplexity,
@@ -59,8 +59,9 @@ function logProbabilities(path: string): { rows: number[][]; targets: number[] }
     const targetIds = ids.slice();
     ids[0] = bosId;
     const all: number[] = [];
-    for (const { logits } of computeLogits(path, { ...options, contextLen: 256 }, ids, 50)) {
-      for (const logit of logits) all.push(logit);
+    const wide = { ...options, contextLen: 256 };
+    for (const { values } of computeRows(path, wide, ids, "tokens", 50)) {
+      for (const logit of values) all.push(logit);
     }
     for (let i = chunkLen / 2; i < chunkLen - 1; i++) {
       const logits = all.slice(i * tinySize.vocab, (i + 1) * tinySize.vocab);

@@ -125,6 +125,7 @@ function load(vocabSize: number, cpuVariant: string | undefined, numThreads: num
     hidden: logits,
     logits,
     vocabSize,
+    products: [],
   };
   const weights = { address: () => 0, bytes: () => 0 };
   const options = { limits, weights, numThreads, cpuVariant, cancelWord: undefined };
