@@ -79,8 +79,14 @@ export function commonMetadata(config: JsonObject, values: MetadataValues): void
   rotaryMetadata(config, values);
 }
 
+/** As models/model-config.ts bounds them; lists of one entry per layer are made before that. */
+const mostLayers = 1024;
+
 export function numLayers(config: JsonObject): number {
-  return config.requiredCount("num_hidden_layers", "n_layer", "n_layers", "num_layers");
+  const keys = ["num_hidden_layers", "n_layer", "n_layers", "num_layers"];
+  const count = config.requiredCount(...keys);
+  if (count >= 1 && count <= mostLayers) return count;
+  throw config.invalid(keys.find((key) => config.has(key))!, `a number from 1 to ${mostLayers}`);
 }
 
 /** `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before). */

@@ -107,11 +107,13 @@ export class JsonObject {
     return value;
   }
 
-  /** A whole number that is not negative. */
+  /** A whole number as GGUF's u32 can hold it. */
   count(...keys: readonly string[]): number | undefined {
     const value = this.number(...keys);
-    if (value === undefined || (Number.isSafeInteger(value) && value >= 0)) return value;
-    throw this.invalid(keys.find((name) => this.has(name))!, "a whole number");
+    if (value === undefined || (Number.isInteger(value) && value >= 0 && value < 2 ** 32)) {
+      return value;
+    }
+    throw this.invalid(keys.find((name) => this.has(name))!, "a whole number below 2^32");
   }
 
   requiredCount(...keys: readonly string[]): number {

@@ -1,0 +1,113 @@
+// Small model folders: what their tensors become, and what is refused.
+import { afterAll, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openFolder } from "../../src/hugging-face/folder.ts";
+import { isInFile } from "../../src/weights/model-header.ts";
+import { readTensorFloats } from "../../src/weights/tensor-content.ts";
+
+const scratch = mkdtempSync(join(tmpdir(), "tinfer-folder-"));
+afterAll(() => rmSync(scratch, { recursive: true }));
+let count = 0;
+
+interface Stored {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+const config = {
+  ...{ model_type: "llama", hidden_size: 4, num_attention_heads: 2, num_hidden_layers: 1 },
+  ...{ num_key_value_heads: 1, intermediate_size: 4, vocab_size: 8 },
+};
+
+function open(tensors: Readonly<Record<string, Stored>>, more: object = {}) {
+  const folder = join(scratch, String(count++));
+  mkdirSync(folder);
+  writeFileSync(join(folder, "config.json"), JSON.stringify({ ...config, ...more }));
+  let end = 0;
+  const entries = Object.entries(tensors).map(([name, { dtype, shape, bytes }]) => {
+    const start = end;
+    end += bytes.length;
+    return [name, { dtype, shape, data_offsets: [start, end] }];
+  });
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const data = Object.values(tensors).map(({ bytes }) => bytes);
+  writeFileSync(join(folder, "model.safetensors"), Buffer.concat([length, header, ...data]));
+  return openFolder(folder);
+}
+
+function f32(shape: readonly number[], values: readonly number[]): Stored {
+  return { dtype: "F32", shape, bytes: new Uint8Array(Float32Array.from(values).buffer) };
+}
+
+function bf16(shape: readonly number[], values: readonly number[]): Stored {
+  const bits = new Uint32Array(Float32Array.from(values).buffer);
+  return {
+    dtype: "BF16",
+    shape,
+    bytes: new Uint8Array(Uint16Array.from(bits, (b) => b >>> 16).buffer),
+  };
+}
+
+function floats(header: ReturnType<typeof open>, name: string): number[] {
+  return [...readTensorFloats(header, header.tensors.get(name)!)];
+}
+
+test("matrices stay where they are, norms become F32, pairs of q lie side by side", () => {
+  const rows = [0, 1, 2, 3];
+  const header = open({
+    "model.layers.0.mlp.up_proj.weight": bf16([4, 4], new Array(16).fill(2)),
+    "model.layers.0.input_layernorm.weight": bf16([4], [1, 2, 3, 4]),
+    "model.layers.0.self_attn.k_proj.weight": bf16(
+      [4, 4],
+      rows.flatMap((n) => [n, n, n, n]),
+    ),
+    "model.layers.0.self_attn.rotary_emb.inv_freq": f32([2], [1, 2]),
+  });
+  const up = header.tensors.get("blk.0.ffn_up.weight")!;
+  expect([up.type, isInFile(up)]).toEqual(["bf16", true]);
+  const norm = header.tensors.get("blk.0.attn_norm.weight")!;
+  expect([norm.type, isInFile(norm)]).toEqual(["f32", false]);
+  expect(floats(header, norm.name)).toEqual([1, 2, 3, 4]);
+  const k = floats(header, "blk.0.attn_k.weight").filter((_, i) => i % 4 === 0);
+  expect(k).toEqual([0, 2, 1, 3]);
+  expect([...header.tensors.keys()].length).toBe(3);
+});
+
+test("8-bit floats come with their scales, of blocks as config.json says", () => {
+  const ones = { dtype: "F8_E4M3", shape: [4, 4], bytes: new Uint8Array(16).fill(0x38) };
+  const name = "model.layers.0.mlp.up_proj.weight";
+  const quantization_config = { quant_method: "fp8", weight_block_size: [2, 2] };
+  const scale = f32([2, 2], [1, 2, 3, 4]);
+  const header = open({ [name]: ones, [`${name}_scale_inv`]: scale }, { quantization_config });
+  const values = floats(header, "blk.0.ffn_up.weight");
+  expect(values).toEqual([1, 1, 2, 2, 1, 1, 2, 2, 3, 3, 4, 4, 3, 3, 4, 4]);
+  const whole = open({ [name]: ones, [`${name}_scale`]: f32([], [0.5]) });
+  expect(floats(whole, "blk.0.ffn_up.weight")).toEqual(new Array(16).fill(0.5));
+});
+
+test("what is not known is refused by name", () => {
+  const one = f32([1], [1]);
+  expect(() => open({ "model.layers.0.mlp.extra.weight": one })).toThrow(/extra.*has no place/);
+  const integers = { dtype: "I32", shape: [1], bytes: new Uint8Array(4) };
+  expect(() => open({ "model.norm.weight": integers })).toThrow(
+    /'model.norm.weight' is of dtype I32/,
+  );
+  expect(() => open({}, { model_type: "lama" })).toThrow(/model_type 'lama' is not known/);
+  const quantization_config = { quant_method: "gptq" };
+  expect(() => open({}, { quantization_config })).toThrow(/quantised by 'gptq'/);
+  expect(() => open({}, { rope_scaling: { type: "odd" } })).toThrow(/rope type 'odd'/);
+});
+
+test("absurd hyperparameters are refused before anything is made of them", () => {
+  for (const value of [-1, 1.5, 1e12, "4", [4], {}]) {
+    expect(() => open({}, { num_hidden_layers: value })).toThrow(/num_hidden_layers/);
+  }
+  const q = { "model.layers.0.self_attn.q_proj.weight": f32([4, 4], new Array(16).fill(1)) };
+  expect(() => open(q, { num_attention_heads: 3 })).toThrow(/4 rows are not 3 heads/);
+  expect(() => open(q, { num_attention_heads: 0 })).toThrow(/4 rows are not 0 heads/);
+});
