@@ -1,4 +1,4 @@
-// Commands on the loaded model: /model, /lora, /lazy and /stats.
+// Commands on the loaded model: /model, /lora, /lazy, /quantize and /stats.
 import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { parseAdapters } from "../engine/adapter-choice.ts";
@@ -29,6 +29,13 @@ export const modelCommands: readonly ChatCommand[] = [
     summary: "weights: on: in the mapped file; off: copied into memory; auto: when idle",
     completes: ["on", "off", "auto"],
     run: lazyCommand,
+  },
+  {
+    name: "quantize",
+    argument: "TYPE|original",
+    summary: "the weights in another type, e.g. q4_0; the conversation stays",
+    completes: ["q8_0", "q6_k", "q4_k_m", "q4_0", "original"],
+    run: quantizeCommand,
   },
   { name: "stats", summary: "speed, memory and cache of this chat", run: statsCommand },
 ];
@@ -84,6 +91,13 @@ async function lazyCommand({ model, terminal }: Chat, argument: string): Promise
   const { loadMode, copiedWeightBytes } = await engine.status();
   const words = { lazy: "on", eager: "off", auto: "auto" }[loadMode];
   terminal.note(`lazy is ${words}: ${weightPlace(engine.facts, copiedWeightBytes)}`);
+}
+
+async function quantizeCommand({ model, terminal }: Chat, argument: string): Promise<void> {
+  const { engine } = model;
+  if (argument !== "") await engine.setWeightType(argument);
+  const { mainType, weightBytes } = engine.facts;
+  terminal.note(`weights are mostly ${mainType}, ${megabytes(weightBytes)}`);
 }
 
 function weightPlace({ weightBytes }: LoadedModelFacts, copiedBytes: number): string {

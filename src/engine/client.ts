@@ -69,6 +69,15 @@ export interface EngineStatus {
   readonly loadMode: LoadMode;
   /** Weights that lie in huge pages instead of the mapped file, so far. */
   readonly copiedWeightBytes: number;
+  readonly weightChange: WeightChange | undefined;
+}
+
+/** How far the weights are on their way to another type. */
+export interface WeightChange {
+  readonly type: string;
+  readonly doneBytes: number;
+  /** 0: not yet known. */
+  readonly totalBytes: number;
 }
 
 /** Facts about the loaded model that callers show or check requests against. */
@@ -139,5 +148,11 @@ export interface EngineClient extends AsyncDisposable {
    * loaded take effect only while no request runs. Throws, and leaves all as it was.
    */
   setAdapters(adapters: readonly AdapterChoice[]): Promise<void>;
+  /**
+   * Computes with the weights in the types of a mix such as "q4_0", or with "original" as the file
+   * has them, once they are made; requests go on meanwhile and afterwards. Resolves when it is so.
+   * Throws, and leaves all as it was: unknown types, no space, no memory, another change under way.
+   */
+  setWeightType(name: string): Promise<void>;
   status(): Promise<EngineStatus>;
 }

@@ -1,6 +1,6 @@
 // The engine: takes requests, runs the step loop schedule → run → sample → commit → emit, and
 // hands out token events. Lives on one thread and yields to it between steps.
-import { TinferError } from "../core/errors.ts";
+import { assert, TinferError } from "../core/errors.ts";
 import { checkSampling } from "../sampling/parameters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import { Batch } from "./batch.ts";
@@ -12,19 +12,18 @@ import type {
   GenerationEvent,
   GenerationRequest,
   LoadedModelFacts,
+  WeightChange,
 } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
-import { HiddenStates } from "./hidden-states.ts";
-import { IdleTuner } from "./idle-tuner.ts";
 import { LoadedModel, type Loading } from "./loaded-model.ts";
 import { type LoadProgress, requireDecoder } from "./model-file.ts";
-import { ModelRunner } from "./model-runner.ts";
+import { ModelParts } from "./model-parts.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 import { RequestState } from "./request-state.ts";
-import { Residency } from "./residency.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Adapted, Sequence } from "./sequence.ts";
+import { changeWeightType, ownWeights, TemporaryModel } from "./weight-type.ts";
 
 /** Requests that may wait; more are refused as overloaded. */
 const maxWaiting = 512;
@@ -38,20 +37,22 @@ export interface LoadWatch {
 export class Engine implements EngineClient {
   /** Of a load by steps; else the model's. */
   #loadMs: number | undefined;
-  readonly #model: LoadedModel;
+  #parts: ModelParts;
+  readonly #path: string;
+  readonly #options: ModelOptions;
+  readonly #loading: Loading;
+  /** The weights' way to another type, while it lasts. */
+  #weightChange: WeightChange | undefined;
+  #isDisposed = false;
   readonly #allocator: BlockAllocator;
   readonly #scheduler: Scheduler;
-  #runner: ModelRunner;
   readonly #batch = new Batch();
   readonly #requests = new Map<Sequence, RequestState>();
-  readonly #hidden: HiddenStates;
-  readonly #tuner: IdleTuner;
   readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
   /** Where cached prefixes begin, by the adapters that made them. */
   readonly #cacheRoots = new Map<string, number>();
   #nextId = 1;
   #looping = false;
-  readonly #residency: Residency;
   #idleSince = performance.now();
 
   /** Loads a model without holding the thread for long: signals and progress get their turn. */
@@ -59,34 +60,37 @@ export class Engine implements EngineClient {
     const start = performance.now();
     const engine = new Engine(path, options, { weights: "later" });
     try {
-      await inTurns(engine.#model.bringIn(), watch);
+      await inTurns(engine.#parts.model.bringIn(), watch);
     } catch (error) {
       await engine[Symbol.asyncDispose]();
       throw error;
     }
-    engine.#residency.start();
+    engine.#parts.residency.start();
     engine.#loadMs = performance.now() - start;
     return engine;
   }
 
   constructor(path: string, options: ModelOptions, loading: Loading = {}) {
-    this.#model = new LoadedModel(path, options, loading);
-    const { limits } = this.#model.memoryPlan;
+    this.#path = path;
+    this.#options = options;
+    this.#loading = loading;
+    this.#parts = this.#makeParts(new LoadedModel(path, options, loading), options.load);
+    const { limits } = this.#parts.model.memoryPlan;
     this.#allocator = new BlockAllocator(limits.numBlocks);
     const { maxTokens: maxTokensPerStep, maxSequences } = limits;
     this.#scheduler = new Scheduler({ maxTokensPerStep, maxSequences }, this.#allocator);
-    this.#runner = new ModelRunner(this.#model.session);
-    this.#hidden = new HiddenStates(this.#model);
-    this.#tuner = new IdleTuner(this.#model);
-    this.#residency = new Residency(this.#model, options, () => {
+    if (loading.weights !== "later") this.#parts.residency.start();
+  }
+
+  #makeParts(model: LoadedModel, load: LoadMode): ModelParts {
+    return new ModelParts(model, { load, lock: this.#options.lock }, () => {
       return this.#looping ? undefined : this.#idleSince;
     });
-    if (loading.weights !== "later") this.#residency.start();
   }
 
   get facts(): LoadedModelFacts {
-    const { facts } = this.#model;
-    return this.#loadMs === undefined ? facts : { ...facts, loadMs: this.#loadMs };
+    const { facts } = this.#parts.model;
+    return { ...facts, path: this.#path, loadMs: this.#loadMs ?? facts.loadMs };
   }
 
   /** `cancelId`: what stops this request's step in the engine's cancel word; 0: nothing does. */
@@ -134,7 +138,7 @@ export class Engine implements EngineClient {
 
   /** The scales that a request gets, and the root of the cached prefixes that they made. */
   #adapted(wanted: readonly AdapterScale[] | undefined): Adapted {
-    const { adapters } = this.#model;
+    const { adapters } = this.#parts.model;
     const scales = wanted === undefined ? adapters.ownScales : adapters.scales(wanted);
     const parts = adapters.choices.flatMap(({ path }, slot) => {
       return scales[slot] === 0 ? [] : [[path, scales[slot]]];
@@ -157,7 +161,7 @@ export class Engine implements EngineClient {
   #start(): void {
     if (this.#looping) return;
     this.#looping = true;
-    this.#tuner.busy();
+    this.#parts.tuner.busy();
     setImmediate(() => this.#loop());
   }
 
@@ -173,7 +177,7 @@ export class Engine implements EngineClient {
     this.#idleSince = performance.now();
     // Between steps the thread's other work runs: new requests, cancellations.
     if (this.#looping) setImmediate(() => this.#loop());
-    else this.#tuner.idle();
+    else this.#parts.tuner.idle();
   }
 
   #step(): void {
@@ -186,7 +190,7 @@ export class Engine implements EngineClient {
     }
     for (const sequence of batch.sequences) this.#requests.get(sequence)?.markScheduled();
     // A cancelled step has no results: what is left of its sequences runs again.
-    if (!this.#runner.run(batch, this.#cancelIdOf(batch))) return;
+    if (!this.#parts.runner.run(batch, this.#cancelIdOf(batch))) return;
     this.#totals.steps++;
     this.#commit(batch);
   }
@@ -223,7 +227,7 @@ export class Engine implements EngineClient {
     let reason: EndReason | undefined;
     let failure: unknown;
     try {
-      reason = state.acceptToken(this.#model.session.stepData, row);
+      reason = state.acceptToken(this.#parts.model.session.stepData, row);
     } catch (error) {
       failure = error;
     }
@@ -245,25 +249,84 @@ export class Engine implements EngineClient {
     adapters?: readonly AdapterScale[],
   ): Promise<Float32Array[]> {
     for (const tokenIds of prompts) checkPrompt(tokenIds, this.facts, "read");
-    return this.#hidden.pooled(prompts, pooling, this.#adapted(adapters).scales);
+    return this.#parts.hidden.pooled(prompts, pooling, this.#adapted(adapters).scales);
   }
 
   async setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
     const isRunning = this.#requests.size > 0;
-    const isSame = this.#model.adapters.hasFiles(adapters);
+    const isSame = this.#parts.model.adapters.hasFiles(adapters);
     if (isRunning && !isSame) {
       throw new TinferError("overloaded", "adapters are not exchanged while answers are written", {
         hint: "try again after them",
       });
     }
-    if (!isSame) this.#hidden[Symbol.dispose]();
-    if (!this.#model.setAdapters(adapters)) return;
-    this.#runner = new ModelRunner(this.#model.session);
+    if (!isSame) this.#parts.hidden[Symbol.dispose]();
+    if (!this.#parts.model.setAdapters(adapters)) return;
+    this.#parts.renewRunner();
     this.#allocator.clear();
   }
 
   setLoadMode(mode: LoadMode): Promise<void> {
-    return this.#residency.change(mode);
+    return this.#parts.residency.change(mode);
+  }
+
+  /**
+   * Computes with the weights in the types of a mix, or the file's own, from some later step on.
+   * What is being generated goes on; its tokens so far are computed again with the new weights.
+   */
+  async setWeightType(name: string): Promise<void> {
+    if (this.#weightChange !== undefined) {
+      throw new TinferError("overloaded", "the weights are on their way to another type", {
+        hint: "wait until that is done",
+      });
+    }
+    this.#weightChange = { type: name, doneBytes: 0, totalBytes: 0 };
+    try {
+      using temporary = name === ownWeights ? undefined : new TemporaryModel();
+      if (temporary !== undefined) {
+        const { numThreads } = this.facts;
+        const steps = changeWeightType(this.#path, name, temporary.path, numThreads);
+        await this.#betweenSteps(steps, (progress) => {
+          this.#weightChange = { type: name, ...progress };
+        });
+      }
+      await this.#replaceModel(temporary?.path ?? this.#path);
+    } finally {
+      this.#weightChange = undefined;
+    }
+  }
+
+  /** Runs work in turns with the engine's steps; ends by throwing when the engine does. */
+  async #betweenSteps(
+    work: Iterable<LoadProgress>,
+    onProgress?: (progress: LoadProgress) => void,
+  ): Promise<void> {
+    for (const progress of work) {
+      onProgress?.(progress);
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.#isDisposed) throw new TinferError("cancelled", "the model was closed");
+    }
+  }
+
+  async #replaceModel(path: string): Promise<void> {
+    const { limits } = this.#parts.model.memoryPlan;
+    const { kvTypeK, kvTypeV, numBlocks } = limits;
+    const { mode: load } = this.#parts.residency;
+    const { choices: adapters } = this.#parts.model.adapters;
+    const contextLen = this.facts.maxContextLen;
+    const options = { ...this.#options, contextLen, kvTypeK, kvTypeV, load, adapters };
+    using cleanup = new DisposableStack();
+    const loading: Loading = { ...this.#loading, weights: "later" };
+    const model = cleanup.use(new LoadedModel(path, options, loading));
+    await this.#betweenSteps(model.bringIn());
+    assert(model.memoryPlan.limits.numBlocks === numBlocks, "the KV pool stays as large");
+    cleanup.move();
+    // Keys and values of the old weights are not those of the new.
+    this.#scheduler.preemptAll();
+    this.#allocator.clear();
+    this.#parts[Symbol.dispose]();
+    this.#parts = this.#makeParts(model, load);
+    this.#parts.residency.start();
   }
 
   async status(): Promise<EngineStatus> {
@@ -280,8 +343,9 @@ export class Engine implements EngineClient {
       preemptionsTotal: this.#scheduler.numPreemptions,
       cancelledTotal: this.#totals.cancelled,
       stepsTotal: this.#totals.steps,
-      loadMode: this.#residency.mode,
-      copiedWeightBytes: this.#model.file.copiedBytes,
+      loadMode: this.#parts.residency.mode,
+      copiedWeightBytes: this.#parts.model.file.copiedBytes,
+      weightChange: this.#weightChange,
     };
   }
 
@@ -292,10 +356,8 @@ export class Engine implements EngineClient {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
-    this.#tuner[Symbol.dispose]();
-    this.#residency[Symbol.dispose]();
-    this.#hidden[Symbol.dispose]();
-    this.#model[Symbol.dispose]();
+    this.#isDisposed = true;
+    this.#parts[Symbol.dispose]();
   }
 }
 

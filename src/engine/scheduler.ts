@@ -71,6 +71,13 @@ export class Scheduler {
     batch.add(sequence, count);
   }
 
+  /** All running sequences wait, in their order, and will be computed again. */
+  preemptAll(): void {
+    for (let victim = this.running.at(-1); victim !== undefined; victim = this.running.at(-1)) {
+      this.#preempt(victim);
+    }
+  }
+
   /** Recompute later: the blocks go back, sealed ones usually survive in the prefix cache. */
   #preempt(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);

@@ -35,6 +35,7 @@ export type ToEngine =
     }
   | { readonly kind: "status"; readonly id: number }
   | { readonly kind: "setLoadMode"; readonly id: number; readonly mode: LoadMode }
+  | { readonly kind: "setWeightType"; readonly id: number; readonly name: string }
   | { readonly kind: "dispose"; readonly id: number };
 
 export type EngineResult = Float32Array[] | EngineStatus | LoadedModelFacts | null;

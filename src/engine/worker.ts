@@ -163,6 +163,10 @@ class WorkerClient implements EngineClient {
     await this.#ask<null>((id) => ({ kind: "setLoadMode", id, mode }));
   }
 
+  async setWeightType(name: string): Promise<void> {
+    this.#facts = await this.#ask<LoadedModelFacts>((id) => ({ kind: "setWeightType", id, name }));
+  }
+
   status(): Promise<EngineStatus> {
     return this.#ask((id) => ({ kind: "status", id }));
   }
@@ -211,6 +215,9 @@ function serveEngine(): void {
       case "setLoadMode":
         await engine!.setLoadMode(message.mode);
         return send({ kind: "result", id: message.id, value: null });
+      case "setWeightType":
+        await engine!.setWeightType(message.name);
+        return send({ kind: "result", id: message.id, value: engine!.facts });
       case "status":
         return send({ kind: "result", id: message.id, value: await engine!.status() });
       case "dispose":

@@ -15,6 +15,7 @@ import { adaptersRoute, setAdaptersRoute } from "./own/adapters.ts";
 import { healthRoute, metricsRoute, ollamaHealthRoute } from "./own/health.ts";
 import { pageRoute } from "./own/page.ts";
 import { detokenizeRoute, renderRoute, tokenizeRoute } from "./own/tokens.ts";
+import { quantizeRoute } from "./own/weights.ts";
 import { RequestError, toRequestError } from "./request-error.ts";
 import { checkApiKey, checkHost, checkOrigin } from "./security.ts";
 import type { Route, ServerEnv, ServerState } from "./server-state.ts";
@@ -31,6 +32,7 @@ const routes: readonly Route[] = [
   chatRoute,
   completionRoute,
   embeddingRoute,
+  quantizeRoute,
   modelsRoute,
   modelRoute,
   ollamaChatRoute,

@@ -1,0 +1,59 @@
+// A running model's weights in another type: made from the file that was loaded, never from what
+// an earlier change made of it, in pieces between which the engine goes on.
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { cacheFolder } from "../core/cache-folder.ts";
+import { TinferError } from "../core/errors.ts";
+import { readMixFacts } from "../models/mix-facts.ts";
+import { readGguf } from "../weights/gguf.ts";
+import { findMix } from "../weights/quantize-mix.ts";
+import { chooseTypes } from "../weights/quantize-types.ts";
+import { rewriteModel } from "../weights/rewrite-model.ts";
+import { withoutSplit } from "../weights/split-model.ts";
+import type { LoadProgress } from "./model-file.ts";
+
+/** The name that stands for the weights as the file has them. */
+export const ownWeights = "original";
+
+/** A model file that only this process needs. */
+export class TemporaryModel implements Disposable {
+  readonly path: string;
+  readonly #folder: string;
+
+  constructor() {
+    const parent = cacheFolder();
+    try {
+      mkdirSync(parent, { recursive: true });
+      this.#folder = mkdtempSync(join(parent, "weights-"));
+    } catch (cause) {
+      throw new TinferError("unreadable", `${parent} cannot be written`, {
+        hint: "set XDG_CACHE_HOME to a folder on a disk with room for the new weights",
+        cause,
+      });
+    }
+    this.path = join(this.#folder, "model.gguf");
+  }
+
+  /** A mapping of the file lives on. */
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+/** Writes the model at `path` in the types of the mix `name` to `target`, step by step. */
+export function* changeWeightType(
+  path: string,
+  name: string,
+  target: string,
+  numThreads: number,
+): Generator<LoadProgress> {
+  const mix = findMix(name);
+  const input = readGguf(path);
+  const tensors = [...input.tensors.values()];
+  const types = chooseTypes(tensors, readMixFacts(input.metadata), { mix });
+  const content = tensors.map((source) => {
+    return { source, type: types.get(source.name)!.type, importance: undefined };
+  });
+  const file = { path: target, metadata: withoutSplit(input.values), tensors: content };
+  yield* rewriteModel(input, [file], numThreads);
+}

@@ -1,0 +1,85 @@
+// Weights that change their type under a running engine: answers go on, later ones are those of a
+// model of that type, and the way back leads to the file's own.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { EngineClient } from "../../src/engine/client.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
+import { changeWeightType } from "../../src/engine/weight-type.ts";
+import { startEngineWorker } from "../../src/engine/worker.ts";
+import { defaultSampling } from "../../src/sampling/parameters.ts";
+import { writeGguf } from "../../src/weights/gguf-writer.ts";
+import { tinyMixes, tinyModel } from "./tiny-model.ts";
+
+let folder = "";
+let path = "";
+let cache: string | undefined;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "tinfer-weight-type-"));
+  path = join(folder, "floats.gguf");
+  writeGguf(path, tinyModel("floats", tinyMixes["floats"]!));
+  cache = process.env["TINFER_HOME"];
+  process.env["TINFER_HOME"] = folder;
+});
+afterAll(() => {
+  if (cache === undefined) delete process.env["TINFER_HOME"];
+  else process.env["TINFER_HOME"] = cache;
+  rmSync(folder, { recursive: true });
+});
+
+const options: ModelOptions = {
+  ...{ ...defaultModelOptions, contextLen: 256, numThreads: 1, maxSequences: 2 },
+  ...{ kvTypeK: "f32", kvTypeV: "f32" },
+};
+
+async function answer(client: EngineClient, maxTokens: number): Promise<number[]> {
+  const promptTokenIds = Int32Array.from({ length: 40 }, (_, i) => (i * 7919 + 5) % 300);
+  const sampling = { ...defaultSampling, temperature: 0 };
+  const ids: number[] = [];
+  for await (const event of client.generate({
+    ...{ promptTokenIds, maxTokens, sampling, stopTokenIds: [] },
+  })) {
+    if (event.kind === "token") ids.push(event.tokenId);
+  }
+  return ids;
+}
+
+test("later answers are those of a file of that type; the way back is exact", async () => {
+  const file = join(folder, "q4.gguf");
+  for (const _ of changeWeightType(path, "q4_0", file, 1));
+  await using quantised = new Engine(file, options);
+  const expected = await answer(quantised, 60);
+  await using engine = new Engine(path, options);
+  const before = await answer(engine, 60);
+  expect(before).not.toEqual(expected);
+  await engine.setWeightType("q4_0");
+  expect(engine.facts).toMatchObject({ mainType: "q4_0", path });
+  expect(await answer(engine, 60)).toEqual(expected);
+  await engine.setWeightType("original");
+  expect(await answer(engine, 60)).toEqual(before);
+  engine.checkIntegrity();
+  // What was made for this process alone is gone.
+  expect(readdirSync(join(folder, "cache"))).toEqual([]);
+});
+
+test("answers in progress go on across the change, over a Worker too", async () => {
+  await using client = await startEngineWorker(path, options);
+  const answers = [answer(client, 200), answer(client, 200)];
+  await client.setWeightType("q8_0");
+  expect(client.facts.mainType).toBe("q8_0");
+  expect((await Promise.all(answers)).map(({ length }) => length)).toEqual([200, 200]);
+});
+
+test("a type that does not exist, and a second change meanwhile, leave all as it was", async () => {
+  await using engine = new Engine(path, options);
+  const message = (promise: Promise<void>) => promise.then(String, (error: Error) => error.message);
+  expect(await message(engine.setWeightType("q4_x"))).toContain("q4_x");
+  const first = engine.setWeightType("q6_k");
+  expect(await message(engine.setWeightType("q8_0"))).toContain("on their way");
+  expect((await engine.status()).weightChange?.type).toBe("q6_k");
+  await first;
+  expect((await engine.status()).weightChange).toBeUndefined();
+  expect(engine.facts.mainType).toBe("q6_k");
+});
