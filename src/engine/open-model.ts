@@ -4,6 +4,7 @@ import { openFolder } from "../hugging-face/folder.ts";
 import { readMixFacts } from "../models/mix-facts.ts";
 import { readGguf } from "../weights/gguf.ts";
 import type { ModelHeader } from "../weights/model-header.ts";
+import { isSourceType } from "../weights/quantize.ts";
 import { findMix } from "../weights/quantize-mix.ts";
 import { chooseTypes } from "../weights/quantize-types.ts";
 import { retyped } from "../weights/retype.ts";
@@ -41,5 +42,7 @@ export function openForRunning(path: string, quantize?: string): ModelHeader {
   }
   if (!isModelFolder(path)) return header;
   const elements = tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
-  return elements * 4 <= mostWidenedBytes ? retyped(header, () => "f32") : header;
+  if (elements * 4 > mostWidenedBytes) return header;
+  // Blocks of 4 bits stay: they are as their maker wants them too.
+  return retyped(header, ({ type }) => (isSourceType(type) ? "f32" : type));
 }

@@ -1,6 +1,6 @@
 // Changes of bytes between Hugging Face's and GGUF's form of a tensor; all work row by row.
 import { TinferError } from "../core/errors.ts";
-import { mappedRows, pickedRows, transposedMatrices } from "../weights/rows.ts";
+import { mappedRows, pickedRows, readFloats, transposedMatrices } from "../weights/rows.ts";
 import type { Conversion, SourceTensor } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 
@@ -76,6 +76,20 @@ export function half(which: 0 | 1, layout: "stacked" | "alternating" = "stacked"
     };
     const halved = [...shape.slice(0, -2), size, shape.at(-1)!];
     return { shape: halved, rows: pickedRows(rows, rows.numRows / 2, order) };
+  };
+}
+
+/** Every second element of vectors `[…, 2 n]`. */
+export function halfOfVectors(which: 0 | 1): Conversion {
+  return ({ shape, rows }) => {
+    const cols = rows.cols / 2;
+    if (!Number.isInteger(cols)) throw notTogether(`${rows.cols} elements are not two halves`);
+    const read = (first: number, count: number) => {
+      const floats = readFloats(rows, first, count);
+      const picked = Float32Array.from({ length: count * cols }, (_, i) => floats[2 * i + which]!);
+      return new Uint8Array(picked.buffer);
+    };
+    return { shape: [...shape.slice(0, -1), cols], rows: { ...rows, type: "f32", cols, read } };
   };
 }
 

@@ -46,7 +46,8 @@ function nameOf(folder: string, config: JsonObject): string {
 function checkQuantisation(config: JsonObject): void {
   const method = config.object("quantization_config")?.text("quant_method");
   // Where these methods hold more than 8-bit floats, their tensors' types say so.
-  if (method === undefined || ["fp8", "compressed-tensors", "fbgemm_fp8"].includes(method)) return;
+  if (method === undefined || ["fp8", "mxfp4", "compressed-tensors", "fbgemm_fp8"].includes(method))
+    return;
   throw new TinferError("unsupported", `${config.path}: weights quantised by '${method}'`, {
     hint: "take the original weights (--quantize makes them small), or a GGUF file",
   });

@@ -12,6 +12,7 @@ import { commonNames, numLayers, otherTowers, unusedNames } from "./common.ts";
 import type { FolderFamily, SourceTensor, Target, Targets } from "./family.ts";
 import { float8Rows } from "./float8-rows.ts";
 import type { JsonObject } from "./json-file.ts";
+import { mxfp4Rows } from "./mxfp4-rows.ts";
 
 const floatTypes: Partial<Record<SafeDtype, SourceType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
@@ -27,7 +28,7 @@ const stateProducts = /ssm_(in|out|x|dt|beta_alpha|ba)\.weight$/;
 
 /** Norms, biases and what else kernels read as plain floats. */
 export function staysF32(name: string, shape: readonly number[]): boolean {
-  if (shape.length <= 1 || name.endsWith("_norm.weight")) return true;
+  if (shape.length <= 1 || /(_norm\.weight|\.bias)$/.test(name)) return true;
   return exactMatrices.test(name) && !stateProducts.test(name);
 }
 
@@ -122,6 +123,11 @@ class FolderTensors {
       const scale = tensors.get(`${tensor.name}_scale_inv`) ?? tensors.get(`${tensor.name}_scale`);
       const pathOf = (part: SafeTensor) => this.#pathOf(part);
       return { shape, rows: float8Rows(tensor, { pathOf, scale, block: this.#block }) };
+    }
+    if (tensor.name.endsWith("_blocks")) {
+      const scales = this.#model.tensors.get(tensor.name.replace(/_blocks$/, "_scales"));
+      const rows = mxfp4Rows(tensor, scales, (part) => this.#pathOf(part));
+      return { shape: [...shape.slice(0, -2), rows.cols], rows };
     }
     const type = floatTypes[dtype];
     if (type === undefined) throw wrongDtype(this.#pathOf(tensor), tensor);

@@ -8,7 +8,7 @@ import { quote } from "./gguf-values.ts";
 import { isInFile, type ModelHeader, type ModelTensor } from "./model-header.ts";
 import { quantTypeInfo, rowBytes } from "./quant-types.ts";
 import { type FloatRows, floatMatrix, isSourceType } from "./quantize.ts";
-import { derivedContent } from "./rows.ts";
+import { derivedContent, floatType } from "./rows.ts";
 
 /** Bytes of one copied piece. */
 const pieceBytes = 16 * 2 ** 20;
@@ -45,7 +45,8 @@ export class MappedTensors implements Disposable {
   /** The rows as floats, expanded where they are quantised. */
   floatRows(tensor: ModelTensor): FloatRows {
     if (!isInFile(tensor)) {
-      const { type, cols, numRows, read } = tensor.rows;
+      const { cols, numRows, read } = tensor.rows;
+      const type = floatType(tensor.name, tensor.rows);
       const matrix = (first: number, count: number) => ({
         type,
         content: read(first, count),

@@ -1,13 +1,14 @@
 // Matrices as a run of rows that are read when asked for, and what conversions do to them: put
 // rows in another order, add one, stack, transpose. Nothing here holds more than it was asked for.
-import { assert } from "../core/errors.ts";
+import { assert, TinferError } from "../core/errors.ts";
 import { readFileRange } from "./file-range.ts";
 import type { DerivedTensor } from "./model-header.ts";
 import { type QuantType, rowBytes, tensorBytes } from "./quant-types.ts";
-import { quantizeMatrix, type SourceType } from "./quantize.ts";
+import { isSourceType, quantizeMatrix, type SourceType } from "./quantize.ts";
 
 export interface RowSource {
-  readonly type: SourceType;
+  /** Floats, or blocks that are used as they are. */
+  readonly type: QuantType;
   readonly numRows: number;
   readonly cols: number;
   /** The bytes of rows `first` to `first + count`; the caller may change them. */
@@ -151,6 +152,7 @@ function transposed(content: Uint8Array<ArrayBuffer>, rows: number, cols: number
 export function readFloats(source: RowSource, first: number, count: number) {
   const content = source.read(first, count);
   const { type, cols } = source;
+  assert(isSourceType(type), `rows of floats, not of ${type}`);
   const bytes = type === "f32" ? content : quantizeMatrix("f32", { type, content, cols });
   return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }
@@ -179,8 +181,15 @@ export function* derivedContent(
   for (let first = 0; first < numRows; first += rowsPerChunk) {
     const content = rows.read(first, Math.min(rowsPerChunk, numRows - first));
     const options = { numThreads, firstRow: first, what: `tensor '${name}'` };
-    yield rows.type === type
-      ? content
-      : quantizeMatrix(type, { type: rows.type, content, cols }, options);
+    if (rows.type === type) yield content;
+    else yield quantizeMatrix(type, { type: floatType(name, rows), content, cols }, options);
   }
+}
+
+/** Throws for rows that are blocks already. */
+export function floatType(name: string, { type }: RowSource): SourceType {
+  if (isSourceType(type)) return type;
+  throw new TinferError("unsupported", `tensor '${name}' is quantised already (${type})`, {
+    hint: "errors would add up: leave it as it is, or start from F32, F16 or BF16 weights",
+  });
 }

@@ -90,6 +90,35 @@ test("8-bit floats come with their scales, of blocks as config.json says", () =>
   expect(floats(whole, "blk.0.ffn_up.weight")).toEqual(new Array(16).fill(0.5));
 });
 
+test("experts in 4 bits: scales join their blocks, gate and up rows part", () => {
+  // Two rows of one block: weights 0 to 15 twice, then 15 to 0 twice; scales 1 and 2.
+  const codes = (weight: (index: number) => number) =>
+    Array.from({ length: 16 }, (_, k) => weight(2 * k) | (weight(2 * k + 1) << 4));
+  const up = codes((i) => i % 16);
+  const down = codes((i) => 15 - (i % 16));
+  const name = "model.layers.0.mlp.experts.gate_up_proj";
+  const header = open(
+    {
+      [`${name}_blocks`]: {
+        dtype: "U8",
+        shape: [1, 2, 1, 16],
+        bytes: Uint8Array.from([...up, ...down]),
+      },
+      [`${name}_scales`]: { dtype: "U8", shape: [1, 2, 1], bytes: Uint8Array.of(127, 128) },
+      [`${name}_bias`]: bf16([1, 2], [3, 4]),
+    },
+    { model_type: "gpt_oss" },
+  );
+  const levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6];
+  const gate = header.tensors.get("blk.0.ffn_gate_exps.weight")!;
+  expect([gate.type, gate.shape]).toEqual(["mxfp4", [1, 1, 32]]);
+  expect(floats(header, gate.name)).toEqual([...levels, ...levels]);
+  const turned = levels.toReversed().map((level) => 2 * level);
+  expect(floats(header, "blk.0.ffn_up_exps.weight")).toEqual([...turned, ...turned]);
+  expect(floats(header, "blk.0.ffn_gate_exps.bias")).toEqual([3]);
+  expect(floats(header, "blk.0.ffn_up_exps.bias")).toEqual([4]);
+});
+
 test("what is not known is refused by name", () => {
   const one = f32([1], [1]);
   expect(() => open({ "model.layers.0.mlp.extra.weight": one })).toThrow(/extra.*has no place/);

@@ -5,6 +5,7 @@ import type { JsonObject } from "../json-file.ts";
 import { bert } from "./bert.ts";
 import { deepseek, deepseek2 } from "./deepseek.ts";
 import { gemma, gemma2, gemma3 } from "./gemma.ts";
+import { gptOss } from "./gpt-oss.ts";
 import { granite, graniteMoe } from "./granite.ts";
 import { llama, ministral3, smolLm3 } from "./llama.ts";
 import { olmo2 } from "./olmo.ts";
@@ -17,6 +18,7 @@ const families: readonly FolderFamily[] = [
   ...[qwen2, qwen2Moe, qwen3, qwen3Moe],
   ...[gemma, gemma2, gemma3],
   ...[phi2, phi3, phiMoe, olmo2, glm4, cohere, starcoder2, gpt2],
+  gptOss,
   bert,
 ];
 

@@ -1,0 +1,29 @@
+// gpt-oss: attention sinks, windows, and experts in 4 bits whose gate and up rows alternate.
+import { half, halfOfVectors } from "../conversions.ts";
+import type { FolderFamily } from "../family.ts";
+
+export const gptOss: FolderFamily = {
+  modelTypes: ["gpt_oss"],
+  architecture: "gpt-oss",
+  metadata: (config, values) => {
+    values.u32("attention.sliding_window", config.count("sliding_window"));
+    values.u32("expert_feed_forward_length", config.count("intermediate_size"));
+  },
+  names: {
+    post_attention_layernorm: "post_attention_norm",
+    "self_attn.sinks": "attn_sinks",
+    "mlp.router": "ffn_gate_inp",
+    "mlp.experts.gate_up_proj_blocks": [
+      { to: "ffn_gate_exps", convert: half(0, "alternating") },
+      { to: "ffn_up_exps", convert: half(1, "alternating") },
+    ],
+    "mlp.experts.gate_up_proj_scales": null,
+    "mlp.experts.gate_up_proj_bias": [
+      { to: "ffn_gate_exps", ending: ".bias", convert: halfOfVectors(0) },
+      { to: "ffn_up_exps", ending: ".bias", convert: halfOfVectors(1) },
+    ],
+    "mlp.experts.down_proj_blocks": "ffn_down_exps",
+    "mlp.experts.down_proj_scales": null,
+    "mlp.experts.down_proj_bias": { to: "ffn_down_exps", ending: ".bias" },
+  },
+};
