@@ -4,8 +4,10 @@
 //! A unit of work is (sequence, tile of query rows, kv head): all query heads of the group go
 //! together, so that each key and value is read once. When a step has too few such units for its
 //! threads (decode), a unit is also one span of chunks of 512 positions; each chunk's partial
-//! result goes to shared scratch and a second phase merges them. Either way the same partials are
-//! merged in the same order, so the bits depend neither on threads, nor tiles, nor batch mates.
+//! result goes to shared scratch and a second phase merges them. Where that is too few still, a
+//! large group's heads are shared out too (latent attention has all its heads in one). Either way
+//! the same partials are merged in the same order, so the bits depend neither on threads, nor
+//! tiles, nor batch mates.
 const std = @import("std");
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
@@ -32,6 +34,8 @@ const blocks_at_once = products.max_blocks;
 const min_widened_rows = 2 * panel_file.preferred_rows + 1;
 /// Units that each thread should find, so that none waits long for the last one.
 const units_per_thread = 16;
+/// Heads of a group that are worth reading its keys and values for.
+const min_part_heads = 2 * panel_file.preferred_rows;
 /// Floats before the accumulator in the partial result of one row and chunk: maximum and sum.
 const partial_head = 16;
 
@@ -43,6 +47,9 @@ const Run = struct {
     layout: kv_cache.Layout,
     /// Query heads per kv head.
     group: u32,
+    /// Of these, as many as a unit takes; the group's parts.
+    part_len: u32,
+    num_parts: u32,
     /// Query rows in a tile.
     tile_len: u32,
     /// Chunks in one unit; 0: a unit takes all of them and needs no second phase.
@@ -60,6 +67,8 @@ const Run = struct {
             .cache = cache,
             .layout = .of(cache, step.header.num_blocks),
             .group = op.num_heads / cache.num_kv_heads,
+            .part_len = op.num_heads / cache.num_kv_heads,
+            .num_parts = 1,
             .tile_len = 0,
             .span = 0,
             .chunks_per_row = 0,
@@ -85,11 +94,24 @@ const Run = struct {
             num_chunk_units += tiles * chunks.count();
             self.chunks_per_row = @max(self.chunks_per_row, chunks.count());
         }
+        if (num_units >= wanted) return;
         const rows = @as(u64, self.step.data.num_tokens) * self.op.num_heads;
         const partials = rows * self.chunks_per_row;
-        if (num_units >= wanted or num_chunk_units == num_units) return;
-        if (partials > maxPartials(self.step, self.op, num_threads)) return;
-        self.span = @max(1, num_chunk_units / wanted);
+        const have_room = partials <= maxPartials(self.step, self.op, num_threads);
+        if (num_chunk_units > num_units and have_room) {
+            self.span = @max(1, num_chunk_units / wanted);
+            num_units = num_chunk_units / self.span;
+        }
+        const most_parts = @max(1, self.group / min_part_heads);
+        const parts = std.math.clamp(wanted / num_units, 1, most_parts);
+        self.part_len = (self.group + parts - 1) / parts;
+        self.num_parts = (self.group + self.part_len - 1) / self.part_len;
+    }
+
+    /// Heads of part `index` of a group, counted within the group.
+    fn partOf(self: *const Run, index: u32) Range {
+        const first = index * self.part_len;
+        return .{ .first = first, .end = @min(first + self.part_len, self.group) };
     }
 
     fn numRows(self: *const Run, sequence: usize) u32 {
@@ -132,7 +154,8 @@ const Run = struct {
     }
 
     fn unitsOf(self: *const Run, sequence: usize) u32 {
-        return self.numTiles(sequence) * self.cache.num_kv_heads * self.spansOf(sequence);
+        const num_parts = self.cache.num_kv_heads * self.num_parts;
+        return self.numTiles(sequence) * num_parts * self.spansOf(sequence);
     }
 
     /// Partial of (token row, head, chunk counted from the sequence's first).
@@ -215,16 +238,18 @@ pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) v
 
 /// Second phase: merges each row's partials in the order of their chunks.
 fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
-    const num_kv_heads = self.cache.num_kv_heads;
-    var phase = worker.phase(self.step.data.num_tokens * num_kv_heads);
+    const num_parts = self.cache.num_kv_heads * self.num_parts;
+    var phase = worker.phase(self.step.data.num_tokens * num_parts);
     var sequence: usize = 0;
     while (phase.next()) |unit| {
-        const token = unit / num_kv_heads;
+        const token = unit / num_parts;
+        const kv_head = unit % num_parts / self.num_parts;
+        const heads = self.partOf(unit % self.num_parts);
         while (self.query_starts[sequence + 1] <= token) sequence += 1;
         const num_chunks = self.chunksOf(sequence).count();
         const output = tile.outputs[0..self.layout.width];
-        for (0..self.group) |g| {
-            const head = unit % num_kv_heads * self.group + g;
+        for (heads.first..heads.end) |g| {
+            const head = kv_head * self.group + g;
             var merged: Merged = .start(self.sink(head));
             for (0..num_chunks) |chunk| {
                 const part = self.partial(token, head, chunk);
@@ -256,6 +281,8 @@ const Tile = struct {
     // Of the unit in hand:
     sequence: usize = 0,
     kv_head: usize = 0,
+    /// Heads of its group, counted within it.
+    part: Range = .{ .first = 0, .end = 0 },
     /// First query row, counted within the sequence's rows of this step.
     first_query: u32 = 0,
     num_rows: u32 = 0,
@@ -316,17 +343,19 @@ const Tile = struct {
     }
 
     /// Runs one unit of a sequence: tiles from the last (longest) to the first, in each the kv
-    /// heads, in each the spans of chunks.
+    /// heads and the parts of their groups, in each the spans of chunks.
     fn runUnit(tile: *Tile, sequence: usize, unit: u32) void {
         const self = tile.run;
         const num_spans = self.spansOf(sequence);
         const num_kv_heads = self.cache.num_kv_heads;
-        const index = self.numTiles(sequence) - 1 - unit / (num_spans * num_kv_heads);
+        const units_per_tile = num_spans * num_kv_heads * self.num_parts;
+        const index = self.numTiles(sequence) - 1 - unit / units_per_tile;
         tile.sequence = sequence;
-        tile.kv_head = unit / num_spans % num_kv_heads;
+        tile.kv_head = unit / (num_spans * self.num_parts) % num_kv_heads;
+        tile.part = self.partOf(unit / num_spans % self.num_parts);
         tile.first_query = index * self.tile_len;
         const num_queries = @min(self.tile_len, self.numRows(sequence) - tile.first_query);
-        tile.num_rows = num_queries * self.group;
+        tile.num_rows = num_queries * tile.part.count();
         const panel_rows = panel_file.preferred_rows;
         const fits = tile.num_rows <= panel_file.max_rows;
         tile.num_panels = if (fits) 1 else (tile.num_rows + panel_rows - 1) / panel_rows;
@@ -338,21 +367,26 @@ const Tile = struct {
         const first = chunks.first + unit % num_spans * span;
         const end = @min(first + span, chunks.end);
         for (tile.merged[0..tile.num_rows], 0..) |*merged, r| {
-            merged.* = .start(self.sink(tile.kv_head * self.group + r % self.group));
+            merged.* = .start(self.sink(tile.head(r)));
         }
         for (first..end) |chunk| {
             tile.attendChunk(@intCast(chunk));
             if (self.span == 0) tile.mergeChunk() else tile.keepPartials(chunk - chunks.first);
         }
         if (self.span == 0) for (0..tile.num_rows) |r| {
-            const head = tile.kv_head * self.group + r % self.group;
-            tile.merged[r].finish(tile.outputOf(r), self.outputRow(tile.token(r), head));
+            tile.merged[r].finish(tile.outputOf(r), self.outputRow(tile.token(r), tile.head(r)));
         };
     }
 
     /// Token row of the step that row `r` of the tile belongs to.
     fn token(tile: *const Tile, r: usize) usize {
-        return tile.run.query_starts[tile.sequence] + tile.first_query + r / tile.run.group;
+        const query = tile.first_query + r / tile.part.count();
+        return tile.run.query_starts[tile.sequence] + query;
+    }
+
+    /// Query head that row `r` of the tile belongs to.
+    fn head(tile: *const Tile, r: usize) usize {
+        return tile.kv_head * tile.run.group + tile.part.first + r % tile.part.count();
     }
 
     fn outputOf(tile: *const Tile, r: usize) []align(64) f32 {
@@ -377,14 +411,13 @@ const Tile = struct {
             const range = tile.panelRows(@intCast(p));
             const panel_queries = tile.queries + range.first * dims;
             for (range.first..range.end) |r| {
-                const query = tile.first_query + @as(u32, @intCast(r)) / self.group;
+                const query = tile.first_query + @as(u32, @intCast(r)) / tile.part.count();
                 const index = self.queryIndex(tile.sequence, query);
                 tile.visible[r] = .{
                     .first = self.firstVisible(index),
                     .end = if (self.op.is_causal != 0) index + 1 else self.kv_lens[tile.sequence],
                 };
-                const head = tile.kv_head * self.group + r % self.group;
-                const from = (tile.token(r) * self.op.num_heads + head) * dims;
+                const from = (tile.token(r) * self.op.num_heads + tile.head(r)) * dims;
                 const q = self.step.tensor(self.op.q) + from;
                 const column = panel_queries + r - range.first;
                 if (rounds) {
@@ -513,8 +546,7 @@ const Tile = struct {
     fn keepPartials(tile: *Tile, chunk: usize) void {
         const self = tile.run;
         for (0..tile.num_rows) |r| {
-            const head = tile.kv_head * self.group + r % self.group;
-            const part = self.partial(tile.token(r), head, chunk);
+            const part = self.partial(tile.token(r), tile.head(r), chunk);
             part[0] = tile.rows[r].maximum;
             part[1] = panel_file.total(tile.rows[r].strands);
             @memcpy(part[partial_head..], tile.accumulatorOf(r));
