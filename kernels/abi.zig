@@ -17,7 +17,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 8;
+const abi_version: u32 = 9;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -307,13 +307,16 @@ export fn tinfer_plan_move_weights(args: *const WeightArgs) i32 {
 }
 
 /// `times_address`: 0, or clock.OpTime [threads][ops] to which the step adds what its ops take.
-pub const StepArgs = extern struct { handle: u64, step_address: u64, times_address: u64 };
+/// `expert_counts_address`: 0, or u64 for each expert of every route op in the plan's order, to
+/// which the step adds its choices.
+pub const StepArgs = extern struct { handle: u64, step_address: u64, times_address: u64, expert_counts_address: u64 };
 
 /// Runs one step; returns when its results are in the step's arrays.
 export fn tinfer_step(args: *const StepArgs) i32 {
     const session: *Session = @ptrFromInt(args.handle);
     session.step.data = @ptrFromInt(args.step_address);
     session.step.times = @ptrFromInt(args.times_address);
+    session.step.expert_counts = @ptrFromInt(args.expert_counts_address);
     if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
     return if (session.pool.run(.{ .step = &session.step })) ok else @intFromEnum(Status.stopped);
 }

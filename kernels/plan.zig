@@ -188,6 +188,8 @@ pub const Route = extern struct {
     group_score: GroupScore,
     is_normalised: u32,
     scale: f32,
+    /// The step's counter of expert 0; the others follow.
+    first_counter: u32,
 };
 
 /// output[t, s] = input[t] * weight of slot s

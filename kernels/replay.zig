@@ -134,6 +134,7 @@ fn replay(file: [*]const u8, variant: u32, threads: u32) !Comparison {
             .handle = args.handle,
             .step_address = @intFromPtr(step.ptr),
             .times_address = 0,
+            .expert_counts_address = 0,
         };
         if (tinfer_step(&step_args) != 0) return error.StepRefused;
         compare(file, recorded, arena.ptr, &sum);

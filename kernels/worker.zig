@@ -143,6 +143,8 @@ pub const Step = struct {
     cancel_word: *const u32,
     /// Where the ops' times are added, one list per thread; null when nobody asks.
     times: ?[*]clock.OpTime = null,
+    /// How often each expert of each route op was chosen; null when nobody asks.
+    expert_counts: ?[*]u64 = null,
 
     /// The list of thread `index`, one entry per op.
     pub fn timesOf(step: *const Step, index: u32) ?[]clock.OpTime {

@@ -22,6 +22,11 @@ pub fn run(step: *const Step, op: *const plan.Route, worker: *Worker) void {
         const logits = step.tensor(op.logits) + t * num_experts;
         const output = step.tensor(op.output) + 2 * t * op.num_slots;
         routeToken(op, logits[0..num_experts], bias, output);
+        const counts = step.expert_counts orelse continue;
+        for (output[0..op.num_slots]) |expert| {
+            const counter = &counts[op.first_counter + @as(usize, @intFromFloat(expert))];
+            _ = @atomicRmw(u64, counter, .Add, 1, .monotonic);
+        }
     }
 }
 

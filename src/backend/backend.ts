@@ -2,6 +2,7 @@
 import type { CancelWord } from "../native/interrupt.ts";
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
+import type { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Tensor, Weight } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
 import type { OpTimes } from "./op-times.ts";
@@ -62,6 +63,8 @@ export interface Session extends Disposable {
   readonly memory: PlanMemory;
   /** The step's input and output arrays; filled in before `run`. */
   readonly stepData: StepData;
+  /** Grows with every step; who asks may clear it between two. */
+  readonly expertCounts: ExpertCounts;
   /** Runs one step to its end. False: it was cancelled on the way and has no results. */
   run(): boolean;
   /** From now on `run` adds what each op takes to `times`, made for this plan; undefined stops. */

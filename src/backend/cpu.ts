@@ -8,6 +8,7 @@ import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import { encodePlan } from "../plan/binary.ts";
 import type { Plan } from "../plan/builder.ts";
+import { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import {
@@ -46,6 +47,7 @@ const scratchField = 6;
 const handleField = 7;
 /** Of StepArgs. */
 const timesField = 2;
+const expertCountsField = 3;
 
 /** Memory is taken in whole pages. */
 function inPages(bytes: number): number {
@@ -74,6 +76,7 @@ function assertAsPlanned(taken: PlanMemory, planned: PlanMemory): void {
 class CpuSession implements Session {
   readonly memory: PlanMemory;
   readonly stepData: StepData;
+  readonly expertCounts: ExpertCounts;
   readonly #plan: Plan;
   readonly #layout: MemoryLayout;
   readonly #weights: WeightMemory;
@@ -108,7 +111,11 @@ class CpuSession implements Session {
     this.#handle = new BigUint64Array([args[handleField]!]);
     cleanup.defer(() => this.#releasePlan());
     this.stepData = new StepData(options.limits);
-    this.#stepArgs = new BigUint64Array([args[handleField]!, BigInt(ptr(this.stepData.bytes)), 0n]);
+    this.#stepArgs = new BigUint64Array(4);
+    this.#stepArgs[0] = args[handleField]!;
+    this.#stepArgs[1] = BigInt(ptr(this.stepData.bytes));
+    this.expertCounts = new ExpertCounts(plan.ops);
+    this.#stepArgs[expertCountsField] = BigInt(ptr(this.expertCounts.words));
     this.memory = {
       arenaBytes: this.#arena.bytes,
       kvBytes: this.#kv.bytes,

@@ -63,9 +63,12 @@ export function chooseExperts(
 export function route(state: ReferenceState, op: OpOf<"route">): void {
   const { selectionBias } = op.routing;
   const bias = selectionBias && state.weightRow(selectionBias, 0);
+  const { routes, words } = state.expertCounts;
+  const { first } = routes.find((entry) => entry.op === op)!;
   for (let t = 0; t < rowsOf(state.step, op.logits); t++) {
     const { experts, weights } = chooseExperts(rowOf(state, op.logits, t), op.routing, bias);
     rowOf(state, op.output, t).set([...experts, ...weights]);
+    for (const expert of experts) words[first + expert]! += 1n;
   }
 }
 

@@ -1,4 +1,5 @@
 // What the ops of the reference backend share: the step's arrays, activations, caches, weights.
+import type { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Tensor, Weight } from "../plan/ops.ts";
 import type { StepData } from "../plan/step-data.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
@@ -9,6 +10,7 @@ export interface ReferenceState {
   readonly step: StepData;
   readonly tensors: Float64Array[];
   readonly caches: readonly ReferenceCache[];
+  readonly expertCounts: ExpertCounts;
   weightRow(weight: Weight, row: number): Float32Array;
 }
 

@@ -4,6 +4,7 @@ import { assert, TinferError } from "../core/errors.ts";
 import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
+import { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
@@ -41,6 +42,7 @@ class ReferenceSession implements Session, ReferenceState {
   readonly step: StepData;
   readonly tensors: Float64Array[];
   readonly caches: readonly ReferenceCache[];
+  readonly expertCounts: ExpertCounts;
   readonly #plan: Plan;
   readonly #weights: LoadOptions["weights"];
   #times: OpTimes | undefined;
@@ -57,6 +59,7 @@ class ReferenceSession implements Session, ReferenceState {
     this.tensors = plan.tensors.map(({ rows, width }) => {
       return new Float64Array((rows === "tokens" ? limits.maxTokens : limits.maxOutputs) * width);
     });
+    this.expertCounts = new ExpertCounts(plan.ops);
     this.caches = plan.caches.map((cache) => new ReferenceCache(cache, limits));
   }
 

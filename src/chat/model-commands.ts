@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { parseAdapters } from "../engine/adapter-choice.ts";
 import type { LoadedModelFacts } from "../engine/client.ts";
+import type { ExpertUse } from "../engine/expert-use.ts";
 import type { LoadMode } from "../engine/options.ts";
 import type { Chat, ChatTotals } from "./chat.ts";
 import type { ChatCommand } from "./command.ts";
@@ -119,6 +120,7 @@ async function statsCommand(chat: Chat): Promise<void> {
     ["KV cache", megabytes(facts.kvBytes)],
     ["work memory", megabytes(facts.arenaBytes + facts.scratchBytes)],
     ["KV blocks", `${status.cachedKvBlocks} cached of ${status.kvBlocks}`],
+    ...expertRows(await chat.model.engine.expertUse()),
     ["loaded in", `${facts.loadMs.toFixed(0)} ms`],
   ];
   chat.terminal.print(rows.map(([name, value]) => `  ${name.padEnd(14)} ${value}`).join("\n"));
@@ -126,6 +128,20 @@ async function statsCommand(chat: Chat): Promise<void> {
 
 function adapterRow(facts: LoadedModelFacts): (readonly [string, string])[] {
   return facts.adapters.length === 0 ? [] : [["adapters", adapterNames(facts)]];
+}
+
+/** Experts that took a token, and how even their shares are; the layer that is least so. */
+function expertRows(use: ExpertUse | undefined): (readonly [string, string])[] {
+  const routed = use?.layers.filter(({ tokens }) => tokens > 0) ?? [];
+  if (use === undefined || routed.length === 0) return [];
+  const all = routed.flatMap(({ counts }) => counts);
+  const numUsed = all.filter((count) => count > 0).length;
+  const worst = routed.reduce((a, b) => (b.balance < a.balance ? b : a));
+  const place = `least in layer ${worst.layer}: ${worst.balance.toFixed(3)}`;
+  return [
+    ["experts", `${numUsed} of ${all.length} used in ${routed.length} layers`],
+    ["balance", `${use.balance.toFixed(3)} of 1 (entropy over its maximum), ${place}`],
+  ];
 }
 
 function answerRows(totals: ChatTotals): (readonly [string, string])[] {

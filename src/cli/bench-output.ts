@@ -1,5 +1,6 @@
 // The forms in which `tinfer bench` prints its records.
 import type { BenchmarkRecord } from "../engine/benchmark.ts";
+import { expertUseText } from "./expert-use-output.ts";
 import { rooflineHeader, rooflineRows, rooflineText } from "./roofline-output.ts";
 import { formatBytes } from "./terminal.ts";
 
@@ -16,10 +17,24 @@ export function formatRecords(records: readonly BenchmarkRecord[], format: strin
     case "sql":
       return sql(records);
     case "md":
-      return [markdown(rowsOf(records)), ...records.flatMap(rooflineMarkdown)].join("\n");
+      return [
+        markdown(rowsOf(records)),
+        ...records.flatMap(rooflineMarkdown),
+        ...expertUses(records),
+      ].join("\n");
     default:
-      return [table(rowsOf(records), 3), ...records.flatMap(rooflineTable)].join("\n");
+      return [
+        table(rowsOf(records), 3),
+        ...records.flatMap(rooflineTable),
+        ...expertUses(records),
+      ].join("\n");
   }
+}
+
+function expertUses(records: readonly BenchmarkRecord[]): string[] {
+  return records.flatMap(({ test, expertUse }) => {
+    return expertUse === undefined ? [] : ["", `${test}, ${expertUseText(expertUse)}`];
+  });
 }
 
 function rooflineTable(record: BenchmarkRecord): string[] {

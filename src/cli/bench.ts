@@ -8,6 +8,7 @@ import { randomModel } from "../models/shapes.ts";
 import { type GgufTensorSource, writeGguf } from "../weights/gguf-writer.ts";
 import { formatRecords, outputFormats } from "./bench-output.ts";
 import type { Command } from "./command.ts";
+import { moeStatsFlag, noExperts } from "./expert-use-output.ts";
 import type { FlagValues } from "./flags.ts";
 import { type Interrupt, interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
@@ -77,6 +78,7 @@ export const bench: Command = {
       description: "the machine's limits, and what share of them each kind of op reaches",
       default: false,
     },
+    ...moeStatsFlag,
     output: {
       kind: "text",
       choices: outputFormats,
@@ -185,11 +187,13 @@ async function benchCommand(values: FlagValues): Promise<void> {
     model: modelOptions(values),
     repetitions,
     roofline: values.boolean("roofline"),
+    expertUse: values.boolean("moe-stats"),
     onProgress: (done, total, name) => {
       interrupt.throwIfRaised();
       progress.update(done, total, name);
     },
   });
   progress.done();
+  if (values.boolean("moe-stats") && records[0]?.expertUse === undefined) throw noExperts();
   out(formatRecords(records, values.boolean("json") ? "json" : values.text("output")!));
 }

@@ -91,14 +91,27 @@ const expertTensor = /\.ffn_\w+_exps\.|\.ffn_(gate|up|down)\.\d+\./;
 
 /** Active are those that one token passes through: of the routed experts, only those in use. */
 export function countParameters(header: ModelHeader, architecture: string | null) {
+  return sumWeights(header, architecture, ({ shape }) => shape.reduce((a, b) => a * b, 1));
+}
+
+/** The same in bytes. */
+export function countWeightBytes(header: ModelHeader, architecture: string | null) {
+  return sumWeights(header, architecture, ({ bytes }) => bytes);
+}
+
+function sumWeights(
+  header: ModelHeader,
+  architecture: string | null,
+  sizeOf: (tensor: ModelTensor) => number,
+) {
   const numExperts = numberOf(header.metadata, `${architecture}.expert_count`) ?? 0;
   const numUsed = numberOf(header.metadata, `${architecture}.expert_used_count`) ?? numExperts;
   let total = 0;
   let routed = 0;
-  for (const { name, shape } of header.tensors.values()) {
-    const count = shape.reduce((product, dimension) => product * dimension, 1);
-    total += count;
-    if (expertTensor.test(name)) routed += count;
+  for (const tensor of header.tensors.values()) {
+    const size = sizeOf(tensor);
+    total += size;
+    if (expertTensor.test(tensor.name)) routed += size;
   }
   const share = numExperts > 0 ? Math.min(1, Math.max(0, numUsed / numExperts)) : 1;
   return { total, active: total - routed + Math.round(routed * share) };

@@ -1,13 +1,14 @@
 // `tinfer plan`: the memory a model will take, to the byte, before any of it is taken.
 import { AdapterSet } from "../engine/adapter-set.ts";
 import { trainedText } from "../engine/context-limits.ts";
+import { availableMemoryBytes } from "../engine/machine.ts";
 import { ModelFile } from "../engine/model-file.ts";
 import { planModel, positionLimit } from "../engine/model-plan.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { ropeFactor } from "../models/rope-options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
-import { countParameters } from "./model-description.ts";
+import { countParameters, countWeightBytes } from "./model-description.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
 import { warnOfLongContext } from "./open-engine.ts";
 import { formatTable } from "./table.ts";
@@ -37,6 +38,12 @@ export interface ModelMemory {
   readonly kvBlocks: number;
   /** Weights of the file, and those that one token passes through: some of the experts. */
   readonly parameters: { readonly total: number; readonly active: number };
+  /** Memory that is free now, pages of files included. */
+  readonly availableBytes: number;
+  /** False: not all weights can be in memory at once. */
+  readonly weightsFit: boolean;
+  /** Weights that one token reads. */
+  readonly weightBytesPerToken: number;
 }
 
 export const plan: Command = {
@@ -71,7 +78,11 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
   const ownWeights = options.load === "eager" ? file.copyBytes : file.weightBytes;
   const weights = ownWeights + adapterSet.bytes;
   const total = weights + kv + arena + scratch;
+  const availableBytes = availableMemoryBytes();
   return {
+    availableBytes,
+    weightsFit: total <= availableBytes,
+    weightBytesPerToken: countWeightBytes(file.header, file.config.architecture).active,
     devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
     maxContextLen: memoryPlan.maxContextLen,
     trainedContextLen: file.config.contextLen,
@@ -99,6 +110,16 @@ const classes = [
   ["total", ""],
 ] as const;
 
+/** Loading works all the same; what it costs is for the reader to know before. */
+function tooLarge({ devices, availableBytes, weightBytesPerToken }: ModelMemory): string {
+  const [needed, available] = [devices[0]!.total, availableBytes].map(formatBytes);
+  const perToken = formatBytes(weightBytesPerToken);
+  return (
+    `${needed} are more than the ${available} of memory that are free: weights are read from ` +
+    `the file as they are used, ${perToken} a token, as far as they are not in memory yet`
+  );
+}
+
 function printPlan(memory: ModelMemory): void {
   const { devices, maxContextLen, kvBlocks, parameters } = memory;
   for (const device of devices) {
@@ -116,4 +137,5 @@ function printPlan(memory: ModelMemory): void {
   const { total, active } = parameters;
   const part = active === total ? "" : `, ${active.toLocaleString("en-US")} active per token`;
   out(`parameters ${total.toLocaleString("en-US")}${part}`);
+  if (!memory.weightsFit) out(tooLarge(memory));
 }

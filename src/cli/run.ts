@@ -1,6 +1,7 @@
 // `tinfer run`: one prompt, one answer, to stdout.
 import { TinferError } from "../core/errors.ts";
 import type { EngineClient } from "../engine/client.ts";
+import type { ExpertUse } from "../engine/expert-use.ts";
 import { requireGenerator } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
@@ -8,6 +9,7 @@ import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
 import { answerWriter, summaryLine } from "./answer.ts";
 import { builtInEndIds, builtInMaxTokens, builtInPrompt } from "./built-in-model.ts";
 import type { Command } from "./command.ts";
+import { expertUseText, moeStatsFlag, requireExpertUse } from "./expert-use-output.ts";
 import type { FlagValues } from "./flags.ts";
 import { type Interrupt, interruptSignal } from "./interrupt.ts";
 import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
@@ -43,6 +45,7 @@ export const run: Command = {
       placeholder: "1,2,3",
       description: "token ids instead of PROMPT; implies --raw",
     },
+    ...moeStatsFlag,
     json: { kind: "boolean", description: "one JSON document instead of text", default: false },
   },
   examples: [
@@ -123,6 +126,8 @@ async function runCommand(values: FlagValues): Promise<void> {
   using interrupt = interruptSignal();
   const prompt = await interrupt.race(readPrompt(values, text));
   await using engine = await openEngine(path, options, interrupt.signal);
+  const statsOf = values.boolean("moe-stats") ? () => requireExpertUse(engine) : undefined;
+  await statsOf?.();
   const { specialTokens } = text.tokenizer;
   const endIds = builtIn ? builtInEndIds(specialTokens) : specialTokens.endOfGenerationIds;
   const request: TextRequest = {
@@ -132,8 +137,9 @@ async function runCommand(values: FlagValues): Promise<void> {
     stopTokenIds: values.boolean("ignore-eos") ? [] : [...endIds],
     stopStrings: values.list("stop"),
   };
-  if (values.boolean("json")) await printJson(engine, text, request, interrupt);
+  if (values.boolean("json")) await printJson(engine, text, request, interrupt, statsOf);
   else await printText(engine, text, request, prompt, interrupt);
+  if (statsOf !== undefined && !values.boolean("json")) say(expertUseText(await statsOf()));
 }
 
 async function printJson(
@@ -141,6 +147,7 @@ async function printJson(
   text: ModelText,
   request: TextRequest,
   interrupt: Interrupt,
+  statsOf: (() => Promise<ExpertUse>) | undefined,
 ): Promise<void> {
   const completionTokenIds: number[] = [];
   let answer = "";
@@ -163,6 +170,7 @@ async function printJson(
       cachedTokens,
     },
     timings: { ...timings, loadMs: engine.facts.loadMs },
+    ...(statsOf && { expertUse: await statsOf() }),
   });
   interrupt.throwIfRaised();
 }

@@ -1,6 +1,7 @@
 // Measures a loaded model: prompt processing and generation at given lengths, depths and batch
 // sizes. Steps are driven directly, so the figures are those of the executor alone.
 import type { Op, Rows, Tensor, Weight } from "../plan/ops.ts";
+import { type ExpertUse, expertUse } from "./expert-use.ts";
 import { LoadedModel } from "./loaded-model.ts";
 import { processPeakRssBytes } from "./machine.ts";
 import { type StepShape, weightRowBytes } from "./op-cost.ts";
@@ -42,6 +43,8 @@ export interface BenchmarkRecord {
   /** Multiply-adds of the matrices, counted twice. */
   readonly gigaopsPerSecond: number;
   readonly roofline?: RooflineReport;
+  /** Of all runs of the test, with random tokens. */
+  readonly expertUse?: ExpertUse;
 }
 
 export interface BenchmarkOptions {
@@ -49,6 +52,8 @@ export interface BenchmarkOptions {
   readonly repetitions: number;
   /** Whether records get their `roofline`. */
   readonly roofline: boolean;
+  /** Whether records of models with experts get their `expertUse`. */
+  readonly expertUse?: boolean;
   readonly onProgress?: (done: number, total: number, name: string) => void;
 }
 
@@ -73,6 +78,7 @@ export function benchmark(
   return tests.map((test) => {
     const times: number[] = [];
     fillCache(model, driver, test);
+    model.session.expertCounts.clear();
     const steps = stepsOf(model, test);
     const run = () => runSteps(model, driver, steps);
     roofline?.begin(steps);
@@ -82,7 +88,8 @@ export function benchmark(
       if (i > 0) times.push(ms);
       options.onProgress?.(++done, total, testName(test));
     }
-    const record = makeRecord(name, model, test, times);
+    const use = options.expertUse ? expertUse(model.plan, model.session.expertCounts) : undefined;
+    const record = { ...makeRecord(name, model, test, times), ...(use && { expertUse: use }) };
     if (roofline === undefined) return record;
     const { batch } = test;
     const generates = test.kind === "generate";

@@ -3,6 +3,7 @@
 import type { PoolingType } from "../models/model-config.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
+import type { ExpertUse } from "./expert-use.ts";
 import type { LoadMode } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 
@@ -155,4 +156,6 @@ export interface EngineClient extends AsyncDisposable {
    */
   setWeightType(name: string): Promise<void>;
   status(): Promise<EngineStatus>;
+  /** Which experts tokens went to since the model was loaded; undefined: it has none. */
+  expertUse(): Promise<ExpertUse | undefined>;
 }

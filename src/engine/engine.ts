@@ -15,6 +15,7 @@ import type {
   WeightChange,
 } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
+import { type ExpertUse, expertUse } from "./expert-use.ts";
 import { LoadedModel, type Loading } from "./loaded-model.ts";
 import { type LoadProgress, requireDecoder } from "./model-file.ts";
 import { ModelParts } from "./model-parts.ts";
@@ -347,6 +348,11 @@ export class Engine implements EngineClient {
       copiedWeightBytes: this.#parts.model.file.copiedBytes,
       weightChange: this.#weightChange,
     };
+  }
+
+  async expertUse(): Promise<ExpertUse | undefined> {
+    const { plan, session } = this.#parts.model;
+    return expertUse(plan, session.expertCounts);
   }
 
   /** Throws unless every KV block is accounted for. */

@@ -9,6 +9,7 @@ import type {
   GenerationRequest,
   LoadedModelFacts,
 } from "./client.ts";
+import type { ExpertUse } from "./expert-use.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 
@@ -34,11 +35,13 @@ export type ToEngine =
       readonly adapters: readonly AdapterChoice[];
     }
   | { readonly kind: "status"; readonly id: number }
+  | { readonly kind: "expertUse"; readonly id: number }
   | { readonly kind: "setLoadMode"; readonly id: number; readonly mode: LoadMode }
   | { readonly kind: "setWeightType"; readonly id: number; readonly name: string }
   | { readonly kind: "dispose"; readonly id: number };
 
-export type EngineResult = Float32Array[] | EngineStatus | LoadedModelFacts | null;
+/** What a question is answered with; null: there is nothing to say. */
+export type EngineResult = Float32Array[] | EngineStatus | LoadedModelFacts | ExpertUse | null;
 
 export type FromEngine =
   | { readonly kind: "loaded"; readonly facts: LoadedModelFacts }

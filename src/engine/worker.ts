@@ -11,6 +11,7 @@ import type {
   LoadedModelFacts,
 } from "./client.ts";
 import { Engine } from "./engine.ts";
+import type { ExpertUse } from "./expert-use.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 import {
@@ -171,6 +172,11 @@ class WorkerClient implements EngineClient {
     return this.#ask((id) => ({ kind: "status", id }));
   }
 
+  async expertUse(): Promise<ExpertUse | undefined> {
+    const use = await this.#ask<ExpertUse | null>((id) => ({ kind: "expertUse", id }));
+    return use ?? undefined;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const disposed = this.#ask<null>((id) => ({ kind: "dispose", id }));
     Atomics.store(this.#cancelWord, 0, cancelAll);
@@ -220,6 +226,10 @@ function serveEngine(): void {
         return send({ kind: "result", id: message.id, value: engine!.facts });
       case "status":
         return send({ kind: "result", id: message.id, value: await engine!.status() });
+      case "expertUse": {
+        const value = (await engine!.expertUse()) ?? null;
+        return send({ kind: "result", id: message.id, value });
+      }
       case "dispose":
         await engine![Symbol.asyncDispose]();
         return send({ kind: "result", id: message.id, value: null });

@@ -2,6 +2,7 @@
 import { assert } from "../core/errors.ts";
 import type { MemoryLayout, PlanLimits } from "./arena.ts";
 import type { Plan } from "./builder.ts";
+import { routeCounters } from "./expert-counters.ts";
 import {
   type ExpertWeights,
   embedRows,
@@ -67,7 +68,10 @@ function routingWords(routing: Routing): Word[] {
   ];
 }
 
-/** The words after the opcode, in the field order of the op's struct in kernels/plan.zig. */
+/**
+ * The words after the opcode, in the field order of the op's struct in kernels/plan.zig; a route's
+ * first counter follows.
+ */
 function wordsOf(op: Op): Word[] {
   switch (op.kind) {
     case "embed":
@@ -183,10 +187,13 @@ export function encodePlan(
       u32(at + 8 + i * 4, value);
     });
   });
+  const counters = new Map<Op, number>(routeCounters(ops).map(({ op, first }) => [op, first]));
   ops.forEach((op, index) => {
     const at = opsStart + index * opBytes;
     u32(at, opcodes[op.kind]);
-    wordsOf(op).forEach((word, i) => {
+    const words = wordsOf(op);
+    if (op.kind === "route") words.push(counters.get(op)!);
+    words.forEach((word, i) => {
       if (typeof word === "number") u32(at + 4 + i * 4, word);
       else view.setFloat32(at + 4 + i * 4, word.f32, true);
     });

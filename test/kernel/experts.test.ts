@@ -83,16 +83,24 @@ describe("route", () => {
         const whole = cpu.read(chosen);
         const actual = split(whole, numSlots);
         expect(actual.experts).toEqual(expected.experts);
+        // Asked for between two steps, which must not part the counters from the executor.
+        expect(countsOf(cpu)).toEqual(countsOf(reference));
         expectNear(actual.weights, expected.weights, numSlots, 1e-12, `${what} ${variant}`);
         first ??= whole;
         expectSameBits(whole, first!, 2 * numSlots, `${what} ${variant}`);
         cpu.run(plainStep(1));
+        const choices = countsOf(cpu).reduce((sum, count) => sum + count, 0);
+        expect(choices).toBe((maxRows + 1) * numSlots);
         const alone = whole.subarray(0, 2 * numSlots);
         expectSameBits(cpu.read(chosen), alone, 2 * numSlots, `${what} ${variant} alone`);
       }
     });
   }
 });
+
+function countsOf({ session }: TestExecutor): number[] {
+  return session.expertCounts.of(session.expertCounts.routes[0]!);
+}
 
 /** The two halves of routing rows. */
 function split(routing: Float32Array, numSlots: number) {
