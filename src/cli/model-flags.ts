@@ -62,7 +62,7 @@ export const modelFlags: Flags = {
   lora: {
     kind: "list",
     placeholder: "FILE[=SCALE]",
-    description: "LoRA adapter to add to the weights; may be given several times",
+    description: "LoRA adapter (.gguf or PEFT folder) to add to the weights; repeatable",
   },
   load: {
     kind: "text",

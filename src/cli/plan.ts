@@ -71,7 +71,7 @@ export const plan: Command = {
 /** What loading the model with these options takes; the loader takes exactly this. */
 export function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path, options.rope, options.quantize);
-  using adapterSet = new AdapterSet(options.adapters, file.config.architecture);
+  using adapterSet = new AdapterSet(options.adapters, file.config);
   const { adapters } = adapterSet;
   const { memoryPlan, plan: program } = planModel(file, file.outputs, options, { adapters });
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;

@@ -7,7 +7,7 @@ import { TinferError } from "../core/errors.ts";
 export interface AdapterChoice {
   /** What requests and messages call it; no two of a model's have the same. */
   readonly name: string;
-  /** A .gguf file. */
+  /** A .gguf file or a PEFT folder. */
   readonly path: string;
   readonly scale: number;
 }

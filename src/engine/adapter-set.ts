@@ -2,81 +2,20 @@
 // which scales they enter a step. The model's own weights are never touched.
 import type { WeightMemory } from "../backend/backend.ts";
 import { assert, TinferError } from "../core/errors.ts";
-import { lockMemory, MappedFile } from "../native/memory.ts";
-import type { Adapter, Factor, LowRank } from "../plan/adapters.ts";
-import { readGguf, type TensorInfo } from "../weights/gguf.ts";
-import { readLora } from "../weights/lora-file.ts";
-import { quantTypeInfo } from "../weights/quant-types.ts";
+import type { ModelConfig } from "../models/model-config.ts";
+import type { Adapter } from "../plan/adapters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
-
-/** An adapter's file, or its parts, in memory. */
-class AdapterFile implements Disposable {
-  readonly adapter: Adapter;
-  /** Of its factors. */
-  readonly bytes: number;
-  readonly #mapped: MappedFile[] = [];
-  readonly #factors = new Map<string, TensorInfo>();
-
-  constructor({ name, path }: AdapterChoice, architecture: string) {
-    const header = readGguf(path);
-    const lora = readLora(header);
-    if (lora.architecture !== architecture) {
-      const made = `adapter ${name} is for models of architecture '${lora.architecture}'`;
-      throw new TinferError("usage", `${made}, this one is '${architecture}'`, {
-        hint: "use it with the model that it was made for",
-      });
-    }
-    const updates = new Map<string, LowRank>();
-    for (const [target, { a, b }] of lora.pairs) {
-      const rank = b.shape.at(-1)!;
-      const gain = lora.alpha === 0 ? 1 : lora.alpha / rank;
-      const factor = (tensor: TensorInfo, part: string) =>
-        this.#factor(`${name}: ${target}.${part}`, tensor);
-      updates.set(target, { a: factor(a, "lora_a"), b: factor(b, "lora_b"), gain });
-    }
-    this.adapter = { name, updates };
-    this.bytes = [...this.#factors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
-    using cleanup = new DisposableStack();
-    for (const part of header.paths) this.#mapped.push(cleanup.use(new MappedFile(part)));
-    cleanup.move();
-  }
-
-  #factor(name: string, tensor: TensorInfo): Factor {
-    this.#factors.set(name, tensor);
-    return { name, shape: tensor.shape, typeId: quantTypeInfo(tensor.type).ggmlType };
-  }
-
-  has(name: string): boolean {
-    return this.#factors.has(name);
-  }
-
-  tensor(name: string): TensorInfo {
-    return this.#factors.get(name)!;
-  }
-
-  address(name: string): number {
-    const { fileIndex, offset } = this.tensor(name);
-    return this.#mapped[fileIndex]!.address + offset;
-  }
-
-  lock(): void {
-    for (const { address, bytes } of this.#mapped) lockMemory(address, bytes, "--mlock");
-  }
-
-  [Symbol.dispose](): void {
-    for (const mapped of this.#mapped.toReversed()) mapped[Symbol.dispose]();
-  }
-}
+import { type OpenAdapter, openAdapter } from "./adapter-file.ts";
 
 export class AdapterSet implements Disposable {
   #choices: readonly AdapterChoice[];
-  readonly #files: AdapterFile[] = [];
+  readonly #files: OpenAdapter[] = [];
 
-  /** `architecture` is the model's. */
-  constructor(choices: readonly AdapterChoice[], architecture: string) {
+  /** `config` is the model's. */
+  constructor(choices: readonly AdapterChoice[], config: ModelConfig) {
     using cleanup = new DisposableStack();
     for (const choice of choices) {
-      this.#files.push(cleanup.use(new AdapterFile(choice, architecture)));
+      this.#files.push(cleanup.use(openAdapter(choice, config)));
     }
     this.#choices = choices;
     cleanup.move();
@@ -112,10 +51,10 @@ export class AdapterSet implements Disposable {
 
   /** The model's weights and the adapters' factors, by name. */
   memory(model: WeightMemory): WeightMemory {
-    const fileOf = (name: string) => this.#files.find((file) => file.has(name));
+    const fileOf = (name: string) => this.#files.find((file) => file.places.has(name));
     return {
       address: (name) => fileOf(name)?.address(name) ?? model.address(name),
-      bytes: (name) => fileOf(name)?.tensor(name).bytes ?? model.bytes(name),
+      bytes: (name) => fileOf(name)?.places.get(name)?.bytes ?? model.bytes(name),
     };
   }
 

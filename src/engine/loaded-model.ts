@@ -52,7 +52,7 @@ export class LoadedModel implements Disposable {
     // Before anything is taken and any thread is started.
     if (nodes.length > 1) interleaveMemory(nodes);
     this.file = cleanup.use(new ModelFile(path, options.rope, options.quantize));
-    this.#adapters = cleanup.use(new AdapterSet(options.adapters, this.file.config.architecture));
+    this.#adapters = cleanup.use(new AdapterSet(options.adapters, this.file.config));
     const { adapters } = this.#adapters;
     const outputs = loading.outputs ?? this.file.outputs;
     this.#planned = planModel(this.file, outputs, options, { adapters });
@@ -96,7 +96,7 @@ export class LoadedModel implements Disposable {
 
   #replaceAdapters(choices: readonly AdapterChoice[]): void {
     using cleanup = new DisposableStack();
-    const adapters = cleanup.use(new AdapterSet(choices, this.file.config.architecture));
+    const adapters = cleanup.use(new AdapterSet(choices, this.file.config));
     const { memory, maxContextLen: contextLen } = this.memoryPlan;
     const freedBytes = memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
     const surroundings = { adapters: adapters.adapters, freedBytes };

@@ -14,7 +14,11 @@ import { float8Rows } from "./float8-rows.ts";
 import type { JsonObject } from "./json-file.ts";
 import { mxfp4Rows } from "./mxfp4-rows.ts";
 
-const floatTypes: Partial<Record<SafeDtype, SourceType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+export const floatTypes: Partial<Record<SafeDtype, SourceType>> = {
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+};
 
 /** Small matrices whose precision matters more: routers, convolutions, positions. */
 const exactMatrices = new RegExp(
@@ -61,6 +65,32 @@ const wrappers = new RegExp(
 );
 const layerName = /^(?:layers|h|blocks|encoder\.layers?)\.(\d+)\.(.+)$/;
 
+/** GGUF names for a tensor, each with what makes it; undefined: it has no place. */
+export function targetsOf(
+  name: string,
+  ownNames: Readonly<Record<string, Targets>>,
+  numLayers: number,
+): { name: string; target: Target }[] | undefined {
+  const inner = name.replace(wrappers, "");
+  const [, layer, layerPart] = layerName.exec(inner) ?? [];
+  // Layers beyond the model's own predict further tokens in training.
+  if (layer !== undefined && Number(layer) >= numLayers) return [];
+  const whole = layerPart ?? inner;
+  const ending = /\.(weight|bias)$/.exec(whole)?.[0] ?? "";
+  const part = whole.slice(0, whole.length - ending.length);
+  const expert = /\.experts\.(\d+)\./.exec(part)?.[1];
+  const key = expert === undefined ? part : part.replace(`.${expert}.`, ".#.");
+  const names = Object.hasOwn(ownNames, key) ? ownNames : commonNames;
+  const targets = Object.hasOwn(names, key) ? names[key] : undefined;
+  if (targets === undefined) return undefined;
+  const prefix = layer === undefined ? "" : `blk.${layer}.`;
+  return targetList(targets).map((target) => {
+    const to = target.to.replace("#", expert ?? "#");
+    const wanted = target.ending ?? (ending === "" ? ".weight" : ending);
+    return { name: `${prefix}${to}${wanted}`, target };
+  });
+}
+
 class FolderTensors {
   readonly #model: SafetensorsModel;
   readonly #config: JsonObject;
@@ -71,7 +101,7 @@ class FolderTensors {
   constructor(model: SafetensorsModel, family: FolderFamily, config: JsonObject) {
     this.#model = model;
     this.#config = config;
-    this.#names = { ...commonNames, ...family.names };
+    this.#names = family.names ?? {};
     this.#numLayers = numLayers(config);
     this.#block = config.object("quantization_config")?.numbers("weight_block_size");
   }
@@ -82,24 +112,11 @@ class FolderTensors {
     if (/_scale(_inv)?$/.test(name) && this.#model.tensors.has(name.replace(/_scale.*$/, ""))) {
       return [];
     }
-    const inner = name.replace(wrappers, "");
-    const [, layer, layerPart] = layerName.exec(inner) ?? [];
-    // Layers beyond the model's own predict further tokens in training.
-    if (layer !== undefined && Number(layer) >= this.#numLayers) return [];
-    if (inner.startsWith("lm_head.") && this.#config.flag("tie_word_embeddings")) return [];
-    const whole = layerPart ?? inner;
-    const ending = /\.(weight|bias)$/.exec(whole)?.[0] ?? "";
-    const part = whole.slice(0, whole.length - ending.length);
-    const expert = /\.experts\.(\d+)\./.exec(part)?.[1];
-    const key = expert === undefined ? part : part.replace(`.${expert}.`, ".#.");
-    const targets = Object.hasOwn(this.#names, key) ? this.#names[key] : undefined;
+    const isTied = this.#config.flag("tie_word_embeddings");
+    if (isTied && name.replace(wrappers, "").startsWith("lm_head.")) return [];
+    const targets = targetsOf(name, this.#names, this.#numLayers);
     if (targets === undefined) throw unknownTensor(this.#pathOf(source), name);
-    const prefix = layer === undefined ? "" : `blk.${layer}.`;
-    return targetList(targets).map((target) => {
-      const to = target.to.replace("#", expert ?? "#");
-      const wanted = target.ending ?? (ending === "" ? ".weight" : ending);
-      return this.#place(`${prefix}${to}${wanted}`, source, target);
-    });
+    return targets.map(({ name: to, target }) => this.#place(to, source, target));
   }
 
   #place(name: string, source: SafeTensor, target: Target): ModelTensor {

@@ -22,6 +22,16 @@ const families: readonly FolderFamily[] = [
   bert,
 ];
 
+/** The family whose tensors a GGUF architecture's are. */
+export function folderFamilyFor(architecture: string): FolderFamily {
+  const found = families.find((family) => family.architecture === architecture);
+  if (found !== undefined) return found;
+  const known = [...new Set(families.map((family) => family.architecture))].join(", ");
+  throw new TinferError("unsupported", `tensors of '${architecture}' have no known names here`, {
+    hint: `folders may be for ${known}; a GGUF file of the adapter will run`,
+  });
+}
+
 export function folderFamilyOf(config: JsonObject): FolderFamily {
   const type = config.text("model_type");
   if (type === undefined) throw config.invalid("model_type", "the name of a model family");
