@@ -39,6 +39,8 @@ export interface PlanMemory {
   readonly arenaBytes: number;
   readonly kvBytes: number;
   readonly scratchBytes: number;
+  /** Tables made by the model code, which the plan's weights hold. */
+  readonly tableBytes: number;
 }
 
 export const peakKinds = ["int8", "bf16", "f32"] as const;

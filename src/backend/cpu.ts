@@ -11,6 +11,7 @@ import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
+import { tableBytes } from "../plan/weight-table.ts";
 import {
   type Backend,
   type LoadOptions,
@@ -62,12 +63,15 @@ function measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): Pla
   check(native().tinfer_plan_measure(ptr(args)), "memory plan");
   const scratchBytes = Number(args[scratchField]);
   const { arenaBytes, kvBytes } = layout;
-  return { arenaBytes: inPages(arenaBytes), kvBytes: inPages(kvBytes), scratchBytes };
+  return {
+    ...{ arenaBytes: inPages(arenaBytes), kvBytes: inPages(kvBytes), scratchBytes },
+    tableBytes: tableBytes(plan.weights),
+  };
 }
 
 /** The memory plan is exact: it is what was taken. */
 function assertAsPlanned(taken: PlanMemory, planned: PlanMemory): void {
-  for (const name of ["arenaBytes", "kvBytes", "scratchBytes"] as const) {
+  for (const name of ["arenaBytes", "kvBytes", "scratchBytes", "tableBytes"] as const) {
     const same = taken[name] === planned[name];
     assert(same, `${name}: ${taken[name]} taken, ${planned[name]} planned`);
   }
@@ -120,6 +124,7 @@ class CpuSession implements Session {
       arenaBytes: this.#arena.bytes,
       kvBytes: this.#kv.bytes,
       scratchBytes: Number(args[scratchField]),
+      tableBytes: tableBytes(plan.weights),
     };
     if (options.cpus !== undefined) this.#pin(options.cpus);
     assertAsPlanned(this.memory, measure(plan, layout, options));

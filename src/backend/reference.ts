@@ -7,6 +7,7 @@ import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
+import { tableBytes } from "../plan/weight-table.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import {
@@ -53,7 +54,7 @@ class ReferenceSession implements Session, ReferenceState {
     const { limits } = options;
     this.#plan = plan;
     this.#weights = options.weights;
-    this.memory = { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes: 0 };
+    this.memory = measure(plan, layout);
     this.stepData = new StepData(limits);
     this.step = this.stepData;
     this.tensors = plan.tensors.map(({ rows, width }) => {
@@ -256,14 +257,16 @@ function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
   }
 }
 
+function measure({ weights }: Plan, { arenaBytes, kvBytes }: MemoryLayout): PlanMemory {
+  return { arenaBytes, kvBytes, scratchBytes: 0, tableBytes: tableBytes(weights) };
+}
+
 export const referenceBackend: Backend = {
   name: "reference",
   supportsType: (typeId) => {
     const type = quantTypeOf(typeId);
     return type !== undefined && canDequantize(type.name);
   },
-  measure: (_plan, layout) => {
-    return { arenaBytes: layout.arenaBytes, kvBytes: layout.kvBytes, scratchBytes: 0 };
-  },
+  measure,
   load: (plan, layout, options) => new ReferenceSession(plan, layout, options),
 };

@@ -101,9 +101,11 @@ async function quantizeCommand({ model, terminal }: Chat, argument: string): Pro
   terminal.note(`weights are mostly ${mainType}, ${megabytes(weightBytes)}`);
 }
 
-function weightPlace({ weightBytes }: LoadedModelFacts, copiedBytes: number): string {
-  if (copiedBytes === 0) return `${megabytes(weightBytes)} in the mapped file`;
-  return `${megabytes(copiedBytes)} copied into memory, the rest in the mapped file`;
+function weightPlace(facts: LoadedModelFacts, copiedBytes: number): string {
+  const { mappedWeightBytes, derivedWeightBytes } = facts;
+  const made = derivedWeightBytes === 0 ? "" : `, ${megabytes(derivedWeightBytes)} made at load`;
+  if (copiedBytes === 0) return `${megabytes(mappedWeightBytes)} in the mapped file${made}`;
+  return `${megabytes(copiedBytes)} copied into memory, the rest in the mapped file${made}`;
 }
 
 const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -118,7 +120,7 @@ async function statsCommand(chat: Chat): Promise<void> {
     ...answerRows(chat.totals),
     ["weights", weightPlace(facts, status.copiedWeightBytes)],
     ["KV cache", megabytes(facts.kvBytes)],
-    ["work memory", megabytes(facts.arenaBytes + facts.scratchBytes)],
+    ["work memory", megabytes(facts.arenaBytes + facts.scratchBytes + facts.tableBytes)],
     ["KV blocks", `${status.cachedKvBlocks} cached of ${status.kvBlocks}`],
     ...expertRows(await chat.model.engine.expertUse()),
     ["loaded in", `${facts.loadMs.toFixed(0)} ms`],

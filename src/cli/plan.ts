@@ -17,7 +17,12 @@ import { bold, dim, formatBytes, out, outJson } from "./terminal.ts";
 /** Bytes of one device by class; `total` is their sum. */
 interface DevicePlan {
   readonly name: string;
+  /** As the file has them. */
   readonly weights: number;
+  /** Weights made at load. */
+  readonly derived: number;
+  /** Made by the model code. */
+  readonly tables: number;
   readonly kv: number;
   readonly arena: number;
   readonly scratch: number;
@@ -38,7 +43,7 @@ export interface ModelMemory {
   readonly kvBlocks: number;
   /** Weights of the file, and those that one token passes through: some of the experts. */
   readonly parameters: { readonly total: number; readonly active: number };
-  /** Memory that is free now, pages of files included. */
+  /** Memory that was free before, pages of files included. */
   readonly availableBytes: number;
   /** False: not all weights can be in memory at once. */
   readonly weightsFit: boolean;
@@ -73,17 +78,20 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path, options.rope, options.quantize);
   using adapterSet = new AdapterSet(options.adapters, file.config);
   const { adapters } = adapterSet;
-  const { memoryPlan, plan: program } = planModel(file, file.outputs, options, { adapters });
-  const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
-  const ownWeights = options.load === "eager" ? file.copyBytes : file.weightBytes;
-  const weights = ownWeights + adapterSet.bytes;
-  const total = weights + kv + arena + scratch;
+  // Making the plan takes its tables.
   const availableBytes = availableMemoryBytes();
+  const planned = planModel(file, file.outputs, options, { adapters });
+  const { memoryPlan, plan: program } = planned;
+  const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
+  const weights = planned.weights.fileBytes + adapterSet.bytes;
+  const derived = planned.weights.derivedBytes;
+  const tables = memoryPlan.memory.tableBytes;
+  const total = weights + derived + tables + kv + arena + scratch;
   return {
     availableBytes,
     weightsFit: total <= availableBytes,
     weightBytesPerToken: countWeightBytes(file.header, file.config.architecture).active,
-    devices: [{ name: "cpu", weights, kv, arena, scratch, total }],
+    devices: [{ name: "cpu", weights, derived, tables, kv, arena, scratch, total }],
     maxContextLen: memoryPlan.maxContextLen,
     trainedContextLen: file.config.contextLen,
     scaledContextLen: file.config.scaledContextLen,
@@ -104,6 +112,8 @@ async function planCommand(values: FlagValues): Promise<void> {
 
 const classes = [
   ["weights", "mapped from the file and shared with the page cache; with --load eager a copy"],
+  ["derived", "weights made at load, which no file holds as they are used"],
+  ["tables", "made from metadata and weights: rotary frequencies, transposed matrices"],
   ["kv", "keys and values of the context"],
   ["arena", "activations of one step"],
   ["scratch", "working memory of the threads"],

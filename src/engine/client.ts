@@ -111,9 +111,15 @@ export interface LoadedModelFacts {
   /** Tokens of one step over all sequences. */
   readonly maxTokensPerStep: number;
   readonly weightBytes: number;
+  /** Of these, what is used as the files have it. */
+  readonly mappedWeightBytes: number;
+  /** Memory of the others, which are made at load. */
+  readonly derivedWeightBytes: number;
   readonly kvBytes: number;
   readonly arenaBytes: number;
   readonly scratchBytes: number;
+  /** Tables made by the model code. */
+  readonly tableBytes: number;
   readonly loadMs: number;
   /** With the scales that requests get which name none. */
   readonly adapters: readonly AdapterChoice[];

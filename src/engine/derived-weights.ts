@@ -1,6 +1,7 @@
 // The memory of tensors that no file holds as they are used: taken at once, filled tensor by
 // tensor, each from a few chunks, so that a conversion never needs more than its result.
 import { assert } from "../core/errors.ts";
+import { cpuReport } from "../native/cpu-report.ts";
 import { lockMemory, MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { DerivedTensor } from "../weights/model-header.ts";
 import { derivedContent } from "../weights/rows.ts";
@@ -13,6 +14,7 @@ const mostOverRead = 64;
 export class DerivedWeights implements Disposable {
   readonly #tensors: readonly DerivedTensor[];
   readonly #offsets = new Map<string, number>();
+  /** What they take, in whole pages. */
   readonly bytes: number;
   #region: MemoryRegion | undefined;
   #isFilled = false;
@@ -24,11 +26,12 @@ export class DerivedWeights implements Disposable {
       this.#offsets.set(name, end);
       end += Math.ceil((bytes + mostOverRead) / alignment) * alignment;
     }
-    this.bytes = end;
+    const { pageBytes } = cpuReport();
+    this.bytes = Math.ceil(end / pageBytes) * pageBytes;
   }
 
-  get isTaken(): boolean {
-    return this.#region !== undefined;
+  get takenBytes(): number {
+    return this.#region?.bytes ?? 0;
   }
 
   /** Where a tensor lies, or will lie once it is made. */

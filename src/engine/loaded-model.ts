@@ -2,6 +2,7 @@
 // of them and releases them in reverse order.
 import type { Backend, Session } from "../backend/backend.ts";
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
+import { assert } from "../core/errors.ts";
 import { ropeFactor } from "../models/rope-options.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
@@ -125,9 +126,18 @@ export class LoadedModel implements Disposable {
   *bringIn(): Generator<LoadProgress> {
     yield* this.file.derive(this.memoryPlan.numThreads);
     yield* this.bringInAs(this.#options.load);
+    this.#assertWeightsAsPlanned();
     if (!this.#options.lock) return;
     this.file.lock();
     this.#adapters.lock();
+  }
+
+  #assertWeightsAsPlanned(): void {
+    const { derivedBytes, fileBytes } = this.#planned.weights;
+    const { copiedBytes, madeBytes } = this.file;
+    assert(madeBytes === derivedBytes, `weights: ${madeBytes} made, ${derivedBytes} planned`);
+    if (this.#options.load !== "eager") return;
+    assert(copiedBytes === fileBytes, `weights: ${copiedBytes} copied, ${fileBytes} planned`);
   }
 
   /** The same while the model runs: between two steps of it, a step of this. */
@@ -259,6 +269,8 @@ export class LoadedModel implements Disposable {
       maxSequences: limits.maxSequences,
       maxTokensPerStep: limits.maxTokens,
       weightBytes: this.file.weightBytes + this.#adapters.bytes,
+      mappedWeightBytes: this.file.mappedBytes + this.#adapters.bytes,
+      derivedWeightBytes: this.file.derivedBytes,
       ...memory,
       loadMs,
       adapters: this.#adapters.choices,

@@ -22,6 +22,14 @@ export interface MemoryPlan {
   readonly numThreads: number;
 }
 
+/** What the weights of a model's files take. */
+export interface WeightMemoryPlan {
+  /** Used as the file has them: mapped, or with `--load eager` a copy. */
+  readonly fileBytes: number;
+  /** Made at load: tensors that no file holds as they are used. */
+  readonly derivedBytes: number;
+}
+
 /** Options with what depends on machine and model filled in. */
 export type ResolvedOptions = ModelOptions & {
   readonly numThreads: number;
@@ -71,7 +79,7 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 
 /**
  * Throws `outOfMemory`, naming the largest context that fits, when `options.contextLen` asks for
- * more than `availableBytes`; without a wish the default context shrinks to what fits.
+ * more than `availableBytes`, counted before `plan` was made; without a wish the default context shrinks to what fits.
  */
 export function planMemory(
   plan: Plan,
@@ -89,7 +97,7 @@ export function planMemory(
     return { limits, layout, memory, maxContextLen: contextLen, numThreads };
   };
   const total = ({ memory }: MemoryPlan) =>
-    memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
+    memory.arenaBytes + memory.kvBytes + memory.scratchBytes + memory.tableBytes;
 
   const limit = options.positionLimit ?? Number.POSITIVE_INFINITY;
   const wanted = Math.min(wantedContextLen(config, options), limit);

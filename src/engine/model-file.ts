@@ -79,6 +79,16 @@ function firstOffset({ tensors }: ModelHeader, fileIndex: number): number | unde
   return first;
 }
 
+/** Throws where `needed` bytes are more than there are; the words say what they are for. */
+function requireMemory(needed: number, what: string, hint: string): void {
+  const available = availableMemoryBytes();
+  if (needed <= available) return;
+  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+  const sizes = `needs ${gigabytes(needed)}, ${gigabytes(available)} are available`;
+  const missing = `${gigabytes(needed - available)} are missing`;
+  throw new TinferError("outOfMemory", `${what} ${sizes}: ${missing}`, { hint });
+}
+
 export class ModelFile implements WeightMemory, Disposable {
   readonly header: ModelHeader;
   readonly config: ModelConfig;
@@ -131,9 +141,17 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   get weightBytes(): number {
-    let bytes = 0;
-    for (const tensor of this.header.tensors.values()) bytes += tensor.bytes;
-    return bytes;
+    return this.#sumBytes(() => true);
+  }
+
+  /** Of the weights that are used as the file has them. */
+  get mappedBytes(): number {
+    return this.#sumBytes(isInFile);
+  }
+
+  #sumBytes(isCounted: (tensor: ModelTensor) => boolean): number {
+    const tensors = [...this.header.tensors.values()].filter(isCounted);
+    return tensors.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   get numParameters(): number {
@@ -151,7 +169,7 @@ export class ModelFile implements WeightMemory, Disposable {
     return [...bytes].toSorted((a, b) => b[1] - a[1])[0]![0];
   }
 
-  /** Memory that a copy of all weights takes. */
+  /** Memory that a copy of all weights takes which are mapped. */
   get copyBytes(): number {
     return this.#files.reduce((sum, file) => sum + file.copyBytes, 0);
   }
@@ -168,7 +186,12 @@ export class ModelFile implements WeightMemory, Disposable {
 
   /** What of that is still to be taken. */
   get untakenBytes(): number {
-    return this.#derived.isTaken ? 0 : this.#derived.bytes;
+    return this.derivedBytes - this.madeBytes;
+  }
+
+  /** What of that is taken. */
+  get madeBytes(): number {
+    return this.#derived.takenBytes;
   }
 
   /** Makes the tensors that no file holds as they are used; nothing runs before. */
@@ -214,15 +237,15 @@ export class ModelFile implements WeightMemory, Disposable {
 
   /** Throws unless the rest of the weights can be copied; says what is missing. */
   requireCopyMemory(): void {
-    const needed = this.copyBytes - this.copiedBytes;
-    const available = availableMemoryBytes();
-    if (needed <= available) return;
-    const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
-    const sizes = `needs ${gigabytes(needed)}, ${gigabytes(available)} are available`;
-    const missing = `${gigabytes(needed - available)} are missing`;
-    throw new TinferError("outOfMemory", `copying the weights into memory ${sizes}: ${missing}`, {
-      hint: "--load lazy (in a chat: /lazy on) runs them from the mapped file",
-    });
+    const hint = "--load lazy (in a chat: /lazy on) runs them from the mapped file";
+    requireMemory(this.copyBytes - this.copiedBytes, "copying the weights into memory", hint);
+  }
+
+  /** Throws unless the weights that are made at load have room; says what is missing. */
+  requireDerivedMemory(): void {
+    const hint =
+      "`tinfer quantize` writes them to a GGUF file, which is mapped; a smaller type needs less";
+    requireMemory(this.untakenBytes, "making weights at load", hint);
   }
 
   /** Keeps the weights in memory where they lie now. */

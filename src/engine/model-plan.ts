@@ -13,6 +13,7 @@ import {
   type MemoryPlan,
   planMemory,
   type ResolvedOptions,
+  type WeightMemoryPlan,
   wantedContextLen,
 } from "./memory-plan.ts";
 import { type ModelFile, requireDecoder } from "./model-file.ts";
@@ -25,6 +26,7 @@ export interface PlannedModel {
   readonly backend: Backend;
   readonly plan: Plan;
   readonly memoryPlan: MemoryPlan;
+  readonly weights: WeightMemoryPlan;
 }
 
 export interface PlanSurroundings {
@@ -44,14 +46,16 @@ export function planModel(
   checkCpus(options);
   if (outputs === "tokens") requireDecoder({ ...file.config, isEncoder: file.isEncoder });
   const backend = selectBackend(options.backend);
+  // Derived weights are taken at load, once; a later plan of the same file finds them there.
+  file.requireDerivedMemory();
+  // Making the plan takes its tables, which are part of what is to fit.
+  let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
   const { slidingWindow } = options;
   const choices = { slidingWindow, contextLen: wantedContextLen(file.config, options) };
   const plan = file.buildPlan(outputs, choices, adapters);
   checkWeightTypes(plan, backend);
   checkPositions(plan, options);
   const resolved = resolveOptions(file, plan, options);
-  // Derived weights are taken at load, once; a later plan of the same file finds them there.
-  let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
   if (options.load === "eager") {
     file.requireCopyMemory();
     available -= file.copyBytes - file.copiedBytes;
@@ -60,6 +64,10 @@ export function planModel(
     backend,
     plan,
     memoryPlan: planMemory(plan, file.config, backend, resolved, available),
+    weights: {
+      fileBytes: options.load === "eager" ? file.copyBytes : file.mappedBytes,
+      derivedBytes: file.derivedBytes,
+    },
   };
 }
 

@@ -172,6 +172,13 @@ export class WeightTable {
   }
 }
 
+/** Bytes of the tables made by the model code; weights that are parts of one count once. */
+export function tableBytes(weights: readonly Weight[]): number {
+  const buffers = new Set<ArrayBufferLike>();
+  for (const { constant } of weights) if (constant !== undefined) buffers.add(constant.buffer);
+  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
 function missing(name: string): TinferError {
   return new TinferError("invalidFile", `tensor '${name}' is missing`, {
     hint: "the file is incomplete or of another architecture than it says; convert it again",

@@ -112,16 +112,18 @@ test("plan prints, to the byte, what loading the model takes", async () => {
         ...["plan", path, ...flags],
       ]);
       using model = new LoadedModel(path, { ...defaultModelOptions, ...options });
-      const { kvBytes, arenaBytes, scratchBytes } = model.session.memory;
+      const { kvBytes, arenaBytes, scratchBytes, tableBytes } = model.session.memory;
       const [device] = devices;
       expect({ flags, ...device! }).toEqual({
         flags,
         name: "cpu",
         weights: model.facts.weightBytes,
+        derived: 0,
+        tables: tableBytes,
         kv: kvBytes,
         arena: arenaBytes,
         scratch: scratchBytes,
-        total: model.facts.weightBytes + kvBytes + arenaBytes + scratchBytes,
+        total: model.facts.weightBytes + tableBytes + kvBytes + arenaBytes + scratchBytes,
       });
       expect(maxContextLen).toBe(model.facts.maxContextLen);
       expect(kvBlocks).toBe(model.memoryPlan.limits.numBlocks);

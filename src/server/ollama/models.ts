@@ -49,14 +49,15 @@ export const psRoute: Route = {
   handle(_, server) {
     const model = server.model.peek();
     if (model === undefined) return Response.json({ models: [] });
-    const { weightBytes, kvBytes, arenaBytes, scratchBytes, maxContextLen } = model.client.facts;
+    const { facts } = model.client;
+    const weights = facts.mappedWeightBytes + facts.derivedWeightBytes + facts.tableBytes;
     return Response.json({
       models: [
         {
           ...identity(model),
-          size: weightBytes + kvBytes + arenaBytes + scratchBytes,
+          size: weights + facts.kvBytes + facts.arenaBytes + facts.scratchBytes,
           size_vram: 0,
-          context_length: maxContextLen,
+          context_length: facts.maxContextLen,
           // It stays until the server ends; Ollama's own word for that is a far year.
           expires_at: "2318-01-01T00:00:00Z",
         },
