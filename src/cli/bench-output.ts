@@ -1,6 +1,11 @@
 // The forms in which `tinfer bench` prints its records.
 import type { BenchmarkRecord } from "../engine/benchmark.ts";
-import { expertUseText } from "./expert-use-output.ts";
+import {
+  expertUseLegend,
+  expertUseRows,
+  expertUseText,
+  expertUseTotal,
+} from "./expert-use-output.ts";
 import { rooflineHeader, rooflineRows, rooflineText } from "./roofline-output.ts";
 import { formatBytes } from "./terminal.ts";
 
@@ -20,21 +25,35 @@ export function formatRecords(records: readonly BenchmarkRecord[], format: strin
       return [
         markdown(rowsOf(records)),
         ...records.flatMap(rooflineMarkdown),
-        ...expertUses(records),
+        ...records.flatMap(expertUseMarkdown),
       ].join("\n");
     default:
       return [
         table(rowsOf(records), 3),
         ...records.flatMap(rooflineTable),
-        ...expertUses(records),
+        ...records.flatMap(expertUseTable),
       ].join("\n");
   }
 }
 
-function expertUses(records: readonly BenchmarkRecord[]): string[] {
-  return records.flatMap(({ test, expertUse }) => {
-    return expertUse === undefined ? [] : ["", `${test}, ${expertUseText(expertUse)}`];
-  });
+/** Which of the tests, where several have its name. */
+function fullName({ test, depth, batch }: BenchmarkRecord): string {
+  const parts = [test];
+  if (depth > 0) parts.push(`depth ${depth}`);
+  if (batch > 1) parts.push(`batch ${batch}`);
+  return parts.join(", ");
+}
+
+function expertUseTable(record: BenchmarkRecord): string[] {
+  const { expertUse } = record;
+  return expertUse === undefined ? [] : ["", `${fullName(record)}: ${expertUseText(expertUse)}`];
+}
+
+function expertUseMarkdown(record: BenchmarkRecord): string[] {
+  const { expertUse } = record;
+  if (expertUse === undefined) return [];
+  const title = `${fullName(record)}: ${expertUseLegend}`;
+  return ["", title, "", markdown(expertUseRows(expertUse)), "", expertUseTotal(expertUse)];
 }
 
 function rooflineTable(record: BenchmarkRecord): string[] {

@@ -1,8 +1,6 @@
 // Expert use as people read it: one line per layer and a total.
-
-import { TinferError } from "../core/errors.ts";
 import type { EngineClient } from "../engine/client.ts";
-import type { ExpertUse, LayerExpertUse } from "../engine/expert-use.ts";
+import { type ExpertUse, type LayerExpertUse, noExperts } from "../engine/expert-use.ts";
 import type { Flags } from "./flags.ts";
 import { formatTable } from "./table.ts";
 
@@ -14,12 +12,6 @@ export const moeStatsFlag: Flags = {
   },
 };
 
-export function noExperts(): TinferError {
-  return new TinferError("usage", "--moe-stats: this model has no experts", {
-    hint: "it is for mixtures of experts, such as Mixtral, Qwen3-MoE or DeepSeek",
-  });
-}
-
 export async function requireExpertUse(engine: EngineClient): Promise<ExpertUse> {
   const use = await engine.expertUse();
   if (use === undefined) throw noExperts();
@@ -29,7 +21,11 @@ export async function requireExpertUse(engine: EngineClient): Promise<ExpertUse>
 /** The most used experts of a layer that are named. */
 const numNamed = 4;
 
-export function expertUseText({ layers, balance, variation }: ExpertUse): string {
+export const expertUseLegend =
+  "expert use: balance = entropy / its maximum (1 = all alike), variation = deviation / mean";
+
+/** Header first, then a row per layer. */
+export function expertUseRows({ layers }: ExpertUse): string[][] {
   const header = [
     "layer",
     "tokens",
@@ -46,11 +42,15 @@ export function expertUseText({ layers, balance, variation }: ExpertUse): string
     use.variation.toFixed(2),
     mostUsed(use),
   ]);
-  return [
-    "expert use: balance = entropy / its maximum (1 = all alike), variation = deviation / mean",
-    ...formatTable([header, ...rows]),
-    `all layers: balance ${balance.toFixed(3)}, variation ${variation.toFixed(2)}`,
-  ].join("\n");
+  return [header, ...rows];
+}
+
+export function expertUseTotal({ balance, variation }: ExpertUse): string {
+  return `all layers: balance ${balance.toFixed(3)}, variation ${variation.toFixed(2)}`;
+}
+
+export function expertUseText(use: ExpertUse): string {
+  return [expertUseLegend, ...formatTable(expertUseRows(use)), expertUseTotal(use)].join("\n");
 }
 
 function mostUsed({ counts }: LayerExpertUse): string {

@@ -1,7 +1,7 @@
 // Measures a loaded model: prompt processing and generation at given lengths, depths and batch
 // sizes. Steps are driven directly, so the figures are those of the executor alone.
 import type { Op, Rows, Tensor, Weight } from "../plan/ops.ts";
-import { type ExpertUse, expertUse } from "./expert-use.ts";
+import { type ExpertUse, expertUse, noExperts } from "./expert-use.ts";
 import { LoadedModel } from "./loaded-model.ts";
 import { processPeakRssBytes } from "./machine.ts";
 import { type StepShape, weightRowBytes } from "./op-cost.ts";
@@ -52,7 +52,7 @@ export interface BenchmarkOptions {
   readonly repetitions: number;
   /** Whether records get their `roofline`. */
   readonly roofline: boolean;
-  /** Whether records of models with experts get their `expertUse`. */
+  /** Whether records get their `expertUse`; throws for models without experts. */
   readonly expertUse?: boolean;
   readonly onProgress?: (done: number, total: number, name: string) => void;
 }
@@ -67,6 +67,7 @@ export function benchmark(
   const maxSequences = Math.max(...tests.map((test) => test.batch));
   const modelOptions = { ...options.model, contextLen, maxSequences };
   using model = new LoadedModel(path, modelOptions, { outputs: "tokens" });
+  if (options.expertUse && model.session.expertCounts.routes.length === 0) throw noExperts();
   const total = tests.length * (options.repetitions + 1);
   if (model.lacksTuning) {
     options.onProgress?.(0, total, "tuning to this machine, once");

@@ -1,4 +1,5 @@
 // Which experts a model's tokens went to, layer by layer, and how even that is.
+import { TinferError } from "../core/errors.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { ExpertCounts } from "../plan/expert-counters.ts";
 import type { OpOf } from "../plan/ops.ts";
@@ -22,6 +23,13 @@ export interface ExpertUse {
   readonly balance: number;
   readonly variation: number;
   readonly layers: readonly LayerExpertUse[];
+}
+
+/** What who asks for the use of experts is told where there are none. */
+export function noExperts(): TinferError {
+  return new TinferError("usage", "--moe-stats: this model has no experts", {
+    hint: "it is for mixtures of experts, such as Mixtral, Qwen3-MoE or DeepSeek",
+  });
 }
 
 /** Undefined where the model has no experts. */
