@@ -39,7 +39,7 @@ export interface PlanMemory {
   readonly arenaBytes: number;
   readonly kvBytes: number;
   readonly scratchBytes: number;
-  /** Tables made by the model code, which the plan's weights hold. */
+  /** Tables of the model code. */
   readonly tableBytes: number;
 }
 

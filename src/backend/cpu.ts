@@ -9,9 +9,9 @@ import type { MemoryLayout } from "../plan/arena.ts";
 import { encodePlan } from "../plan/binary.ts";
 import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
-import type { Tensor } from "../plan/ops.ts";
+import type { Table, Tensor } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
-import { tableBytes } from "../plan/weight-table.ts";
+import { layoutTables, type TableLayout } from "../plan/tables.ts";
 import {
   type Backend,
   type LoadOptions,
@@ -63,9 +63,10 @@ function measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): Pla
   check(native().tinfer_plan_measure(ptr(args)), "memory plan");
   const scratchBytes = Number(args[scratchField]);
   const { arenaBytes, kvBytes } = layout;
+  const { bytes: tables } = layoutTables(plan.weights);
   return {
     ...{ arenaBytes: inPages(arenaBytes), kvBytes: inPages(kvBytes), scratchBytes },
-    tableBytes: tableBytes(plan.weights),
+    tableBytes: tables === 0 ? 0 : inPages(tables),
   };
 }
 
@@ -88,6 +89,9 @@ class CpuSession implements Session {
   readonly #cancelWord: CancelWord | undefined;
   readonly #arena: MemoryRegion;
   readonly #kv: MemoryRegion;
+  readonly #tableLayout: TableLayout;
+  /** Undefined where the plan has none. */
+  readonly #tables: MemoryRegion | undefined;
   readonly #handle: BigUint64Array<ArrayBuffer>;
   /** One address per weight of the plan; WeightArgs of kernels/abi.zig points here. */
   readonly #addresses: BigUint64Array<ArrayBuffer>;
@@ -105,6 +109,10 @@ class CpuSession implements Session {
     using cleanup = new DisposableStack();
     this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "huge", "activations"));
     this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "small", "KV cache"));
+    this.#tableLayout = layoutTables(plan.weights);
+    const { bytes: tables } = this.#tableLayout;
+    if (tables > 0) this.#tables = cleanup.use(new MemoryRegion(tables, "huge", "tables"));
+    this.#makeTables();
     this.#findWeights();
     const addresses = Array.from(this.#addresses, Number);
     const bytes = encodePlan(plan, options.limits, layout, addresses);
@@ -124,19 +132,31 @@ class CpuSession implements Session {
       arenaBytes: this.#arena.bytes,
       kvBytes: this.#kv.bytes,
       scratchBytes: Number(args[scratchField]),
-      tableBytes: tableBytes(plan.weights),
+      tableBytes: this.#tables?.bytes ?? 0,
     };
     if (options.cpus !== undefined) this.#pin(options.cpus);
     assertAsPlanned(this.memory, measure(plan, layout, options));
     cleanup.move();
   }
 
+  #tableAddress(table: Table): number {
+    return this.#tables!.address + this.#tableLayout.offsets.get(table)!;
+  }
+
+  #makeTables(): void {
+    for (const table of this.#tableLayout.offsets.keys()) {
+      const memory = viewMemory(this.#tableAddress(table), table.length * 4);
+      new Float32Array(memory).set(table.make());
+    }
+  }
+
   #findWeights(): void {
     for (const [index, weight] of this.#plan.weights.entries()) {
+      const { constant } = weight;
       const address =
-        weight.constant === undefined
+        constant === undefined
           ? weightAddress(this.#weights, weight)
-          : ptr(weight.constant as Float32Array<ArrayBuffer>);
+          : this.#tableAddress(constant.table) + constant.firstValue * 4;
       this.#addresses[index] = BigInt(address);
     }
   }
@@ -205,6 +225,7 @@ class CpuSession implements Session {
 
   [Symbol.dispose](): void {
     this.#releasePlan();
+    this.#tables?.[Symbol.dispose]();
     this.#kv[Symbol.dispose]();
     this.#arena[Symbol.dispose]();
   }

@@ -5,9 +5,9 @@ import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
-import type { Op, OpOf, RowNorm, Tensor, Weight } from "../plan/ops.ts";
+import type { Op, OpOf, RowNorm, Table, Tensor, Weight } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
-import { tableBytes } from "../plan/weight-table.ts";
+import { layoutTables } from "../plan/tables.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import {
@@ -49,6 +49,7 @@ class ReferenceSession implements Session, ReferenceState {
   #times: OpTimes | undefined;
   /** Dequantised matrices; the models that this backend runs are small. */
   readonly #expanded = new Map<Weight, Float32Array>();
+  readonly #tables = new Map<Table, Float32Array>();
 
   constructor(plan: Plan, layout: MemoryLayout, options: LoadOptions) {
     const { limits } = options;
@@ -67,10 +68,17 @@ class ReferenceSession implements Session, ReferenceState {
   weightRow(weight: Weight, row: number): Float32Array {
     let matrix = this.#expanded.get(weight);
     if (matrix === undefined) {
-      matrix = weight.constant ?? this.#expand(weight);
+      matrix = weight.constant === undefined ? this.#expand(weight) : this.#constant(weight);
       this.#expanded.set(weight, matrix);
     }
     return matrix.subarray(row * weight.cols, (row + 1) * weight.cols);
+  }
+
+  #constant({ constant, rows, cols }: Weight): Float32Array {
+    const { table, firstValue } = constant!;
+    const values = this.#tables.get(table) ?? table.make();
+    this.#tables.set(table, values);
+    return values.subarray(firstValue, firstValue + rows * cols);
   }
 
   #expand(weight: Weight): Float32Array {
@@ -258,7 +266,7 @@ function linearGlu(state: ReferenceState, op: OpOf<"linearGlu">): void {
 }
 
 function measure({ weights }: Plan, { arenaBytes, kvBytes }: MemoryLayout): PlanMemory {
-  return { arenaBytes, kvBytes, scratchBytes: 0, tableBytes: tableBytes(weights) };
+  return { arenaBytes, kvBytes, scratchBytes: 0, tableBytes: layoutTables(weights).bytes };
 }
 
 export const referenceBackend: Backend = {

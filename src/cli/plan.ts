@@ -43,7 +43,7 @@ export interface ModelMemory {
   readonly kvBlocks: number;
   /** Weights of the file, and those that one token passes through: some of the experts. */
   readonly parameters: { readonly total: number; readonly active: number };
-  /** Memory that was free before, pages of files included. */
+  /** Memory that is free now, pages of files included. */
   readonly availableBytes: number;
   /** False: not all weights can be in memory at once. */
   readonly weightsFit: boolean;
@@ -78,12 +78,11 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path, options.rope, options.quantize);
   using adapterSet = new AdapterSet(options.adapters, file.config);
   const { adapters } = adapterSet;
-  // Making the plan takes its tables.
   const availableBytes = availableMemoryBytes();
   const planned = planModel(file, file.outputs, options, { adapters });
   const { memoryPlan, plan: program } = planned;
   const { kvBytes: kv, arenaBytes: arena, scratchBytes: scratch } = memoryPlan.memory;
-  const weights = planned.weights.fileBytes + adapterSet.bytes;
+  const weights = planned.weights.fileBytes + adapterSet.mappedBytes;
   const derived = planned.weights.derivedBytes;
   const tables = memoryPlan.memory.tableBytes;
   const total = weights + derived + tables + kv + arena + scratch;
@@ -113,7 +112,7 @@ async function planCommand(values: FlagValues): Promise<void> {
 const classes = [
   ["weights", "mapped from the file and shared with the page cache; with --load eager a copy"],
   ["derived", "weights made at load, which no file holds as they are used"],
-  ["tables", "made from metadata and weights: rotary frequencies, transposed matrices"],
+  ["tables", "made by the model code: rotary frequencies, absorbed matrices, adapters of folders"],
   ["kv", "keys and values of the context"],
   ["arena", "activations of one step"],
   ["scratch", "working memory of the threads"],

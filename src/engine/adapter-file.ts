@@ -28,7 +28,7 @@ export function openAdapter(choice: AdapterChoice, config: ModelConfig): OpenAda
     : new AdapterFile(choice, config.architecture);
 }
 
-/** Factors are small: they are read as plain floats, which the plan then holds. */
+/** Factors are small: they are read as plain floats, tables of the plan. */
 function readFolder({ name, path }: AdapterChoice, config: ModelConfig): OpenAdapter {
   const [numHeads, numKvHeads] = [config.numHeads, config.numKvHeads].map((counts) => counts[0]!);
   const model = { ...config, numHeads: numHeads!, numKvHeads: numKvHeads! };
@@ -36,8 +36,9 @@ function readFolder({ name, path }: AdapterChoice, config: ModelConfig): OpenAda
   let bytes = 0;
   for (const [target, { a, b, gain }] of openAdapterFolder(path, model)) {
     const factor = ({ shape, rows }: FolderFactor, part: string): Factor => {
-      const constant = readFloats(rows, 0, rows.numRows);
-      bytes += constant.byteLength;
+      const length = rows.numRows * rows.cols;
+      const constant = { length, make: () => readFloats(rows, 0, rows.numRows) };
+      bytes += length * 4;
       return { name: `${name}: ${target}.${part}`, shape, typeId: f32TypeId, constant };
     };
     updates.set(target, { a: factor(a, "lora_a"), b: factor(b, "lora_b"), gain });

@@ -49,6 +49,12 @@ export class AdapterSet implements Disposable {
     return this.#files.reduce((sum, file) => sum + file.bytes, 0);
   }
 
+  /** Of these, what is used in place; the rest are tables of the plan. */
+  get mappedBytes(): number {
+    const places = this.#files.flatMap((file) => [...file.places.values()]);
+    return places.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
   /** The model's weights and the adapters' factors, by name. */
   memory(model: WeightMemory): WeightMemory {
     const fileOf = (name: string) => this.#files.find((file) => file.places.has(name));

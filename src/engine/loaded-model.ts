@@ -13,7 +13,7 @@ import { AdapterSet } from "./adapter-set.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { HiddenSession } from "./hidden-states.ts";
 import { memoryNodes } from "./machine.ts";
-import type { MemoryPlan } from "./memory-plan.ts";
+import { type MemoryPlan, sessionBytes } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel, positionLimit } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
@@ -99,7 +99,7 @@ export class LoadedModel implements Disposable {
     using cleanup = new DisposableStack();
     const adapters = cleanup.use(new AdapterSet(choices, this.file.config));
     const { memory, maxContextLen: contextLen } = this.memoryPlan;
-    const freedBytes = memory.arenaBytes + memory.kvBytes + memory.scratchBytes;
+    const freedBytes = sessionBytes(memory);
     const surroundings = { adapters: adapters.adapters, freedBytes };
     const options = { ...this.#options, contextLen };
     const outputs = this.plan.hidden === undefined ? "tokens" : "hidden";
@@ -269,7 +269,7 @@ export class LoadedModel implements Disposable {
       maxSequences: limits.maxSequences,
       maxTokensPerStep: limits.maxTokens,
       weightBytes: this.file.weightBytes + this.#adapters.bytes,
-      mappedWeightBytes: this.file.mappedBytes + this.#adapters.bytes,
+      mappedWeightBytes: this.file.mappedBytes + this.#adapters.mappedBytes,
       derivedWeightBytes: this.file.derivedBytes,
       ...memory,
       loadMs,

@@ -64,6 +64,11 @@ function limitsFor(options: ResolvedOptions, contextLen: number): PlanLimits {
   };
 }
 
+/** What a session takes in all. */
+export function sessionBytes(memory: PlanMemory): number {
+  return memory.arenaBytes + memory.kvBytes + memory.scratchBytes + memory.tableBytes;
+}
+
 /** Up to a multiple of 256, as llama.cpp does: matters to models trained for less. */
 const roundContext = (contextLen: number) => Math.ceil(contextLen / 256) * 256;
 
@@ -79,7 +84,7 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 
 /**
  * Throws `outOfMemory`, naming the largest context that fits, when `options.contextLen` asks for
- * more than `availableBytes`, counted before `plan` was made; without a wish the default context shrinks to what fits.
+ * more than `availableBytes`; without a wish the default context shrinks to what fits.
  */
 export function planMemory(
   plan: Plan,
@@ -96,8 +101,7 @@ export function planMemory(
     const memory = backend.measure(plan, layout, { limits, numThreads, cpuVariant });
     return { limits, layout, memory, maxContextLen: contextLen, numThreads };
   };
-  const total = ({ memory }: MemoryPlan) =>
-    memory.arenaBytes + memory.kvBytes + memory.scratchBytes + memory.tableBytes;
+  const total = ({ memory }: MemoryPlan) => sessionBytes(memory);
 
   const limit = options.positionLimit ?? Number.POSITIVE_INFINITY;
   const wanted = Math.min(wantedContextLen(config, options), limit);

@@ -48,7 +48,6 @@ export function planModel(
   const backend = selectBackend(options.backend);
   // Derived weights are taken at load, once; a later plan of the same file finds them there.
   file.requireDerivedMemory();
-  // Making the plan takes its tables, which are part of what is to fit.
   let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
   const { slidingWindow } = options;
   const choices = { slidingWindow, contextLen: wantedContextLen(file.config, options) };

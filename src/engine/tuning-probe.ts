@@ -4,7 +4,7 @@ import type { Backend, Session, WeightMemory } from "../backend/backend.ts";
 import type { Tuning } from "../backend/tuning.ts";
 import { layoutMemory, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
-import type { Op, Tensor } from "../plan/ops.ts";
+import type { Op, Tensor, Weight } from "../plan/ops.ts";
 
 /** More than caches hold on most machines, and still milliseconds. */
 const wantedBytes = 64 * 2 ** 20;
@@ -16,7 +16,7 @@ const limits: PlanLimits = {
 };
 
 /** The plan's products alone, until their weights are enough; undefined where it has none. */
-export function productsPlan(plan: Plan, weights: WeightMemory): Plan | undefined {
+export function productsPlan(plan: Plan, memory: WeightMemory): Plan | undefined {
   const tensors: Tensor[] = [];
   const makeTensor = (width: number): Tensor => {
     const tensor: Tensor = { id: tensors.length, rows: "tokens", width };
@@ -29,24 +29,38 @@ export function productsPlan(plan: Plan, weights: WeightMemory): Plan | undefine
     inputs.set(width, known);
     return known;
   };
+  const weights: Weight[] = [];
+  const weightIds = new Map<Weight, number>();
+  /** The same weight in this plan, which has no more than it reads. */
+  const own = (weight: Weight): Weight => {
+    const id = weightIds.get(weight) ?? weights.length;
+    if (id === weights.length) weights.push({ ...weight, id });
+    weightIds.set(weight, id);
+    return weights[id]!;
+  };
+  const ownBias = (bias: Weight | undefined) => bias && own(bias);
   const ops: Op[] = [];
   let bytes = 0;
   for (const op of plan.ops) {
     if (bytes >= wantedBytes) break;
     if (op.kind === "linear") {
-      const outputs = op.outputs.map((out) => ({ ...out, output: makeTensor(out.output.width) }));
+      const outputs = op.outputs.map(({ weight, bias, output }) => {
+        return { weight: own(weight), bias: ownBias(bias), output: makeTensor(output.width) };
+      });
       const input = inputOf(op.input.width);
       ops.push({ ...op, input, inputNorm: undefined, epilogue: "store", outputs });
-      for (const { weight } of op.outputs) bytes += weights.bytes(weight.name);
+      for (const { weight } of op.outputs) bytes += memory.bytes(weight.name);
     } else if (op.kind === "linearGlu") {
       const operands = { input: inputOf(op.input.width), output: makeTensor(op.output.width) };
-      ops.push({ ...op, ...operands, inputNorm: undefined });
-      bytes += weights.bytes(op.gate.name) + weights.bytes(op.up.name);
+      const matrices = { gate: own(op.gate), up: own(op.up) };
+      const biases = { gateBias: ownBias(op.gateBias), upBias: ownBias(op.upBias) };
+      ops.push({ ...op, ...operands, ...matrices, ...biases, inputNorm: undefined });
+      bytes += memory.bytes(op.gate.name) + memory.bytes(op.up.name);
     }
   }
   if (ops.length === 0) return undefined;
   const { vocabSize } = plan;
-  const used = { weights: plan.weights, caches: [], hidden: undefined, logits: undefined };
+  const used = { weights, caches: [], hidden: undefined, logits: undefined };
   return { ops, tensors, vocabSize, products: [], ...used };
 }
 

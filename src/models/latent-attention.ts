@@ -160,15 +160,19 @@ function headMatrices(
   const values = Array.from({ length: numHeads }, (_, head) => {
     return b.weightRows(joint, shape, head * stride + plainDim, valueDim);
   });
-  const transposed = new Float32Array(numHeads * kvRank * plainDim);
-  const source = options.readTensor(joint)!;
-  for (let head = 0; head < numHeads; head++) {
-    for (let row = 0; row < plainDim; row++) {
-      for (let col = 0; col < kvRank; col++) {
-        const target = (head * kvRank + col) * plainDim + row;
-        transposed[target] = source[(head * stride + row) * kvRank + col]!;
+  const make = () => {
+    const transposed = new Float32Array(numHeads * kvRank * plainDim);
+    const source = options.readTensor(joint)!;
+    for (let head = 0; head < numHeads; head++) {
+      for (let row = 0; row < plainDim; row++) {
+        for (let col = 0; col < kvRank; col++) {
+          const target = (head * kvRank + col) * plainDim + row;
+          transposed[target] = source[(head * stride + row) * kvRank + col]!;
+        }
       }
     }
-  }
-  return { keys: b.constantMatrices(name("attn_k_b"), transposed, kvRank, plainDim), values };
+    return transposed;
+  };
+  const table = { length: numHeads * kvRank * plainDim, make };
+  return { keys: b.constantMatrices(name("attn_k_b"), table, kvRank, plainDim), values };
 }

@@ -8,6 +8,7 @@ import {
   type Op,
   type OpOf,
   type Rows,
+  type Table,
   type Tensor,
   type Weight,
 } from "./ops.ts";
@@ -21,7 +22,7 @@ export interface Factor {
   readonly shape: readonly number[];
   /** GGUF type number. */
   readonly typeId: number;
-  readonly constant?: Float32Array;
+  readonly constant?: Table;
 }
 
 /** W x becomes W x + scale * gain * b (a x), the scale being the adapter's in the step. */

@@ -11,6 +11,14 @@ export interface Tensor {
   readonly width: number;
 }
 
+/** F32 values that the model code makes; several weights may be parts of one table. */
+export interface Table {
+  /** Values that it has. */
+  readonly length: number;
+  /** Makes them; a plan only describes tables, so that it costs nothing. */
+  readonly make: () => Float32Array;
+}
+
 /** A weight matrix `[rows, cols]` of a file, or a constant table made by the model code. */
 export interface Weight {
   readonly id: number;
@@ -22,8 +30,8 @@ export interface Weight {
   /** Where this is a part of the tensor `name`, which has `count` equal pieces (rows, or values of
    * a vector): the piece that it begins at. */
   readonly slice?: { readonly first: number; readonly count: number };
-  /** Values of a constant table; undefined for weights of the file. */
-  readonly constant?: Float32Array;
+  /** Where it begins in a table of the model code; undefined for weights of the file. */
+  readonly constant?: { readonly table: Table; readonly firstValue: number };
 }
 
 export const kvTypes = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const;

@@ -2,7 +2,7 @@
 // parts of them, and tables made by the model code. Checks shapes against what the code expects.
 import { assert, TinferError } from "../core/errors.ts";
 import type { Factor } from "./adapters.ts";
-import type { ExpertWeights, Weight } from "./ops.ts";
+import type { ExpertWeights, Table, Weight } from "./ops.ts";
 
 /** A matrix of the model file as the plan needs it. */
 export interface WeightSource {
@@ -74,7 +74,7 @@ export class WeightTable {
     const [count, cols] = factor.shape as [number, number];
     if (part?.slice === undefined) {
       const known = this.#factors.get(factor);
-      const own = constant === undefined ? {} : { constant };
+      const own = constant === undefined ? {} : { constant: { table: constant, firstValue: 0 } };
       const whole = known ?? this.#addWeight({ name, rows: count, cols, typeId, ...own });
       this.#factors.set(factor, whole);
       return whole;
@@ -84,7 +84,7 @@ export class WeightTable {
     const own =
       constant === undefined
         ? { slice: { first, count } }
-        : { constant: constant.subarray(first * cols, (first + rows) * cols) };
+        : { constant: { table: constant, firstValue: first * cols } };
     return this.#addWeight({ name, rows, cols, typeId, ...own });
   }
 
@@ -143,10 +143,10 @@ export class WeightTable {
     throw wrongShape(name, shape, wanted);
   }
 
-  /** As many `[rows, cols]` tables made by the model code as `values` has room for. */
-  constantMatrices(name: string, values: Float32Array, rows: number, cols: number): ExpertWeights {
-    return Array.from({ length: values.length / (rows * cols) }, (_, index) => {
-      const constant = values.subarray(index * rows * cols, (index + 1) * rows * cols);
+  /** As many `[rows, cols]` matrices as a table of the model code has room for. */
+  constantMatrices(name: string, table: Table, rows: number, cols: number): ExpertWeights {
+    return Array.from({ length: table.length / (rows * cols) }, (_, index) => {
+      const constant = { table, firstValue: index * rows * cols };
       return this.#addWeight({ name: `${name} ${index}`, rows, cols, typeId: f32TypeId, constant });
     });
   }
@@ -168,15 +168,9 @@ export class WeightTable {
 
   /** A table made by the model code, `[1, values.length]`. */
   constant(name: string, values: Float32Array): Weight {
-    return this.constantMatrices(name, values, 1, values.length)[0]!;
+    const { length } = values;
+    return this.constantMatrices(name, { length, make: () => values }, 1, length)[0]!;
   }
-}
-
-/** Bytes of the tables made by the model code; weights that are parts of one count once. */
-export function tableBytes(weights: readonly Weight[]): number {
-  const buffers = new Set<ArrayBufferLike>();
-  for (const { constant } of weights) if (constant !== undefined) buffers.add(constant.buffer);
-  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
 function missing(name: string): TinferError {

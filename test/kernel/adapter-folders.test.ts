@@ -118,6 +118,25 @@ test("the same as in GGUF", () => {
   expect(logits([stable])).toEqual(logits([file]));
 });
 
+test("its factors are counted once, among the tables", () => {
+  const adapter = tinyAdapter(model, new Random("counted"), { alpha });
+  const base = join(folder, "counted.gguf");
+  writeGguf(base, model);
+  const facts = (texts: string[]) => {
+    const options = { ...defaultModelOptions, contextLen: 64, adapters: parseAdapters(texts) };
+    using loaded = new LoadedModel(base, options);
+    return loaded.facts;
+  };
+  const tensors = peftTensors(adapter);
+  const [without, having] = [facts([]), facts([save("counted", tensors)])];
+  const own = [...tensors.values()].reduce((sum, { values }) => sum + values.byteLength, 0);
+  expect(having.weightBytes - without.weightBytes).toBe(own);
+  expect(having.mappedWeightBytes).toBe(without.mappedWeightBytes);
+  const tables = having.tableBytes - without.tableBytes;
+  expect(tables).toBeGreaterThan(own - 2 ** 12);
+  expect(tables).toBeLessThan(own + 128 * tensors.size + 2 ** 12);
+});
+
 describe("refused", () => {
   const wants = (name: string) => name === "blk.0.attn_v.weight";
   const good = peftTensors(tinyAdapter(model, new Random("good"), { wants }));

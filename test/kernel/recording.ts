@@ -68,7 +68,11 @@ export class Recording {
     const planBytes = encodePlan(plan, limits, layout, noAddresses);
     const planStart = append(planBytes);
     const weightStarts = plan.weights.map((weight) => {
-      if (weight.constant !== undefined) return append(bytesOf(weight.constant));
+      if (weight.constant !== undefined) {
+        const { table, firstValue } = weight.constant;
+        const numValues = weight.rows * weight.cols;
+        return append(bytesOf(table.make().slice(firstValue, firstValue + numValues)));
+      }
       const numBytes = weight.rows * weightRowBytes(weight);
       return append(new Uint8Array(viewMemory(weightAddress(weights, weight), numBytes)));
     });
