@@ -39,6 +39,7 @@ export const unusedNames: readonly RegExp[] = [
   /rotary_emb\.(inv_freq|cos_cached|sin_cached)$/,
   /\.(attn|attention)\.(masked_)?bias$/,
   /\.(input|activation|output|k|v)_scale$/,
+  /_proj_activation_scale$/,
 ];
 
 /** Parts of multimodal models beside their language model. */

@@ -1,6 +1,13 @@
 // Changes of bytes between Hugging Face's and GGUF's form of a tensor; all work row by row.
 import { TinferError } from "../core/errors.ts";
-import { mappedRows, pickedRows, readFloats, transposedMatrices } from "../weights/rows.ts";
+import {
+  mappedRows,
+  pickedRows,
+  readFloats,
+  slicedColumns,
+  slicedRows,
+  transposedMatrices,
+} from "../weights/rows.ts";
 import type { Conversion, SourceTensor } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 
@@ -76,6 +83,28 @@ export function half(which: 0 | 1, layout: "stacked" | "alternating" = "stacked"
     };
     const halved = [...shape.slice(0, -2), size, shape.at(-1)!];
     return { shape: halved, rows: pickedRows(rows, rows.numRows / 2, order) };
+  };
+}
+
+/** One of two matrices side by side whose rows are inputs (`[…, inputs, 2 n]`), transposed. */
+export function transposedHalf(which: 0 | 1): Conversion {
+  return ({ shape, rows }, config) => {
+    const cols = rows.cols / 2;
+    if (!Number.isInteger(cols)) throw notTogether(`${rows.cols} columns are not two equal halves`);
+    const halved = [...shape.slice(0, -1), cols];
+    return transpose({ shape: halved, rows: slicedColumns(rows, which * cols, cols) }, config);
+  };
+}
+
+/** A matrix without its first rows. */
+export function withoutRows(count: (config: JsonObject) => number): Conversion {
+  return ({ shape, rows }, config) => {
+    const left = rows.numRows - count(config);
+    if (left < 1) throw notTogether(`${rows.numRows} rows, of which ${count(config)} are not used`);
+    return {
+      shape: [left, ...shape.slice(1)],
+      rows: slicedRows(rows, count(config), left),
+    };
   };
 }
 

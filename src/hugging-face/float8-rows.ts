@@ -1,5 +1,6 @@
 // Weights stored in 8-bit floats: each is a code times a scale, which stands for the whole tensor,
-// for a row, or for a block of 128 × 128 (DeepSeek-V3, arXiv 2412.19437, section 3.3).
+// for one of several matrices, for a row, or for a block of 128 × 128 (DeepSeek-V3, arXiv
+// 2412.19437, section 3.3).
 import { TinferError } from "../core/errors.ts";
 import { readFileRange } from "../weights/file-range.ts";
 import { float8Values } from "../weights/float8.ts";
@@ -50,8 +51,7 @@ class Scales {
 
   constructor(tensor: SafeTensor, scale: SafeTensor, options: Float8Options) {
     const cols = tensor.shape.at(-1) ?? 1;
-    const rows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
-    const [blockRows, blockCols] = blockOf(rows, cols, scale, options.block ?? defaultBlock);
+    const [blockRows, blockCols] = blockOf(tensor, scale, options.block ?? defaultBlock);
     this.#blockRows = blockRows;
     this.#blockCols = blockCols;
     this.#perRow = Math.ceil(cols / blockCols);
@@ -72,11 +72,15 @@ class Scales {
 }
 
 /** Rows and columns that share a scale, from the shape of the scales. */
-function blockOf(rows: number, cols: number, scale: SafeTensor, block: readonly number[]) {
+function blockOf({ shape }: SafeTensor, scale: SafeTensor, block: readonly number[]) {
+  const cols = shape.at(-1) ?? 1;
+  const rows = shape.slice(0, -1).reduce((product, size) => product * size, 1);
   const count = scale.shape.reduce((product, size) => product * size, 1);
   if (count === 1) return [rows, cols] as const;
   const isPerRow = count === rows && (scale.shape.length === 1 || scale.shape.at(-1) === 1);
   if (isPerRow) return [1, cols] as const;
+  // Stacked matrices, as of experts, may have one each.
+  if (shape.length === 3 && count === shape[0]) return [rows / count, cols] as const;
   const [blockRows = 128, blockCols = 128] = block;
   const [scaleRows, scaleCols] = scale.shape;
   const fits =

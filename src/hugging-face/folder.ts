@@ -34,7 +34,8 @@ export function openFolder(folder: string): ModelHeader {
   const { paths, fileBytes } = model;
   const tensors = folderTensors(model, family, config);
   const metadata = plainMetadata(values.values);
-  return { format: "safetensors", paths, fileBytes, metadata, values: values.values, tensors };
+  const format = text === undefined ? "safetensors" : "safetensors, its text part alone";
+  return { format, paths, fileBytes, metadata, values: values.values, tensors };
 }
 
 function nameOf(folder: string, config: JsonObject): string {

@@ -60,6 +60,25 @@ export function slicedRows(source: RowSource, start: number, numRows: number): R
   return { ...source, numRows, read: (first, count) => source.read(start + first, count) };
 }
 
+/** Columns `start` to `start + cols` of `source`, whose rows are floats. */
+export function slicedColumns(source: RowSource, start: number, cols: number): RowSource {
+  assert(start >= 0 && start + cols <= source.cols, "slice lies within the columns");
+  const { type } = source;
+  const [from, bytes, stride] = [start, cols, source.cols].map((count) => rowBytes(type, count));
+  return {
+    ...{ type, cols, numRows: source.numRows },
+    read: (first, count) => {
+      const whole = source.read(first, count);
+      const output = new Uint8Array(count * bytes!);
+      for (let row = 0; row < count; row++) {
+        const begin = row * stride! + from!;
+        output.set(whole.subarray(begin, begin + bytes!), row * bytes!);
+      }
+      return output;
+    },
+  };
+}
+
 /** One after the other; all have the same type and width. */
 export function stackedRows(sources: readonly RowSource[]): RowSource {
   const [head] = sources;
@@ -105,13 +124,14 @@ export interface Matrices {
   readonly numRows: number;
 }
 
-/** Every matrix transposed, one after the other. Keeps the last one that was made. */
+/** Every matrix transposed, one after the other. Keeps the last one until its end was read. */
 export function transposedMatrices(source: RowSource, matrices: Matrices): RowSource {
   const { start, stride, numRows } = matrices;
   const { type, cols } = source;
   const count = source.numRows / stride;
   assert(Number.isInteger(count) && start + numRows <= stride, "matrices tile the rows");
-  let last = { index: -1, content: new Uint8Array(0) };
+  const none = { index: -1, content: new Uint8Array(0) };
+  let last = none;
   const matrix = (index: number) => {
     if (last.index !== index) {
       const content = transposed(source.read(index * stride + start, numRows), numRows, cols);
@@ -130,6 +150,8 @@ export function transposedMatrices(source: RowSource, matrices: Matrices): RowSo
         const from = (row - index * cols) * bytes;
         const part = matrix(index).subarray(from, from + (end - row) * bytes);
         output.set(part, (row - first) * bytes);
+        // Experts of many layers would fill the memory.
+        if (end === (index + 1) * cols) last = none;
         row = end;
       }
       return output;

@@ -59,6 +59,21 @@ const cases: Readonly<Record<string, Record<string, unknown> & { model_type: str
     ...{ n_shared_experts: 2, routed_scaling_factor: 1 },
     rope_scaling: { ...yarn, factor: 4, mscale_all_dim: 0.7069999724626541 },
   },
+  mistral4: {
+    ...{ model_type: "mistral4", ...latent, q_lora_rank: 48, v_head_dim: 32 },
+    ...{ first_k_dense_replace: 0, n_group: 1, topk_group: 1, norm_topk_prob: true },
+    ...{ routed_scaling_factor: 1, n_shared_experts: 1, num_key_value_heads: 4 },
+    rope_parameters: { ...yarn, factor: 4, mscale_all_dim: 1, llama_4_scaling_beta: 0.1 },
+  },
+  llama4: {
+    ...{ model_type: "llama4_text", intermediate_size: 32, intermediate_size_mlp: 96 },
+    ...{ interleave_moe_layer_step: 2, moe_layers: [1, 3], no_rope_layers: [1, 1, 1, 0] },
+    ...{ attention_chunk_size: 8192, use_qk_norm: true, attn_temperature_tuning: 4 },
+    rope_scaling: {
+      ...{ rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 },
+      original_max_position_embeddings: 64,
+    },
+  },
   qwen2: { model_type: "qwen2" },
   qwen3: { model_type: "qwen3" },
   qwen2moe: { model_type: "qwen2_moe", shared_expert_intermediate_size: 96 },

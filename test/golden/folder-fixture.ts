@@ -108,6 +108,26 @@ function joined(a: Matrix, b: Matrix): Matrix {
   };
 }
 
+/** Language models within others, whose names and configuration lie one level deeper. */
+const multimodal = /^(llama4_text|mistral4)$/;
+
+/** All matrices transposed. */
+function allTurned({ shape, values }: Matrix): Matrix {
+  const [count, rows, cols] = shape as [number, number, number];
+  const parts = cut(values, rows * cols).flatMap((part) => {
+    return [...turned({ shape: [rows, cols], values: part }).values];
+  });
+  return { shape: [count, cols, rows], values: Float32Array.from(parts) };
+}
+
+/** Experts as one parameter: Llama 4 with inputs as rows, Mistral 4 as GGUF has them. */
+function expertParameter(type: string, part: string, read: (part: string) => Matrix) {
+  if (type === "mistral4" && /^ffn_(gate_up|down)_exps$/.test(part)) return read(part);
+  if (type !== "llama4_text") return undefined;
+  if (part === "ffn_gate_exps") return allTurned(joined(read(part), read("ffn_up_exps")));
+  return part === "ffn_down_exps" ? allTurned(read(part)) : undefined;
+}
+
 export function makeFolder(path: string, folder: string, own: Config): void {
   const config = configOf(path, own);
   const names = namesOf(config);
@@ -118,20 +138,26 @@ export function makeFolder(path: string, folder: string, own: Config): void {
     return { shape, values: readTensorFloats(header, header.tensors.get(name)!) };
   };
   const isGraniteMoe = own.model_type.startsWith("granitemoe");
+  const isLlama4 = own.model_type === "llama4_text";
+  const tower = multimodal.test(own.model_type) ? "language_model." : "";
   for (const { name } of header.tensors.values()) {
     if (/^rope_f/.test(name) || name.includes("attn_v_b")) continue;
     // It goes with the gate.
     if (isGraniteMoe && /ffn_up_(exps|shexp)/.test(name)) continue;
+    if (isLlama4 && name.includes("ffn_up_exps")) continue;
     const [, layer, part, ending] = /^(?:blk\.(\d+)\.)?(\w+)(\.\w+)$/.exec(name)!;
     const prefix = layer === undefined ? "" : `layers.${layer}.`;
     const put = (to: string, matrix: Matrix, suffix = ending!) => {
       const root = to === "lm_head" ? "" : "model.";
-      output.set(`${root}${prefix}${to}${suffix}`, matrix);
+      output.set(`${tower}${root}${prefix}${to}${suffix}`, matrix);
     };
     const from = names.get(part!);
     const single = names.get(part!.replace("_exps", ".#"));
     const sibling = (other: string) => read(`blk.${layer}.${other}${ending}`);
-    if (part === "attn_k_b") {
+    const parameter = expertParameter(own.model_type, part!, sibling);
+    if (parameter !== undefined) {
+      put(from!, parameter, "");
+    } else if (part === "attn_k_b") {
       const keys = read(name);
       const [heads, latent, dim] = keys.shape as [number, number, number];
       const back = cut(keys.values, latent * dim).flatMap((values) => {
@@ -160,7 +186,13 @@ export function makeFolder(path: string, folder: string, own: Config): void {
     }
   }
   mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
+  const whole = tower === "" ? config : { model_type: "whole", text_config: config };
+  if (tower !== "") {
+    const other = { shape: [2], values: new Float32Array(2) };
+    output.set("vision_model.layernorm_pre.weight", other);
+    output.set("multi_modal_projector.linear_1.weight", other);
+  }
+  writeFileSync(join(folder, "config.json"), JSON.stringify(whole));
   writeSafetensors(join(folder, "model.safetensors"), output);
 }
 

@@ -140,3 +140,66 @@ test("absurd hyperparameters are refused before anything is made of them", () =>
   expect(() => open(q, { num_attention_heads: 3 })).toThrow(/4 rows are not 3 heads/);
   expect(() => open(q, { num_attention_heads: 0 })).toThrow(/4 rows are not 0 heads/);
 });
+
+test("experts with inputs as rows: gate and up lie side by side, and are turned", () => {
+  const numbers = Array.from({ length: 24 }, (_, i) => i);
+  const own = { model_type: "llama4_text", intermediate_size_mlp: 4 };
+  const name = "language_model.model.layers.0.feed_forward.experts";
+  const header = open(
+    {
+      [`${name}.gate_up_proj`]: bf16([2, 3, 4], numbers),
+      [`${name}.down_proj`]: bf16([2, 2, 3], numbers.slice(0, 12)),
+      "vision_model.patch_embedding.weight": f32([1], [1]),
+    },
+    own,
+  );
+  const gate = header.tensors.get("blk.0.ffn_gate_exps.weight")!;
+  expect([gate.type, gate.shape]).toEqual(["bf16", [2, 2, 3]]);
+  expect(floats(header, gate.name)).toEqual([0, 4, 8, 1, 5, 9, 12, 16, 20, 13, 17, 21]);
+  const up = floats(header, "blk.0.ffn_up_exps.weight");
+  expect(up).toEqual([2, 6, 10, 3, 7, 11, 14, 18, 22, 15, 19, 23]);
+  const down = floats(header, "blk.0.ffn_down_exps.weight");
+  expect(down).toEqual([0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]);
+  expect(header.tensors.size).toBe(3);
+  const whole = open({}, { model_type: "whole", text_config: { ...config, ...own } });
+  expect([header.format, whole.format]).toEqual([
+    "safetensors",
+    "safetensors, its text part alone",
+  ]);
+  // What the model code has as constants.
+  for (const [key, value] of Object.entries({
+    ...{ attention_chunk_size: 4096, attn_temperature_tuning: false, use_qk_norm: false },
+    ...{ no_rope_layers: [0], moe_layers: [1], layer_types: ["full_attention"] },
+  })) {
+    expect(() => open({}, { ...own, [key]: value })).toThrow(`'${key}'`);
+  }
+});
+
+test("one scale for each of several 8-bit matrices", () => {
+  const ones = { dtype: "F8_E4M3", shape: [2, 2, 4], bytes: new Uint8Array(16).fill(0x38) };
+  const name = "model.layers.0.mlp.experts.down_proj";
+  const own = { model_type: "mistral4", qk_rope_head_dim: 2, qk_nope_head_dim: 2, v_head_dim: 2 };
+  const header = open(
+    {
+      [name]: ones,
+      [`${name}_scale_inv`]: f32([2, 1, 1], [0.5, 3]),
+      [`${name}_activation_scale`]: f32([], [1]),
+    },
+    own,
+  );
+  const values = floats(header, "blk.0.ffn_down_exps.weight");
+  expect(values).toEqual([...new Array(8).fill(0.5), ...new Array(8).fill(3)]);
+});
+
+test("RoBERTa's positions begin beyond the padding token's id", () => {
+  const rows = [0, 1, 2, 3, 4, 5].flatMap((n) => [n, n, n, n]);
+  const name = "roberta.embeddings.position_embeddings.weight";
+  const own = { model_type: "xlm-roberta", pad_token_id: 1, max_position_embeddings: 6 };
+  const header = open({ [name]: f32([6, 4], rows), "lm_head.bias": f32([1], [1]) }, own);
+  expect(header.tensors.get("position_embd.weight")!.shape).toEqual([4, 4]);
+  expect(floats(header, "position_embd.weight")).toEqual(rows.slice(8));
+  expect(header.metadata.get("bert.context_length")).toBe(4);
+  expect(header.tensors.size).toBe(1);
+  expect(() => open({}, { ...own, max_position_embeddings: 2 })).toThrow(/max_position_emb/);
+  expect(() => open({ [name]: f32([2, 4], rows.slice(0, 8)) }, own)).toThrow(/2 rows/);
+});

@@ -1,7 +1,9 @@
-// BERT and what keeps its form: encoders for embeddings.
+// BERT, RoBERTa, XLM-R and what keeps their form: encoders for embeddings.
 import { dirname, join } from "node:path";
+import { withoutRows } from "../conversions.ts";
 import type { FolderFamily, Targets } from "../family.ts";
 import { isFields, type JsonObject, readFolderJson, readFolderList } from "../json-file.ts";
+import type { MetadataValues } from "../metadata-values.ts";
 
 const names: Readonly<Record<string, Targets>> = {
   "embeddings.word_embeddings": "token_embd",
@@ -29,15 +31,42 @@ const names: Readonly<Record<string, Targets>> = {
 /** GGUF's numbers: how the vectors of a text's tokens become one. */
 const pooling = { none: 0, mean: 1, cls: 2, last: 3 } as const;
 
-export const bert: FolderFamily = {
+export const bert = {
   modelTypes: ["bert"],
   architecture: "bert",
-  metadata: (config, values) => {
+  metadata: (config: JsonObject, values: MetadataValues) => {
     values.bool("attention.causal", false);
     values.u32("pooling_type", pooling[poolingKind(config)]);
     values.u32("tokenizer.ggml.token_type_count", config.count("type_vocab_size") ?? 1);
   },
   names,
+} satisfies FolderFamily;
+
+/** Positions are counted from beyond the padding token's id, which GGUF's table leaves away. */
+const numUnusedPositions = (config: JsonObject) => 1 + (config.count("pad_token_id") ?? 1);
+
+export const roberta: FolderFamily = {
+  modelTypes: ["roberta", "xlm-roberta"],
+  architecture: "bert",
+  metadata: (config, values) => {
+    bert.metadata(config, values);
+    const numPositions = config.requiredCount("max_position_embeddings");
+    const contextLen = numPositions - numUnusedPositions(config);
+    if (contextLen < 1) throw config.invalid("max_position_embeddings", "room for positions");
+    values.u32("context_length", contextLen);
+  },
+  names: {
+    ...names,
+    "embeddings.position_embeddings": {
+      to: "position_embd",
+      convert: withoutRows(numUnusedPositions),
+    },
+    // The head of the training task.
+    lm_head: null,
+    "lm_head.dense": null,
+    "lm_head.layer_norm": null,
+    "lm_head.decoder": null,
+  },
 };
 
 /** As the folder of a sentence transformer says; other folders ask for no pooling. */

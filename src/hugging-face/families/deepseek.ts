@@ -1,4 +1,5 @@
-// DeepSeek V1 (llama's attention) and V2, V3 (latent attention), with routed and shared experts.
+// DeepSeek V1 (llama's attention) and V2, V3 (latent attention), with routed and shared experts;
+// Mistral 4, which keeps V3's block.
 import { ropeParameters } from "../common.ts";
 import { headDim, latentHalf } from "../conversions.ts";
 import type { FolderFamily } from "../family.ts";
@@ -32,10 +33,10 @@ export const deepseek: FolderFamily = {
   names: interleavedNames,
 };
 
-export const deepseek2: FolderFamily = {
+export const deepseek2 = {
   modelTypes: ["deepseek_v2", "deepseek_v3", "kimi_k2"],
   architecture: "deepseek2",
-  metadata: (config, values) => {
+  metadata: (config: JsonObject, values: MetadataValues) => {
     experts(config, values);
     const rotaryDim = config.requiredCount("qk_rope_head_dim");
     const latent = config.count("kv_lora_rank") ?? 512;
@@ -70,6 +71,22 @@ export const deepseek2: FolderFamily = {
       { to: "attn_v_b", convert: latentHalf("values") },
     ],
     "mlp.gate.e_score_correction_bias": { to: "exp_probs_b", ending: ".bias" },
+  },
+} satisfies FolderFamily;
+
+/** Experts lie in one tensor, each gate before its up; queries grow with the position. */
+export const mistral4: FolderFamily = {
+  modelTypes: ["mistral4"],
+  architecture: "mistral4",
+  metadata: (config, values) => {
+    deepseek2.metadata(config, values);
+    const growth = ropeParameters(config)?.number("llama_4_scaling_beta");
+    values.f32("attention.temperature_scale", growth);
+  },
+  names: {
+    ...deepseek2.names,
+    "mlp.experts.gate_up_proj": "ffn_gate_up_exps",
+    "mlp.experts.down_proj": "ffn_down_exps",
   },
 };
 

@@ -2,24 +2,26 @@
 import { nearestMatch, TinferError } from "../../core/errors.ts";
 import type { FolderFamily } from "../family.ts";
 import type { JsonObject } from "../json-file.ts";
-import { bert } from "./bert.ts";
-import { deepseek, deepseek2 } from "./deepseek.ts";
+import { bert, roberta } from "./bert.ts";
+import { deepseek, deepseek2, mistral4 } from "./deepseek.ts";
 import { gemma, gemma2, gemma3 } from "./gemma.ts";
 import { gptOss } from "./gpt-oss.ts";
 import { granite, graniteMoe } from "./granite.ts";
 import { llama, ministral3, smolLm3 } from "./llama.ts";
+import { llama4 } from "./llama4.ts";
 import { olmo2 } from "./olmo.ts";
 import { phi2, phi3, phiMoe } from "./phi.ts";
 import { qwen2, qwen2Moe, qwen3, qwen3Moe } from "./qwen.ts";
 import { cohere, glm4, gpt2, starcoder2 } from "./single.ts";
 
 const families: readonly FolderFamily[] = [
-  ...[llama, smolLm3, ministral3, granite, graniteMoe, deepseek, deepseek2],
+  ...[llama, smolLm3, ministral3, granite, graniteMoe, llama4],
+  ...[deepseek, deepseek2, mistral4],
   ...[qwen2, qwen2Moe, qwen3, qwen3Moe],
   ...[gemma, gemma2, gemma3],
   ...[phi2, phi3, phiMoe, olmo2, glm4, cohere, starcoder2, gpt2],
   gptOss,
-  bert,
+  ...[bert, roberta],
 ];
 
 /** The family whose tensors a GGUF architecture's are. */
