@@ -1,9 +1,10 @@
 // The ops that change rows value by value or copy parts of them, norms of groups, tables by
 // position, and products per head, on every CPU variant against the reference backend.
-import { describe, expect, test } from "bun:test";
+import { describe, test } from "bun:test";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import { gates, type Tensor, unaryFunctions } from "../../src/plan/ops.ts";
-import { plainStep, type TestStep } from "./executor.ts";
+import { expectSameBits } from "./compare.ts";
+import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
 import { checkCase, maxRows, rowCounts } from "./op-case.ts";
 import { colsOfType, Random, weightTypes } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
@@ -168,15 +169,45 @@ describe("linearHeads", () => {
     });
   }
 
-  test("is a product per head", () => {
-    const random = new Random("linearHeads parts");
-    using weights = new TestWeights();
-    weights.addFloats("x", random.normals(maxRows * 6 * 20), [maxRows, 120]);
-    weights.addFloats("w", random.normals(6 * 11 * 20), [6, 11, 20]);
-    const b = new PlanBuilder(weights, "hidden");
-    const table = b.weight("x", maxRows, 120);
-    const w = b.experts("w", (head) => `w.${head}`, [6, 11, 20]);
-    const output = b.linearHeads(b.embed(table), w);
-    expect(output.width).toBe(66);
+  test("has the bits of a product per head", () => {
+    const [heads, rows, cols] = [6, 11, 64];
+    for (const type of ["f32", "q8_0"] as const) {
+      const random = new Random(`linearHeads parts ${type}`);
+      using weights = new TestWeights();
+      weights.addFloats("x", random.normals(maxRows * heads * cols), [maxRows, heads * cols]);
+      const bytes = random.weights(type, heads * rows, cols);
+      weights.add("stack", type, [heads, rows, cols], bytes);
+      weights.add("matrix", type, [heads * rows, cols], bytes);
+      const run = (
+        variant: string,
+        numTokens: number,
+        build: (b: PlanBuilder, x: Tensor) => Tensor,
+      ): Float32Array => {
+        const b = new PlanBuilder(weights, "hidden");
+        const output = build(b, b.embed(b.weight("x", maxRows, heads * cols)));
+        const plan = b.finishHidden(output, maxRows);
+        using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
+        cpu.run(plainStep(numTokens));
+        return cpu.read(output);
+      };
+      for (const variant of cpuVariants) {
+        for (const numTokens of [1, 5, 33]) {
+          const all = run(variant, numTokens, (b, x) => {
+            return b.linearHeads(x, b.experts("stack", String, [heads, rows, cols]));
+          });
+          for (let head = 0; head < heads; head++) {
+            const alone = run(variant, numTokens, (b, x) => {
+              const part = { input: x, width: cols, start: head * cols, stride: 0 };
+              const matrix = b.weightRows("matrix", [heads * rows, cols], head * rows, rows);
+              return b.linear(b.concatHeads(1, [part]), matrix);
+            });
+            const own = Float32Array.from({ length: numTokens * rows }, (_, i) => {
+              return all[Math.floor(i / rows) * heads * rows + head * rows + (i % rows)]!;
+            });
+            expectSameBits(own, alone, rows, `${type} ${variant}, ${numTokens} rows, head ${head}`);
+          }
+        }
+      }
+    }
   });
 });
