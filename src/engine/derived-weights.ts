@@ -46,10 +46,11 @@ export class DerivedWeights implements Disposable {
   *fill(numThreads: number): Generator<number> {
     if (this.#isFilled) return;
     for (const tensor of this.#tensors) {
-      const memory = new Uint8Array(viewMemory(this.address(tensor.name), tensor.bytes));
+      const address = this.address(tensor.name);
       let end = 0;
       for (const chunk of derivedContent(tensor, numThreads)) {
-        memory.set(chunk, end);
+        // Viewed by chunks: tensors of experts may be larger than an ArrayBuffer can be.
+        new Uint8Array(viewMemory(address + end, chunk.length)).set(chunk);
         end += chunk.length;
         yield chunk.length;
       }
