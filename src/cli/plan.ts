@@ -5,7 +5,7 @@ import { availableMemoryBytes } from "../engine/machine.ts";
 import { ModelFile } from "../engine/model-file.ts";
 import { planModel, positionLimit } from "../engine/model-plan.ts";
 import type { ModelOptions } from "../engine/options.ts";
-import { ropeFactor } from "../models/rope-options.ts";
+import { stretchOf } from "../models/rope.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { countParameters, countWeightBytes } from "./model-description.ts";
@@ -95,7 +95,7 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
     trainedContextLen: file.config.contextLen,
     scaledContextLen: file.config.scaledContextLen,
     kvBlocks: memoryPlan.limits.numBlocks,
-    ropeFactor: ropeFactor(file.config),
+    ropeFactor: stretchOf(file.config.ropeScaling),
     positionLimit: positionLimit(program),
     parameters: countParameters(file.header, file.config.architecture),
   };

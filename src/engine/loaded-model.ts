@@ -3,7 +3,7 @@
 import type { Backend, Session } from "../backend/backend.ts";
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
 import { assert } from "../core/errors.ts";
-import { ropeFactor } from "../models/rope-options.ts";
+import { stretchOf } from "../models/rope.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import type { CancelWord } from "../native/interrupt.ts";
 import { interleaveMemory } from "../native/memory.ts";
@@ -262,7 +262,7 @@ export class LoadedModel implements Disposable {
       maxContextLen,
       trainedContextLen: config.contextLen,
       scaledContextLen: config.scaledContextLen,
-      ropeFactor: ropeFactor(config),
+      ropeFactor: stretchOf(config.ropeScaling),
       positionLimit: positionLimit(this.plan),
       vocabSize: config.vocabSize,
       hiddenSize: config.hiddenSize,

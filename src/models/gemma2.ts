@@ -14,7 +14,7 @@ import {
 } from "./blocks.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { addRotations } from "./rope.ts";
+import { addRotations, addWindowRotations } from "./rope.ts";
 import { layerWindow } from "./windows.ts";
 
 /** What the published models have, for files that do not say it. */
@@ -31,17 +31,23 @@ function attentionScale({ numLayers, hiddenSize, numHeads, headDim }: ModelConfi
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
   const rotations = addRotations(b, config);
+  const windowRotations = addWindowRotations(b, config, rotations);
   const windows = { ...config, windowLen: config.windowLen ?? usual.windowLen };
   const scale = attentionScale(config);
   const softcap = config.scales.attentionSoftcap ?? usual.attentionSoftcap;
 
   let hidden = b.embed(tokenEmbedding(b, config), Math.sqrt(config.hiddenSize));
   for (const layer of layersOf(config)) {
-    const { windowLen } = layerWindow(windows, options, layer.index, windowPeriod);
+    const { isLocal, windowLen } = layerWindow(windows, options, layer.index, windowPeriod);
     const attentionInput = rmsNorm(b, hidden, layer.name("attn_norm"), config);
     const qkv = projectQkv(b, attentionInput, layer);
-    const spec = { rotations, pairing: "half_split", scale, softcap, windowLen } as const;
-    let heads = attend(b, qkv, layer, spec);
+    let heads = attend(b, qkv, layer, {
+      rotations: isLocal ? windowRotations : rotations,
+      pairing: "half_split",
+      scale,
+      softcap,
+      windowLen,
+    });
     [heads, hidden] = wantedRows(b, layer, heads, hidden);
     const attention = project(b, heads, layer.name("attn_output"), config.hiddenSize);
     b.add(rmsNorm(b, attention, layer.name("post_attention_norm"), config), hidden);

@@ -15,7 +15,7 @@ import {
 } from "./blocks.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { addRotations, unscaled } from "./rope.ts";
+import { addRotations, addWindowRotations } from "./rope.ts";
 import { layerWindow } from "./windows.ts";
 
 const windowPeriod = 6;
@@ -30,10 +30,10 @@ function attentionScale({ numLayers, hiddenSize, numHeads, headDim }: ModelConfi
 }
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
-  // Only layers that see everything are stretched to long contexts.
   const rotations = addRotations(b, config);
-  const ropeTheta = config.windowRopeTheta ?? windowRopeTheta;
-  const windowRotations = addRotations(b, { ...config, ropeTheta, ropeScaling: unscaled });
+  // Only layers that see everything are stretched to long contexts.
+  const own = { ropeTheta: config.ownRope.windowTheta ?? windowRopeTheta, stretch: 1 };
+  const windowRotations = addWindowRotations(b, config, rotations, own);
   const scale = attentionScale(config);
 
   let hidden = b.embed(tokenEmbedding(b, config), Math.sqrt(config.hiddenSize));

@@ -15,18 +15,14 @@ import {
 import { expertSize, routedExperts, softmaxRouting } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { addRotations } from "./rope.ts";
+import { addRotations, addWindowRotations } from "./rope.ts";
 import { layerWindow } from "./windows.ts";
 
 const windowPeriod = 2;
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
-  const { windowRopeTheta = config.ropeTheta } = config;
   const rotations = addRotations(b, config);
-  const windowRotations =
-    windowRopeTheta === config.ropeTheta
-      ? rotations
-      : addRotations(b, { ...config, ropeTheta: windowRopeTheta });
+  const windowRotations = addWindowRotations(b, config, rotations);
 
   let hidden = b.embed(tokenEmbedding(b, config));
   for (const layer of layersOf(config)) {

@@ -9,7 +9,7 @@ import { type Layer, project, rmsNorm } from "./blocks.ts";
 import type { PlanOptions } from "./family.ts";
 import type { LatentConfig } from "./latent-config.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { addRotations, ropeTable, yarnTemperature } from "./rope.ts";
+import { addRotations, isMixed, ropeTable, stretchOf, temperatureGrowth } from "./rope.ts";
 import { windowLenOf } from "./windows.ts";
 
 /** The two absorbed matrices of every head. */
@@ -42,12 +42,16 @@ export function latentRotations(b: PlanBuilder, config: ModelConfig): Tensor | u
   return addRotations(b, scaledRope(config));
 }
 
-/** Factor on scores: 1 / √headDim, times YaRN's temperature for queries and for keys. */
+/**
+ * Factor on scores: 1 / √headDim, times YaRN's temperature for queries and for keys. The reference
+ * has the temperature of the rotations in it even where these are stretched without (linearly).
+ */
 function scoreScale(config: ModelConfig, { headDim }: LatentConfig): number {
-  const { kind, factor, logMultiplier } = config.ropeScaling;
+  const { ropeScaling } = config;
+  const stretch = stretchOf(ropeScaling);
   const { magnitude } = ropeTable(scaledRope(config));
-  const stretch = kind === "none" ? 1 : factor;
-  const temperature = magnitude * yarnTemperature(stretch, logMultiplier * 10);
+  const rotated = isMixed(ropeScaling) ? magnitude : magnitude * temperatureGrowth(stretch, 1);
+  const temperature = rotated * temperatureGrowth(stretch, ropeScaling.logMultiplier * 10);
   return temperature ** 2 / Math.sqrt(headDim);
 }
 
@@ -135,9 +139,9 @@ function queryHeads(
 }
 
 /** Mistral's queries grow with the logarithm of their position. */
-function scaleByPosition(b: PlanBuilder, q: Tensor, { scales, ropeScaling }: ModelConfig): void {
+function scaleByPosition(b: PlanBuilder, q: Tensor, { scales, ownRope }: ModelConfig): void {
   if (scales.positionTemperature === undefined) return;
-  const interval = scales.temperatureLen ?? ropeScaling.originalContextLen;
+  const interval = scales.temperatureLen ?? ownRope.scaling.originalContextLen;
   b.positionScale(q, { interval, offset: 0, factor: scales.positionTemperature });
 }
 

@@ -18,7 +18,8 @@ import {
 import { addSharedExperts, expertSize, routedExperts, softmaxRouting } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
-import { addRotations, ropeFactors } from "./rope.ts";
+import { addRotations, addWindowRotations, ropeFactors } from "./rope.ts";
+import { refuseRopeOptions } from "./rope-options.ts";
 import { layerWindow } from "./windows.ts";
 
 /** Every so many layers have no rotations, and no chunks where the file does not say otherwise. */
@@ -31,20 +32,22 @@ const numExpertsWithoutHeadNorm = 128;
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
   const factors = ropeFactors(config, options);
-  const { windowRopeTheta = config.ropeTheta } = config;
   const rotations = addRotations(b, config, factors);
-  const chunkRotations =
-    windowRopeTheta === config.ropeTheta
-      ? rotations
-      : addRotations(b, { ...config, ropeTheta: windowRopeTheta }, factors);
+  const chunkRotations = addWindowRotations(b, config, rotations, {}, factors);
   const chunks = { ...config, windowLen: trainedChunkLen };
+  const layers = layersOf(config).map((layer) => ({
+    layer,
+    ...layerWindow(chunks, options, layer.index, globalPeriod),
+    isRotated: (layer.index + 1) % globalPeriod !== 0,
+  }));
+  if (!layers.some(({ isLocal, isRotated }) => isRotated && !isLocal)) {
+    refuseRopeOptions(config, "all rotated layers of Llama 4 see chunks, which stay as trained");
+  }
   const hasHeadNorm = config.experts.numExperts !== numExpertsWithoutHeadNorm;
   const scale = config.scales.attention ?? 1 / Math.sqrt(config.headDim);
 
   let hidden = b.embed(tokenEmbedding(b, config));
-  for (const layer of layersOf(config)) {
-    const window = layerWindow(chunks, options, layer.index, globalPeriod);
-    const isRotated = (layer.index + 1) % globalPeriod !== 0;
+  for (const { layer, isLocal, isRotated, windowLen } of layers) {
     const attentionInput = rmsNorm(b, hidden, layer.name("attn_norm"), config);
     let { q, k, v } = projectQkv(b, attentionInput, layer);
     if (!isRotated) b.positionScale(q, temperature);
@@ -54,12 +57,12 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
       q = b.norm(q, "rms", undefined, config.normEpsilon, groups);
       k = b.norm(k, "rms", undefined, config.normEpsilon, groups);
     }
-    const ownRotations = window.isLocal ? chunkRotations : rotations;
+    const ownRotations = isLocal ? chunkRotations : rotations;
     let heads = attend(b, { q, k, v }, layer, {
       rotations: isRotated ? ownRotations : undefined,
       pairing: "interleaved",
       scale,
-      chunkLen: window.windowLen,
+      chunkLen: windowLen,
     });
     [heads, hidden] = wantedRows(b, layer, heads, hidden);
     addProjection(b, heads, layer.name("attn_output"), hidden);

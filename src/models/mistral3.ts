@@ -18,7 +18,7 @@ import { addRotations, ropeFactors } from "./rope.ts";
 import { windowLenOf } from "./windows.ts";
 
 function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): Plan {
-  const { originalContextLen: interval } = config.ropeScaling;
+  const { originalContextLen: interval } = config.ownRope.scaling;
   const { positionTemperature: factor } = config.scales;
   const rotations = addRotations(b, config, ropeFactors(config, options));
   const windowLen = windowLenOf(options, 0);

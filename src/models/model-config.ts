@@ -20,6 +20,14 @@ export interface RopeScaling {
   readonly logMultiplier: number;
 }
 
+/** The rope as the file states it, below the user's options. */
+export interface OwnRope {
+  readonly theta: number;
+  /** Base in layers with a window, where the file has one of its own. */
+  readonly windowTheta: number | undefined;
+  readonly scaling: RopeScaling;
+}
+
 /** Factors and caps that some families put on what others leave as it is; absent = none. */
 export interface Scales {
   readonly embedding: number | undefined;
@@ -63,8 +71,7 @@ export interface ModelConfig {
   readonly rotaryDim: number;
   readonly ropeTheta: number;
   readonly ropeScaling: RopeScaling;
-  /** Base of the rotations in layers with a window, where the file has one of its own. */
-  readonly windowRopeTheta: number | undefined;
+  readonly ownRope: OwnRope;
   /** False where the file says that the model has no rotations although its family does. */
   readonly hasRope: boolean;
   /** Whether rotary dimensions are shared out to axes of a picture (M-RoPE). */
@@ -108,6 +115,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     reader.count("attention.key_length", limits.width) ?? Math.floor(hiddenSize / mostHeads);
   const valueDim = reader.count("attention.value_length", limits.width) ?? headDim;
   const tokens = getStrings(metadata, "tokenizer.ggml.tokens");
+  const ownRope = readRope(reader, contextLen);
   const config: ModelConfig = {
     architecture,
     name: getString(metadata, "general.name"),
@@ -128,9 +136,9 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
       reader.float("attention.layer_norm_epsilon") ??
       1e-5,
     rotaryDim: reader.count("rope.dimension_count", limits.width, 0) ?? headDim,
-    ropeTheta: reader.float("rope.freq_base") ?? 10000,
-    ropeScaling: readRopeScaling(reader, contextLen),
-    windowRopeTheta: reader.float("rope.freq_base_swa"),
+    ropeTheta: ownRope.theta,
+    ropeScaling: ownRope.scaling,
+    ownRope,
     hasRopeSections: reader.hasNumbers("rope.dimension_sections"),
     hasRope: reader.flag("rope.scaling.finetuned") ?? true,
     windowLen: reader.count("attention.sliding_window", limits.contextLen, 0) || undefined,
@@ -162,6 +170,14 @@ function checkHeads(reader: ConfigReader, config: ModelConfig): void {
 function readPooling(reader: ConfigReader): PoolingType | undefined {
   const type = reader.count("pooling_type", poolingTypes.length - 1, 0);
   return type === undefined ? undefined : poolingTypes[type];
+}
+
+function readRope(reader: ConfigReader, contextLen: number): OwnRope {
+  return {
+    theta: reader.float("rope.freq_base") ?? 10000,
+    windowTheta: reader.float("rope.freq_base_swa"),
+    scaling: readRopeScaling(reader, contextLen),
+  };
 }
 
 function readRopeScaling(reader: ConfigReader, contextLen: number): RopeScaling {

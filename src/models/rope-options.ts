@@ -70,9 +70,12 @@ function check(options: RopeOptions, kind: RopeScaling["kind"]): void {
   }
 }
 
-/** How far positions are stretched; 1 = not at all. */
-export function ropeFactor({ ropeScaling }: Pick<ModelConfig, "ropeScaling">): number {
-  return ropeScaling.kind === "none" ? 1 : ropeScaling.factor;
+/** Throws for options that `because` change nothing in the model. */
+export function refuseRopeOptions({ ropeScaling, ownRope }: ModelConfig, because: string): void {
+  if (ropeScaling === ownRope.scaling) return;
+  throw new TinferError("usage", `options for the rope change nothing: ${because}`, {
+    hint: "leave them out",
+  });
 }
 
 /** Context length that the file's own scaling starts from. */
@@ -90,17 +93,18 @@ export function withRopeOptions(config: ModelConfig, options: RopeOptions): Mode
   const kind = options.ropeScaling ?? own.kind;
   check(options, kind);
   const factor = kind === "none" ? 1 : (options.ropeScale ?? own.factor);
-  const originalContextLen = options.yarnOrigCtx ?? unscaledContextLen(config);
+  const unscaledLen = options.yarnOrigCtx ?? unscaledContextLen(config);
   const { ropeScaling, ropeScale, yarnOrigCtx, yarnAttnFactor } = options;
   const isStretched = [ropeScaling, ropeScale, yarnOrigCtx].some((value) => value !== undefined);
+  // The scaling is a new object, by which `refuseRopeOptions` knows that there were options.
   return {
     ...config,
     ropeTheta: options.ropeTheta ?? config.ropeTheta,
-    scaledContextLen: isStretched ? Math.floor(originalContextLen * factor) : config.contextLen,
+    scaledContextLen: isStretched ? Math.floor(unscaledLen * factor) : config.contextLen,
     ropeScaling: {
       kind,
       factor,
-      originalContextLen: kind === "yarn" ? originalContextLen : own.originalContextLen,
+      originalContextLen: options.yarnOrigCtx ?? own.originalContextLen,
       attentionFactor:
         yarnAttnFactor === undefined
           ? own.attentionFactor

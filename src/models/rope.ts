@@ -16,6 +16,16 @@ export const unscaled: RopeScaling = {
   ...{ attentionFactor: undefined, extrapolationFactor: undefined, betaFast: 32, betaSlow: 1 },
 };
 
+/** How far a scaling stretches positions; 1 = not at all. */
+export function stretchOf({ kind, factor }: RopeScaling): number {
+  return kind === "none" ? 1 : factor;
+}
+
+/** Whether a scaling keeps frequencies that turn often, and with that raises the magnitude. */
+export function isMixed({ kind, extrapolationFactor }: RopeScaling): boolean {
+  return kind === "yarn" && extrapolationFactor !== 0;
+}
+
 export interface RopeTable {
   /** Radians per position, `[rotaryDim / 2]`. */
   readonly frequencies: Float32Array;
@@ -23,8 +33,15 @@ export interface RopeTable {
   readonly magnitude: number;
 }
 
-/** `factors[i]` divides frequency i (Llama 3.1 and LongRoPE store them in the file). */
-export function ropeTable(config: RopeConfig, factors?: ArrayLike<number>): RopeTable {
+/**
+ * `factors[i]` divides frequency i (Llama 3.1 and LongRoPE store them in the file). `stretch`: of
+ * layers that are stretched differently from the model as a whole.
+ */
+export function ropeTable(
+  config: RopeConfig,
+  factors?: ArrayLike<number>,
+  stretch = stretchOf(config.ropeScaling),
+): RopeTable {
   const { rotaryDim, ropeTheta, ropeScaling } = config;
   const numPairs = Math.floor(rotaryDim / 2);
   if (factors !== undefined && factors.length !== numPairs) {
@@ -32,25 +49,32 @@ export function ropeTable(config: RopeConfig, factors?: ArrayLike<number>): Rope
     throw new TinferError("invalidFile", message, { hint: "convert the model again" });
   }
   const frequencies = new Float32Array(numPairs);
-  const stretch = ropeScaling.kind === "none" ? 1 : ropeScaling.factor;
-  const yarn = ropeScaling.kind === "yarn";
+  const mixed = isMixed(ropeScaling);
   const extrapolation = ropeScaling.extrapolationFactor ?? 1;
   for (let i = 0; i < numPairs; i++) {
     const base = ropeTheta ** ((-2 * i) / rotaryDim) / (factors?.[i] ?? 1);
-    const mix = yarn ? yarnRamp(config, i) * extrapolation : 0;
+    const mix = mixed ? yarnRamp(config, i) * extrapolation : 0;
     frequencies[i] = (base / stretch) * (1 - mix) + base * mix;
   }
-  const { logMultiplier } = ropeScaling;
-  const temperature =
-    yarn && extrapolation !== 0
-      ? yarnTemperature(stretch, 1) / yarnTemperature(stretch, logMultiplier)
-      : 1;
+  const temperature = mixed ? mixedTemperature(ropeScaling, stretch) : 1;
   return { frequencies, magnitude: (ropeScaling.attentionFactor ?? 1) * temperature };
+}
+
+/** The model's own temperature, with the part that follows a layer's stretch taken from that. */
+function mixedTemperature(scaling: RopeScaling, stretch: number): number {
+  const whole = stretchOf(scaling);
+  const own = yarnTemperature(whole, 1) / yarnTemperature(whole, scaling.logMultiplier);
+  return (own * temperatureGrowth(stretch, 1)) / temperatureGrowth(whole, 1);
 }
 
 /** What makes up for flatter attention over longer contexts (YaRN, eq. 22). */
 export function yarnTemperature(stretch: number, multiplier: number): number {
-  return stretch <= 1 ? 1 : 1 + 0.1 * multiplier * Math.log(stretch);
+  return stretch <= 1 ? 1 : temperatureGrowth(stretch, multiplier);
+}
+
+/** The same below a stretch of 1 too. */
+export function temperatureGrowth(stretch: number, multiplier: number): number {
+  return 1 + 0.1 * multiplier * Math.log(stretch);
 }
 
 /**
@@ -58,10 +82,10 @@ export function yarnTemperature(stretch: number, multiplier: number): number {
  * the first training and one for longer ones (LongRoPE).
  */
 export function ropeFactors(
-  { ropeScaling }: ModelConfig,
+  { ownRope }: ModelConfig,
   { contextLen, readTensor }: PlanOptions,
 ): Float32Array | undefined {
-  const length = contextLen > ropeScaling.originalContextLen ? "long" : "short";
+  const length = contextLen > ownRope.scaling.originalContextLen ? "long" : "short";
   return readTensor("rope_freqs.weight") ?? readTensor(`rope_factors_${length}.weight`);
 }
 
@@ -70,10 +94,30 @@ export function addRotations(
   b: PlanBuilder,
   config: RopeConfig,
   factors?: ArrayLike<number>,
+  stretch?: number,
 ): Tensor | undefined {
-  const { frequencies, magnitude } = ropeTable(config, factors);
+  const { frequencies, magnitude } = ropeTable(config, factors, stretch);
   if (frequencies.length === 0) return undefined;
   return b.rotations(b.constant("rope frequencies", frequencies), magnitude);
+}
+
+/**
+ * Rotations of layers with a window, which see no further however long the context: base and
+ * stretch are the file's whatever the user asks for (`own`: what families put in the place of
+ * the file's); how they are stretched, and YaRN's parameters, are those of all layers.
+ */
+export function addWindowRotations(
+  b: PlanBuilder,
+  config: ModelConfig,
+  rotations: Tensor | undefined,
+  own: { ropeTheta?: number; stretch?: number } = {},
+  factors?: ArrayLike<number>,
+): Tensor | undefined {
+  const { ownRope } = config;
+  const { ropeTheta = ownRope.windowTheta ?? ownRope.theta } = own;
+  const { stretch = ownRope.scaling.factor } = own;
+  const isSame = ropeTheta === config.ropeTheta && stretch === stretchOf(config.ropeScaling);
+  return isSame ? rotations : addRotations(b, { ...config, ropeTheta }, factors, stretch);
 }
 
 /** Index of the pair that turns `rotations` times within the original context (YaRN, eq. 17). */

@@ -63,6 +63,28 @@ test("each YaRN parameter takes the place of the file's", () => {
   expect(half.magnitude).toBeCloseTo(before.magnitude / 2, 12);
 });
 
+test("layers that are stretched by another factor have the temperature of their own", () => {
+  const whole = config(yarnFile);
+  expect(ropeTable(whole, undefined, 4)).toEqual(ropeTable(whole));
+  const layer = ropeTable(whole, undefined, 32);
+  expect(layer.magnitude).toBeCloseTo(1 + 0.1 * Math.log(32), 12);
+  const factor = { ...yarnFile, "llama.rope.scaling.factor": 32 };
+  expect(layer.frequencies).toEqual(ropeTable(config(factor)).frequencies);
+  // Even where the model as a whole is not stretched at all.
+  const none = withRopeOptions(whole, { ropeScaling: "none" });
+  const [first] = ropeTable(none, undefined, 32).frequencies;
+  expect(first).toBeCloseTo(1 / 32, 7);
+  expect(ropeTable(none, undefined, 32).magnitude).toBe(1);
+});
+
+test("the file's own rope stays known, and YaRN starts from the file's context", () => {
+  const linear = { "llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2 };
+  const changed = withRopeOptions(config(linear), { ropeScaling: "yarn", ropeTheta: 77 });
+  expect(changed.ownRope).toEqual(config(linear).ownRope);
+  expect(changed.ownRope.theta).toBe(10000);
+  expect(changed.ropeScaling.originalContextLen).toBe(2048);
+});
+
 test("the context that scaling gives", () => {
   const lengthOf = (options: RopeOptions, extra = {}) =>
     withRopeOptions(config(extra), options).scaledContextLen;
