@@ -1,7 +1,7 @@
 // `tinfer embed`: texts to vectors, pooled from the final hidden states.
 import { TinferError } from "../core/errors.ts";
 import { openModelText } from "../engine/model-text.ts";
-import { normalizeRows, type Pooling, poolingOf, poolings } from "../engine/pooling.ts";
+import { normalizeRows, poolingOf, poolings, type VectorPooling } from "../engine/pooling.ts";
 import { embedTexts } from "../engine/text-embedding.ts";
 import { readModelConfig } from "../models/model-config.ts";
 import { withRopeOptions } from "../models/rope-options.ts";
@@ -61,7 +61,11 @@ async function readTexts(values: FlagValues): Promise<readonly string[]> {
 }
 
 /** One vector, or without pooling an array of them. */
-function toJson(vectors: Float32Array, width: number, pooling: Pooling): number[] | number[][] {
+function toJson(
+  vectors: Float32Array,
+  width: number,
+  pooling: VectorPooling,
+): number[] | number[][] {
   if (pooling !== "none") return [...vectors];
   const numRows = vectors.length / width;
   return Array.from({ length: numRows }, (_, row) => [
@@ -81,7 +85,7 @@ async function embedCommand(values: FlagValues): Promise<void> {
   const longest = prompts.reduce((length, ids) => Math.max(length, ids.length), 1);
   const contextLen = options.contextLen ?? Math.min(longest, config.scaledContextLen);
   await using engine = await openEngine(path, { ...options, contextLen }, interrupt.signal);
-  const pooling = poolingOf(engine.facts, values.text("pooling") as Pooling | undefined);
+  const pooling = poolingOf(engine.facts, values.text("pooling") as VectorPooling | undefined);
   const { hiddenSize } = engine.facts;
   const embeddings: (number[] | number[][])[] = [];
   for await (const vectors of embedTexts(engine, prompts, pooling)) {

@@ -2,7 +2,9 @@
 // several texts in one step; a decoder's is made at the first request, because its plan ends
 // before the output matrix, and takes a text after the other, in chunks.
 import type { Session } from "../backend/backend.ts";
+import { TinferError } from "../core/errors.ts";
 import type { Plan } from "../plan/builder.ts";
+import type { Tensor } from "../plan/ops.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import { Pooler, type Pooling } from "./pooling.ts";
 import { StepDriver, type StepPart } from "./step-driver.ts";
@@ -24,25 +26,31 @@ export class HiddenStates implements Disposable {
     this.#model = model;
   }
 
-  /** Of each prompt `[hiddenSize]`, or `[tokens, hiddenSize]` without pooling. */
+  /** Of each prompt `[hiddenSize]`, `[tokens, hiddenSize]` without pooling, or its scores. */
   pooled(
     prompts: readonly Int32Array[],
     pooling: Pooling,
     adapterScales: Float32Array,
   ): Float32Array[] {
-    const { hiddenSize, maxContextLen } = this.#model.facts;
+    const { isEncoder, maxContextLen } = this.#model.facts;
     this.#loaded ??= this.#model.hiddenSession(maxContextLen);
     const { plan, session, ...limits } = this.#loaded;
     const driver = new StepDriver(session, maxContextLen);
     session.stepData.setAdapterScales(0, limits.maxTokens, adapterScales);
-    const poolers = prompts.map(({ length }) => new Pooler(pooling, hiddenSize, length));
+    const tensor = pooling === "rank" ? scoresOf(plan) : plan.hidden!;
+    // An encoder's head reads [CLS], a decoder's the token that has seen all others.
+    const row = isEncoder ? "cls" : "last";
+    const { width } = tensor;
+    const poolers = prompts.map(({ length }) => {
+      return new Pooler(pooling === "rank" ? row : pooling, width, length);
+    });
     for (const parts of stepsOf(prompts, limits)) {
       driver.runParts(parts);
-      const states = session.readTensor(plan.hidden!);
-      let row = 0;
+      const states = session.readTensor(tensor);
+      let first = 0;
       for (const { index, count } of parts) {
-        poolers[index]!.add(states.subarray(row * hiddenSize, (row + count) * hiddenSize));
-        row += count;
+        poolers[index]!.add(states.subarray(first * width, (first + count) * width));
+        first += count;
       }
     }
     return poolers.map((pooler) => pooler.result());
@@ -54,6 +62,13 @@ export class HiddenStates implements Disposable {
     this.#loaded = undefined;
     if (session !== undefined && session !== this.#model.session) this.#model.release(session);
   }
+}
+
+function scoresOf({ scores }: Plan): Tensor {
+  if (scores !== undefined) return scores;
+  throw new TinferError("unsupported", "the model has no head that scores texts", {
+    hint: "take a reranker: a file with pooling_type 4 and the tensor cls.output.weight",
+  });
 }
 
 /** Cuts prompts into steps: whole ones side by side while they fit, longer ones by themselves. */

@@ -12,6 +12,8 @@ export interface ModelText {
   readonly tokenizer: Tokenizer;
   /** Jinja source of the file's chat template, if it has one. */
   readonly chatTemplate: string | undefined;
+  /** What a model that ranks texts reads, with {query} and {document} in it, if the file says. */
+  readonly rankTemplate: string | undefined;
 }
 
 export function openModelText(path: string): ModelText {
@@ -21,5 +23,6 @@ export function openModelText(path: string): ModelText {
     header,
     tokenizer: createTokenizer(header.metadata),
     chatTemplate: getString(header.metadata, "tokenizer.chat_template"),
+    rankTemplate: getString(header.metadata, "tokenizer.chat_template.rerank"),
   };
 }

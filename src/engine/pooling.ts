@@ -4,30 +4,34 @@ import type { LoadedModelFacts } from "./client.ts";
 
 /** `none`: the states themselves, one vector per token. */
 export const poolings = ["mean", "cls", "last", "none"] as const;
-export type Pooling = (typeof poolings)[number];
+export type VectorPooling = (typeof poolings)[number];
+/** `rank`: the scores of a model that ranks texts, one per label. */
+export type Pooling = VectorPooling | "rank";
 
 /** The pooling asked for, else the model's own; models that were not made for embeddings: mean. */
 export function poolingOf(
   { pooling = "mean" }: Pick<LoadedModelFacts, "pooling">,
-  asked?: Pooling,
-): Pooling {
+  asked?: VectorPooling,
+): VectorPooling {
   if (asked !== undefined) return asked;
   if (pooling !== "rank") return pooling;
   throw new TinferError("unsupported", "the model ranks pairs of texts: it makes no embeddings", {
-    hint: `its hidden states can still be pooled by tinfer embed --pooling ${poolings.join("|")}`,
+    hint:
+      "send a query and documents to POST /v1/rerank of tinfer serve; " +
+      `its hidden states can still be pooled by tinfer embed --pooling ${poolings.join("|")}`,
   });
 }
 
 /** Pools states that come in pieces, in order. */
 export class Pooler {
-  readonly #pooling: Pooling;
+  readonly #pooling: VectorPooling;
   readonly #width: number;
   /** `[numTokens, width]` for `none`, else `[width]` */
   readonly #result: Float32Array;
   readonly #sum: Float64Array;
   #numTokens = 0;
 
-  constructor(pooling: Pooling, width: number, numTokens: number) {
+  constructor(pooling: VectorPooling, width: number, numTokens: number) {
     this.#pooling = pooling;
     this.#width = width;
     this.#result = new Float32Array(pooling === "none" ? width * numTokens : width);

@@ -60,7 +60,7 @@ export function productsPlan(plan: Plan, memory: WeightMemory): Plan | undefined
   }
   if (ops.length === 0) return undefined;
   const { vocabSize } = plan;
-  const used = { weights, caches: [], hidden: undefined, logits: undefined };
+  const used = { weights, caches: [], hidden: undefined, scores: undefined, logits: undefined };
   return { ops, tensors, vocabSize, products: [], ...used };
 }
 

@@ -37,7 +37,7 @@ function buildPlan(b: PlanBuilder, config: ModelConfig): Plan {
     blocks.addProjection(b, mlp, layer.name("ffn_down"), hidden);
     hidden = blocks.layerNorm(b, hidden, layer.name("layer_output_norm"), config);
   }
-  return b.finishHidden(hidden, config.vocabSize);
+  return blocks.finishHidden(b, hidden, config);
 }
 
 export const bert: Family = { architectures: ["bert", "nomic-bert"], isEncoder: true, buildPlan };

@@ -182,6 +182,23 @@ export function plainMlp(
   return up;
 }
 
+/** Ends the plan in `hidden`, and in the scores of models that rank texts. */
+export function finishHidden(b: PlanBuilder, hidden: Tensor, config: ModelConfig): Plan {
+  return b.finishHidden(hidden, config.vocabSize, rankScores(b, hidden, config));
+}
+
+/**
+ * `[tokens, labels]`: tanh of a projection where the file has one, then the scores. Of every token
+ * although one of a text is asked for: the layers cost a hundred times as much.
+ */
+function rankScores(b: PlanBuilder, hidden: Tensor, config: ModelConfig): Tensor | undefined {
+  if (config.pooling !== "rank" || !b.hasWeight("cls.output.weight")) return undefined;
+  if (!b.hasWeight("cls.weight")) return project(b, hidden, "cls.output", config.numLabels);
+  const dense = project(b, hidden, "cls", hidden.width);
+  b.unary(dense, "softcap", 1);
+  return project(b, dense, "cls.output", config.numLabels);
+}
+
 /**
  * Ends the plan in logits of `normed`. Models without an output matrix of their own tie it to the
  * embedding.
@@ -192,6 +209,7 @@ export function finishTokens(
   config: ModelConfig,
   ends: { scale?: number | undefined; softcap?: number | undefined } = {},
 ): Plan {
+  if (b.endsInHidden) return finishHidden(b, normed, config);
   const { vocabSize, hiddenSize } = config;
   const own = b.optionalWeight("output.weight", vocabSize, hiddenSize);
   const bias = own && b.optionalVector("output.bias", vocabSize);

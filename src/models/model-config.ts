@@ -88,6 +88,8 @@ export interface ModelConfig {
   readonly numTokenTypes: number;
   /** As the file states it; undefined for models that were not made for embeddings. */
   readonly pooling: PoolingType | undefined;
+  /** Scores of a model that ranks texts; the first one counts. */
+  readonly numLabels: number;
 }
 
 /** `general.architecture`, or an error that says what the file is. */
@@ -148,6 +150,7 @@ export function readModelConfig(metadata: Metadata): ModelConfig {
     latent: readLatentConfig(reader, { headDim, valueDim }),
     numTokenTypes: getNumber(metadata, "tokenizer.ggml.token_type_count") ?? 0,
     pooling: readPooling(reader),
+    numLabels: getStrings(metadata, `${architecture}.classifier.output_labels`)?.length || 1,
   };
   checkHeads(reader, config);
   return config;

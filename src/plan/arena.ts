@@ -64,8 +64,9 @@ function lifetimesOf(plan: Plan, limits: PlanLimits): Lifetime[] {
     }
   });
   // Results stay readable after the step.
-  if (plan.hidden !== undefined) last.set(plan.hidden, plan.ops.length);
-  if (plan.logits !== undefined) last.set(plan.logits, plan.ops.length);
+  for (const result of [plan.hidden, plan.scores, plan.logits]) {
+    if (result !== undefined) last.set(result, plan.ops.length);
+  }
   for (const product of plan.products) {
     for (const tensor of keptTensors(product)) last.set(tensor, plan.ops.length);
   }

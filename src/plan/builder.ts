@@ -37,6 +37,8 @@ export interface Plan {
   readonly caches: readonly Cache[];
   /** Final hidden state after the last norm; undefined when the plan ends in tokens. */
   readonly hidden: Tensor | undefined;
+  /** `[tokens, labels]` beside it, of models that rank texts. */
+  readonly scores: Tensor | undefined;
   /** `[outputs, vocabSize]`; undefined when the plan ends in the hidden state. */
   readonly logits: Tensor | undefined;
   readonly vocabSize: number;
@@ -74,6 +76,11 @@ export class PlanBuilder extends WeightTable {
     const tensor: Tensor = { id: this.#tensors.length, rows, width };
     this.#tensors.push(tensor);
     return tensor;
+  }
+
+  /** Whether the plan goes no further than the hidden state. */
+  get endsInHidden(): boolean {
+    return this.#outputs !== "tokens";
   }
 
   cache(numKvHeads: number, headDim: number, valueDim: number): Cache {
@@ -309,7 +316,7 @@ export class PlanBuilder extends WeightTable {
       softcap = 0,
     }: { bias?: Weight | undefined; scale?: number; softcap?: number } = {},
   ): Plan {
-    if (this.#outputs !== "tokens") return this.finishHidden(hidden, lmHead.rows);
+    assert(this.#outputs === "tokens", "the plan has a use for logits");
     const logits = this.#tensor(hidden.rows, lmHead.rows);
     // Adapters tell the two uses of a shared matrix apart.
     const isTied = this.#ops.some((op) => op.kind === "embed" && op.weight === lmHead);
@@ -318,41 +325,46 @@ export class PlanBuilder extends WeightTable {
     if (scale !== 1) this.unary(logits, "scale", scale);
     if (softcap !== 0) this.unary(logits, "softcap", softcap);
     this.#ops.push({ kind: "sample", logits });
-    return this.#plan(lmHead.rows, undefined, logits);
+    return this.#plan(lmHead.rows, { logits });
   }
 
-  /** Ends the plan in the hidden state itself. */
-  finishHidden(hidden: Tensor, vocabSize: number): Plan {
-    return this.#plan(vocabSize, hidden, undefined);
+  /** Ends the plan in the hidden state itself, and in `scores` of it where there are any. */
+  finishHidden(hidden: Tensor, vocabSize: number, scores?: Tensor): Plan {
+    return this.#plan(vocabSize, { hidden, scores });
   }
 
-  #plan(vocabSize: number, hidden: Tensor | undefined, logits: Tensor | undefined): Plan {
+  #plan(
+    vocabSize: number,
+    { hidden, scores, logits }: Partial<Pick<Plan, "hidden" | "scores" | "logits">>,
+  ): Plan {
     const isBeyond = (tensor: string) => hidden !== undefined && tensor === headName;
     this.#adapters.requireAllUsed((name) => this.shapeOf(name), isBeyond);
-    const { ops, products } = this.#program(hidden);
-    const tensors = this.#numberTensors(ops, hidden);
+    const results = [hidden, scores].filter((tensor) => tensor !== undefined);
+    const { ops, products } = this.#program(results);
+    const tensors = this.#numberTensors(ops, results);
     return {
       ops,
       tensors,
       weights: this.weights,
       caches: this.#caches,
       hidden,
+      scores,
       logits,
       vocabSize,
       products,
     };
   }
 
-  #program(hidden: Tensor | undefined): { ops: readonly Op[]; products: readonly Product[] } {
+  #program(results: readonly Tensor[]): { ops: readonly Op[]; products: readonly Product[] } {
     if (this.#outputs === "inputs") {
       return keepInputs(this.#ops, ({ rows, width }) => this.#tensor(rows, width));
     }
-    return { ops: fuseNorms(this.#ops, hidden === undefined ? [] : [hidden]), products: [] };
+    return { ops: fuseNorms(this.#ops, results), products: [] };
   }
 
   /** The tensors that are still there, with ids in that order. */
-  #numberTensors(ops: readonly Op[], result: Tensor | undefined): Tensor[] {
-    const used = new Set<Tensor | undefined>([result]);
+  #numberTensors(ops: readonly Op[], results: readonly Tensor[]): Tensor[] {
+    const used = new Set<Tensor>(results);
     for (const op of ops) {
       const { reads, writes } = operandsOf(op);
       for (const tensor of [...reads, ...writes]) used.add(tensor);

@@ -14,6 +14,7 @@ import { modelRoute, modelsRoute } from "./openai/models.ts";
 import { adaptersRoute, setAdaptersRoute } from "./own/adapters.ts";
 import { healthRoute, metricsRoute, ollamaHealthRoute } from "./own/health.ts";
 import { pageRoute } from "./own/page.ts";
+import { rerankRoutes } from "./own/rerank.ts";
 import { detokenizeRoute, renderRoute, tokenizeRoute } from "./own/tokens.ts";
 import { quantizeRoute } from "./own/weights.ts";
 import { RequestError, toRequestError } from "./request-error.ts";
@@ -32,6 +33,7 @@ const routes: readonly Route[] = [
   chatRoute,
   completionRoute,
   embeddingRoute,
+  ...rerankRoutes,
   quantizeRoute,
   modelsRoute,
   modelRoute,

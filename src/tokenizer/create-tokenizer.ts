@@ -9,7 +9,7 @@ import {
   type Metadata,
 } from "../weights/metadata.ts";
 import { BytePairEncoding, rankRule } from "./byte-pair-encoding.ts";
-import { type Frame, ModelTokenizer } from "./model-tokenizer.ts";
+import { type Frame, ModelTokenizer, type PairFrame } from "./model-tokenizer.ts";
 import { findPretokenizer, type Pretokenizer, pretokenizerNames } from "./pretokenizer-table.ts";
 import { SentencePiece } from "./sentencepiece.ts";
 import { type RoleDefaults, resolveSpecialTokens } from "./special-tokens.ts";
@@ -118,6 +118,11 @@ export function createTokenizer(metadata: Metadata): Tokenizer {
     vocabulary,
     specialTokens,
     frame,
+    pairFrame: pairFrame(specialTokens, {
+      bos: asksForBos,
+      eos: asksForEos,
+      separator: flag("add_sep_token") ?? (model === "bert" || pretokenizer.addsSeparator === true),
+    }),
     addsBos: model === "bert" ? frame.first !== undefined : addsBos,
     addsEos: model === "bert" ? frame.last !== undefined : addsEos,
     algorithm: kind.createAlgorithm({ metadata, vocabulary, specialTokens, pretokenizer }),
@@ -163,6 +168,19 @@ function bertFrame({ bosId, separatorId }: SpecialTokens): Frame {
     ...(bosId === undefined ? {} : { first: bosId }),
     ...(separatorId === undefined ? {} : { last: separatorId }),
   };
+}
+
+/** Around two texts, as the flags have it; a separator stands in for an end that there is not. */
+function pairFrame(
+  { bosId, eosId, separatorId }: SpecialTokens,
+  asks: { bos: boolean; eos: boolean; separator: boolean },
+): PairFrame {
+  const some = (isAsked: boolean, id: number | undefined) => {
+    return isAsked && id !== undefined ? [id] : [];
+  };
+  const end = some(asks.eos, eosId ?? separatorId);
+  const middle = [...end, ...some(asks.separator, separatorId)];
+  return { first: some(asks.bos, bosId), middle, last: end };
 }
 
 function unknownKind(model: string | undefined): TinferError {

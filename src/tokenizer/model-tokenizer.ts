@@ -20,11 +20,19 @@ export interface Frame {
   last?: number;
 }
 
+/** The ids before, between and after two texts. */
+export interface PairFrame {
+  readonly first: readonly number[];
+  readonly middle: readonly number[];
+  readonly last: readonly number[];
+}
+
 export interface TokenizerParts {
   kind: string;
   vocabulary: Vocabulary;
   specialTokens: SpecialTokens;
   frame: Frame;
+  pairFrame: PairFrame;
   addsBos: boolean;
   addsEos: boolean;
   algorithm: TextAlgorithm;
@@ -47,6 +55,7 @@ export class ModelTokenizer implements Tokenizer {
   private readonly vocabulary: Vocabulary;
   private readonly algorithm: TextAlgorithm;
   private readonly frame: Frame;
+  private readonly pairFrame: PairFrame;
   private readonly prefixesFirstTextOnly: boolean;
   private readonly form: string | undefined;
   private allSpecial: SpecialMatcher | undefined;
@@ -58,6 +67,7 @@ export class ModelTokenizer implements Tokenizer {
     this.vocabSize = parts.vocabulary.size;
     this.specialTokens = parts.specialTokens;
     this.frame = parts.frame;
+    this.pairFrame = parts.pairFrame;
     this.addsBos = parts.addsBos;
     this.addsEos = parts.addsEos;
     this.algorithm = parts.algorithm;
@@ -83,6 +93,13 @@ export class ModelTokenizer implements Tokenizer {
     }
     if (addSpecial && this.frame.last !== undefined) output.push(this.frame.last);
     return output.toInt32Array();
+  }
+
+  encodePair(first: string, second: string): Int32Array {
+    const plain = { addSpecial: false, parseSpecial: false };
+    const { first: before, middle, last } = this.pairFrame;
+    const texts = [this.encode(first, plain), this.encode(second, plain)] as const;
+    return Int32Array.from([...before, ...texts[0], ...middle, ...texts[1], ...last]);
   }
 
   /** User-defined tokens are found in any text; the others only when special text is parsed. */

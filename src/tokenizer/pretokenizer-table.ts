@@ -21,6 +21,8 @@ export interface Pretokenizer {
   ignoreMerges?: boolean;
   /** BOS is added unless the metadata says otherwise. */
   addsBos?: boolean;
+  /** A separator is put between two texts unless the metadata says otherwise. */
+  addsSeparator?: boolean;
   /** Spaces are written as U+2581 and bytes are not remapped, as SentencePiece does. */
   escapesSpaces?: boolean;
   /** A run of newlines that is a token as a whole is not merged from its parts. */
@@ -102,6 +104,7 @@ const FAMILIES = {
     stages: [String.raw`[\p{P}$+<=>^~\|]+`, GPT2, String.raw`\p{N}+`, "[0-9][0-9][0-9]"],
   },
   gpt2: { stages: [GPT2] },
+  gpt2Pairs: { stages: [GPT2], addsSeparator: true },
   digitsThenGpt2: { stages: [String.raw`\p{N}`, GPT2] },
   llama3: { stages: [LLAMA3], ignoreMerges: true, addsBos: true },
   llama3Plain: { stages: [LLAMA3] },
@@ -233,8 +236,9 @@ const FAMILIES = {
 const NAMES: Record<keyof typeof FAMILIES, string> = {
   default: "default",
   gpt2:
-    "gpt-2 phi-2 jina-es jina-de jina-v1-en jina-v2-es jina-v2-de jina-v2-code roberta-bpe mpt " +
+    "gpt-2 phi-2 jina-es jina-de jina-v2-es jina-v2-de mpt " +
     "olmo jais trillion granite-docling gigachat a.x-4.0 mellum modern-bert exaone4",
+  gpt2Pairs: "jina-v1-en jina-v2-code roberta-bpe",
   digitsThenGpt2: "starcoder refact command-r smollm codeshell exaone minerva-7b mellum2",
   llama3: "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
   llama3Plain: "dbrx smaug-bpe chatglm-bpe glm4",

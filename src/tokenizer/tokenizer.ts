@@ -45,6 +45,8 @@ export interface Tokenizer {
 
   /** Lone surrogates in `text` count as U+FFFD. */
   encode(text: string, options?: EncodeOptions): Int32Array;
+  /** Two texts as models see them that compare texts, e.g. [CLS] first [SEP] second [SEP]. */
+  encodePair(first: string, second: string): Int32Array;
   /** The inverse of `encode`: drops the space that encoding put in front. */
   decode(tokenIds: ArrayLike<number>, options?: DecodeOptions): string;
   createDetokenizer(options?: DecodeOptions): Detokenizer;

@@ -123,6 +123,7 @@ function load(vocabSize: number, cpuVariant: string | undefined, numThreads: num
     weights: [],
     caches: [],
     hidden: logits,
+    scores: undefined,
     logits,
     vocabSize,
     products: [],

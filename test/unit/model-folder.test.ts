@@ -4,6 +4,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openFolder } from "../../src/hugging-face/folder.ts";
+import { readModelConfig } from "../../src/models/model-config.ts";
+import type { StringArray } from "../../src/weights/metadata.ts";
 import { isInFile } from "../../src/weights/model-header.ts";
 import { readTensorFloats } from "../../src/weights/tensor-content.ts";
 
@@ -189,6 +191,28 @@ test("one scale for each of several 8-bit matrices", () => {
   );
   const values = floats(header, "blk.0.ffn_down_exps.weight");
   expect(values).toEqual([...new Array(8).fill(0.5), ...new Array(8).fill(3)]);
+});
+
+test("a RoBERTa for pairs of texts brings the head of a reranker", () => {
+  const own = {
+    ...{ model_type: "xlm-roberta", pad_token_id: 1, max_position_embeddings: 6 },
+    architectures: ["XLMRobertaForSequenceClassification"],
+    id2label: { 1: "no", 0: "yes" },
+  };
+  const head = {
+    "classifier.dense.weight": f32([4, 4], new Array(16).fill(1)),
+    "classifier.out_proj.weight": f32([2, 4], new Array(8).fill(2)),
+  };
+  const header = open(head, own);
+  expect([...header.tensors.keys()].toSorted()).toEqual(["cls.output.weight", "cls.weight"]);
+  const config = readModelConfig(header.metadata);
+  expect([config.pooling, config.numLabels]).toEqual(["rank", 2]);
+  const labels = header.metadata.get("bert.classifier.output_labels") as StringArray;
+  expect(labels.toArray()).toEqual(["yes", "no"]);
+  const { id2label: _, ...unnamed } = own;
+  expect(readModelConfig(open(head, unnamed).metadata).numLabels).toBe(2);
+  const embedder = open({}, { ...own, architectures: ["XLMRobertaModel"] });
+  expect(readModelConfig(embedder.metadata).pooling).toBe("none");
 });
 
 test("RoBERTa's positions begin beyond the padding token's id", () => {

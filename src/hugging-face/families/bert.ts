@@ -29,7 +29,7 @@ const names: Readonly<Record<string, Targets>> = {
 };
 
 /** GGUF's numbers: how the vectors of a text's tokens become one. */
-const pooling = { none: 0, mean: 1, cls: 2, last: 3 } as const;
+const pooling = { none: 0, mean: 1, cls: 2, last: 3, rank: 4 } as const;
 
 export const bert = {
   modelTypes: ["bert"],
@@ -54,6 +54,12 @@ export const roberta: FolderFamily = {
     const contextLen = numPositions - numUnusedPositions(config);
     if (contextLen < 1) throw config.invalid("max_position_embeddings", "room for positions");
     values.u32("context_length", contextLen);
+    // Two texts are told apart by an end and a beginning: <s> first </s></s> second </s>.
+    values.bool("tokenizer.ggml.add_sep_token", true);
+    const labels = labelsOf(config);
+    if (labels === undefined) return;
+    values.u32("pooling_type", pooling.rank);
+    values.texts("classifier.output_labels", labels);
   },
   names: {
     ...names,
@@ -61,6 +67,8 @@ export const roberta: FolderFamily = {
       to: "position_embd",
       convert: withoutRows(numUnusedPositions),
     },
+    "classifier.dense": "cls",
+    "classifier.out_proj": "cls.output",
     // The head of the training task.
     lm_head: null,
     "lm_head.dense": null,
@@ -68,6 +76,17 @@ export const roberta: FolderFamily = {
     "lm_head.decoder": null,
   },
 };
+
+/** What a model for pairs of texts scores, in the order of its scores; undefined for others. */
+function labelsOf(config: JsonObject): string[] | undefined {
+  const architectures = config.list("architectures") ?? [];
+  if (!architectures.some((name) => `${name}`.endsWith("ForSequenceClassification"))) {
+    return undefined;
+  }
+  const names = config.object("id2label")?.fields ?? { 0: "LABEL_0", 1: "LABEL_1" };
+  const ids = Object.keys(names).toSorted((a, b) => Number(a) - Number(b));
+  return ids.map((id) => `${names[id]}`);
+}
 
 /** As the folder of a sentence transformer says; other folders ask for no pooling. */
 function poolingKind(config: JsonObject): keyof typeof pooling {
