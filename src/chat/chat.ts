@@ -164,7 +164,8 @@ export class Chat implements AsyncDisposable {
       const request = this.#request(prompt);
       for await (const event of generateText(engine, text.tokenizer, request, signal)) {
         if (event.kind === "prompt") {
-          this.terminal.progress({ computed: event.computedTokens, total: event.promptTokens });
+          const { computedTokens: done, promptTokens: total } = event;
+          this.terminal.progress({ label: "reading the prompt", done, total, unit: "tokens" });
         } else if (event.kind === "end") end = event;
         else {
           this.terminal.progress(undefined);

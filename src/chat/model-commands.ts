@@ -96,9 +96,38 @@ async function lazyCommand({ model, terminal }: Chat, argument: string): Promise
 
 async function quantizeCommand({ model, terminal }: Chat, argument: string): Promise<void> {
   const { engine } = model;
-  if (argument !== "") await engine.setWeightType(argument);
+  if (argument !== "") {
+    const show = async () => {
+      const { weightChange } = await engine.status();
+      if (weightChange === undefined || weightChange.totalBytes === 0) return;
+      const { doneBytes: done, totalBytes: total } = weightChange;
+      terminal.progress({ label: `weights to ${argument}`, done, total, unit: "bytes" });
+    };
+    try {
+      await watched(engine.setWeightType(argument), show);
+    } finally {
+      terminal.progress(undefined);
+    }
+  }
   const { mainType, weightBytes } = engine.facts;
   terminal.note(`weights are mostly ${mainType}, ${megabytes(weightBytes)}`);
+}
+
+const watchMs = 100;
+
+/** Awaits `work`, looking at it again and again meanwhile. */
+async function watched(work: Promise<void>, look: () => Promise<void>): Promise<void> {
+  let isDone = false;
+  const finished = work.finally(() => {
+    isDone = true;
+  });
+  // Its error is thrown below, after the last look.
+  finished.catch(() => undefined);
+  while (!isDone) {
+    await Promise.race([finished.catch(() => undefined), Bun.sleep(watchMs)]);
+    if (!isDone) await look();
+  }
+  await finished;
 }
 
 function weightPlace(facts: LoadedModelFacts, copiedBytes: number): string {

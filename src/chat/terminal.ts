@@ -4,6 +4,15 @@ import type { LoadedModelFacts } from "../engine/client.ts";
 import type { GenerationEnd } from "../engine/text-generation.ts";
 import type { ReasoningSplitter } from "../template/reasoning.ts";
 
+/** How far long work is. */
+export interface WorkProgress {
+  /** What is done, e.g. "reading the prompt". */
+  readonly label: string;
+  readonly done: number;
+  readonly total: number;
+  readonly unit: "tokens" | "bytes";
+}
+
 /** One answer as it appears. */
 export interface AnswerView {
   push(text: string): void;
@@ -29,7 +38,7 @@ export interface ChatTerminal {
   bold(text: string): string;
   dim(text: string): string;
   openAnswer(splitter: ReasoningSplitter, reasoningStyle: "dim" | "hide"): AnswerView;
-  /** How far a long prompt is; `undefined` ends the display. */
-  progress(state: { readonly computed: number; readonly total: number } | undefined): void;
+  /** How far the present work is; `undefined` ends the display. */
+  progress(state: WorkProgress | undefined): void;
   summary(end: GenerationEnd, facts: LoadedModelFacts): void;
 }

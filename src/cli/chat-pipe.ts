@@ -1,9 +1,9 @@
 // The chat without a person at a terminal: each line of stdin is a message or a command, answers
 // go to stdout and remarks to stderr, with no prompts and no colours.
 import { MessageReader } from "../chat/message-reader.ts";
-import type { AnswerView, ChatTerminal } from "../chat/terminal.ts";
+import type { AnswerView, ChatTerminal, WorkProgress } from "../chat/terminal.ts";
 import type { ReasoningSplitter } from "../template/reasoning.ts";
-import { openAnswer, PromptProgress } from "./chat-view.ts";
+import { openAnswer, ProgressView } from "./chat-view.ts";
 import { out, say, sayError } from "./terminal.ts";
 
 export type LeavingSignal = "SIGINT" | "SIGTERM" | "SIGHUP";
@@ -12,7 +12,7 @@ export class PipedChat implements ChatTerminal, Disposable {
   readonly isInteractive = false;
   readonly #lines = console[Symbol.asyncIterator]();
   readonly #reader = new MessageReader();
-  readonly #progress = new PromptProgress();
+  readonly #progress = new ProgressView();
   readonly #controller = new AbortController();
   readonly #handlers = new Map<LeavingSignal, () => void>();
   readonly leaving = this.#controller.signal;
@@ -78,7 +78,7 @@ export class PipedChat implements ChatTerminal, Disposable {
   openAnswer(splitter: ReasoningSplitter, style: "dim" | "hide"): AnswerView {
     return openAnswer(splitter, style);
   }
-  progress(state: { readonly computed: number; readonly total: number } | undefined): void {
+  progress(state: WorkProgress | undefined): void {
     this.#progress.show(state);
   }
   summary(): void {}

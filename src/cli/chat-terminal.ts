@@ -6,7 +6,7 @@ import { PassThrough, Writable } from "node:stream";
 import { completeLine } from "../chat/completion.ts";
 import type { InputHistory } from "../chat/input-history.ts";
 import { MessageReader } from "../chat/message-reader.ts";
-import type { AnswerView, ChatTerminal } from "../chat/terminal.ts";
+import type { AnswerView, ChatTerminal, WorkProgress } from "../chat/terminal.ts";
 import { TinferError } from "../core/errors.ts";
 import type { LoadedModelFacts } from "../engine/client.ts";
 import type { GenerationEnd } from "../engine/text-generation.ts";
@@ -20,7 +20,7 @@ import {
   startBracketedPaste,
 } from "./bracketed-paste.ts";
 import type { LeavingSignal } from "./chat-pipe.ts";
-import { openAnswer, PromptProgress } from "./chat-view.ts";
+import { openAnswer, ProgressView } from "./chat-view.ts";
 import { accent, bold, dim, failure, OutputClosed, out, sayError, write } from "./terminal.ts";
 import { WordWrap } from "./word-wrap.ts";
 
@@ -41,7 +41,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
   readonly #history: InputHistory;
   readonly #reader = new MessageReader();
   readonly #longTexts = new LongTexts();
-  readonly #progress = new PromptProgress();
+  readonly #progress = new ProgressView();
   readonly #filter = new PasteFilter();
   readonly #keys = new PassThrough();
   readonly #lineEditor: EditedLine;
@@ -292,7 +292,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
       return wrapper.push(shown);
     });
   }
-  progress(state: { readonly computed: number; readonly total: number } | undefined): void {
+  progress(state: WorkProgress | undefined): void {
     this.#progress.show(state);
   }
   summary(end: GenerationEnd, facts: LoadedModelFacts): void {

@@ -1,8 +1,8 @@
-// What the interactive and the piped chat show in the same way: answers, progress of a prompt.
-import type { AnswerView } from "../chat/terminal.ts";
+// What the interactive and the piped chat show in the same way: answers, progress of long work.
+import type { AnswerView, WorkProgress } from "../chat/terminal.ts";
 import type { ReasoningSplitter } from "../template/reasoning.ts";
 import { answerWriter } from "./answer.ts";
-import { Progress } from "./terminal.ts";
+import { formatBytes, Progress } from "./terminal.ts";
 
 /** Like `answerWriter`, but an answer without a word leaves no empty line. */
 export function openAnswer(
@@ -25,16 +25,17 @@ export function openAnswer(
   };
 }
 
-export class PromptProgress {
+export class ProgressView {
   #progress: Progress | undefined;
 
-  show(state: { readonly computed: number; readonly total: number } | undefined): void {
+  show(state: WorkProgress | undefined): void {
     if (state === undefined) {
       this.#progress?.done();
       this.#progress = undefined;
       return;
     }
-    this.#progress ??= new Progress("reading the prompt");
-    this.#progress.update(state.computed, state.total, "tokens");
+    const { label, done, total, unit } = state;
+    this.#progress ??= new Progress(label, unit === "bytes" ? formatBytes : String);
+    this.#progress.update(done, total, unit === "tokens" ? unit : "");
   }
 }

@@ -315,7 +315,9 @@ export class Engine implements EngineClient {
     const { mode: load } = this.#parts.residency;
     const { choices: adapters } = this.#parts.model.adapters;
     const contextLen = this.facts.maxContextLen;
-    const options = { ...this.#options, contextLen, kvTypeK, kvTypeV, load, adapters };
+    // The new file has its types already, and the first one its own.
+    const quantize = undefined;
+    const options = { ...this.#options, contextLen, kvTypeK, kvTypeV, load, adapters, quantize };
     using cleanup = new DisposableStack();
     const loading: Loading = { ...this.#loading, weights: "later" };
     const model = cleanup.use(new LoadedModel(path, options, loading));

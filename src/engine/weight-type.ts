@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { cacheFolder } from "../core/cache-folder.ts";
 import { TinferError } from "../core/errors.ts";
 import { readMixFacts } from "../models/mix-facts.ts";
-import { readGguf } from "../weights/gguf.ts";
 import { findMix } from "../weights/quantize-mix.ts";
 import { chooseTypes } from "../weights/quantize-types.ts";
 import { rewriteModel } from "../weights/rewrite-model.ts";
 import { withoutSplit } from "../weights/split-model.ts";
 import type { LoadProgress } from "./model-file.ts";
+import { openForWriting } from "./open-model.ts";
 
 /** The name that stands for the weights as the file has them. */
 export const ownWeights = "original";
@@ -40,7 +40,7 @@ export class TemporaryModel implements Disposable {
   }
 }
 
-/** Writes the model at `path` in the types of the mix `name` to `target`, step by step. */
+/** Writes the model at `path`, a file or a folder, in the types of the mix `name` to `target`, step by step. */
 export function* changeWeightType(
   path: string,
   name: string,
@@ -48,7 +48,7 @@ export function* changeWeightType(
   numThreads: number,
 ): Generator<LoadProgress> {
   const mix = findMix(name);
-  const input = readGguf(path);
+  const input = openForWriting(path);
   const tensors = [...input.tensors.values()];
   const types = chooseTypes(tensors, readMixFacts(input.metadata), { mix });
   const content = tensors.map((source) => {

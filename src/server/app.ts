@@ -16,7 +16,7 @@ import { healthRoute, metricsRoute, ollamaHealthRoute } from "./own/health.ts";
 import { pageRoute } from "./own/page.ts";
 import { rerankRoutes } from "./own/rerank.ts";
 import { detokenizeRoute, renderRoute, tokenizeRoute } from "./own/tokens.ts";
-import { quantizeRoute } from "./own/weights.ts";
+import { quantizeRoute, quantizeStateRoute } from "./own/weights.ts";
 import { RequestError, toRequestError } from "./request-error.ts";
 import { checkApiKey, checkHost, checkOrigin } from "./security.ts";
 import type { Route, ServerEnv, ServerState } from "./server-state.ts";
@@ -35,6 +35,7 @@ const routes: readonly Route[] = [
   embeddingRoute,
   ...rerankRoutes,
   quantizeRoute,
+  quantizeStateRoute,
   modelsRoute,
   modelRoute,
   ollamaChatRoute,

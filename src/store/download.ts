@@ -1,8 +1,8 @@
 // The transfer of one file into the blobs: lock, resume, retries, hash, atomic placement. What the
 // file is called and which files make a model is decided in `pull.ts`.
 import { TinferError } from "../core/errors.ts";
+import { describeOwner, type FileLock, isLock, tryLock } from "../core/lock.ts";
 import { blobPath, partialPath, presentBlob, type ReceivedFile, type RemoteFile } from "./blobs.ts";
-import { describeOwner, type FileLock, isLock, tryLock } from "./lock.ts";
 import { type Disk, PartialFile } from "./partial-file.ts";
 import {
   type Access,

@@ -18,8 +18,8 @@ import {
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { nearestMatch, TinferError } from "../core/errors.ts";
+import { lockNow } from "../core/lock.ts";
 import { blobPath } from "./blobs.ts";
-import { lockNow } from "./lock.ts";
 import {
   defaultTag,
   formatModelReference,

@@ -20,6 +20,7 @@ import {
 } from "node:fs";
 import { basename, dirname } from "node:path";
 import { assert, TinferError } from "../core/errors.ts";
+import { describeOwner, type FileLock, isLock, tryLock } from "../core/lock.ts";
 import { writeError } from "./gguf-writer.ts";
 
 export interface FilePart {
@@ -39,20 +40,26 @@ export interface FileOutline {
 
 const rereadBytes = 4 * 2 ** 20;
 const partialPath = (path: string) => `${path}.partial`;
+const lockPath = (path: string) => `${path}.partial.lock`;
 
 export class ResumableFiles implements Disposable {
   readonly #outlines: readonly FileOutline[];
   readonly #journalPath: string;
   readonly #descriptors: number[] = [];
+  readonly #locks: FileLock[] = [];
   /** SHA-256 of finished parts, by file and part. */
   readonly #finished = new Map<string, string>();
 
-  /** `identity` is equal for equal work: what was written for another is not gone on with. */
+  /**
+   * `identity` is equal for equal work: what was written for another is not gone on with. Throws
+   * where another process writes one of the files at this moment.
+   */
   constructor(outlines: readonly FileOutline[], identity: string) {
     this.#outlines = outlines;
     this.#journalPath = `${outlines[0]!.path}.partial.journal`;
     const first = outlines[0]!.path;
     try {
+      for (const { path } of outlines) this.#locks.push(lockOf(path));
       if (!this.#readJournal(identity)) this.#discard();
       checkSpace(outlines);
       for (const { path, totalBytes, head } of outlines) {
@@ -126,6 +133,7 @@ export class ResumableFiles implements Disposable {
       }
       hash.update(chunk);
       written += chunk.length;
+      for (const lock of this.#locks) lock.refresh();
       yield chunk.length;
     }
     assert(written === bytes, `part ${part} of ${path} has ${written} of ${bytes} bytes`);
@@ -150,7 +158,18 @@ export class ResumableFiles implements Disposable {
 
   [Symbol.dispose](): void {
     for (const descriptor of this.#descriptors.splice(0)) closeSync(descriptor);
+    for (const lock of this.#locks.splice(0)) lock[Symbol.dispose]();
   }
+}
+
+/** The right to write `path` in a folder that exists; of a process that has died it is taken over. */
+function lockOf(path: string): FileLock {
+  statSync(dirname(path));
+  const result = tryLock(lockPath(path));
+  if (isLock(result)) return result;
+  throw new TinferError("overloaded", `${describeOwner(result)} is writing ${path}`, {
+    hint: `wait for it, or give another name; if it is no tinfer, delete ${lockPath(path)}`,
+  });
 }
 
 function writeAt(descriptor: number, chunk: Uint8Array, position: number): void {

@@ -11,6 +11,7 @@ import { planModel } from "../../src/engine/model-plan.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 import type { GgufValue } from "../../src/weights/gguf-types.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
+import { elementsOf, folderShapes, writeFolder } from "../tiny-folder.ts";
 import { tinfer, tinferJson } from "./spawn.ts";
 
 setDefaultTimeout(60_000);
@@ -22,63 +23,9 @@ let folder = "";
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "tinfer-plan-"));
   folder = join(scratch, "folder");
-  writeFolder();
+  writeFolder(folder, size, "F32");
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-/** Hugging Face names and shapes: those that are permuted, and those used as they are. */
-function folderShapes(): { permuted: [string, number[]][]; plain: [string, number[]][] } {
-  const { hidden, heads, kvHeads, ffn, vocab, layers } = size;
-  const kvWidth = (hidden / heads) * kvHeads;
-  const permuted: [string, number[]][] = [];
-  const plain: [string, number[]][] = [
-    ["model.embed_tokens.weight", [vocab, hidden]],
-    ["model.norm.weight", [hidden]],
-    ["lm_head.weight", [vocab, hidden]],
-  ];
-  for (let layer = 0; layer < layers; layer++) {
-    const name = (part: string) => `model.layers.${layer}.${part}.weight`;
-    permuted.push([name("self_attn.q_proj"), [hidden, hidden]]);
-    permuted.push([name("self_attn.k_proj"), [kvWidth, hidden]]);
-    plain.push([name("self_attn.v_proj"), [kvWidth, hidden]]);
-    plain.push([name("self_attn.o_proj"), [hidden, hidden]]);
-    plain.push([name("mlp.gate_proj"), [ffn, hidden]]);
-    plain.push([name("mlp.up_proj"), [ffn, hidden]]);
-    plain.push([name("mlp.down_proj"), [hidden, ffn]]);
-    plain.push([name("input_layernorm"), [hidden]]);
-    plain.push([name("post_attention_layernorm"), [hidden]]);
-  }
-  return { permuted, plain };
-}
-
-const elementsOf = (shapes: readonly [string, readonly number[]][]) =>
-  shapes.reduce((sum, [, shape]) => sum + shape.reduce((a, b) => a * b, 1), 0);
-
-/** A llama of F32 weights. */
-function writeFolder(): void {
-  const { permuted, plain } = folderShapes();
-  const header: Record<string, object> = {};
-  let end = 0;
-  for (const [name, shape] of [...permuted, ...plain]) {
-    const start = end;
-    end += elementsOf([[name, shape]]) * 4;
-    header[name] = { dtype: "F32", shape, data_offsets: [start, end] };
-  }
-  const text = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(text.length));
-  const weights = Float32Array.from({ length: end / 4 }, (_, i) => Math.sin(i) / 8);
-  mkdirSync(folder);
-  const content = Buffer.concat([length, text, Buffer.from(weights.buffer)]);
-  writeFileSync(join(folder, "model.safetensors"), content);
-  const { hidden, heads, kvHeads, ffn, vocab, layers } = size;
-  const config = {
-    ...{ model_type: "llama", hidden_size: hidden, num_attention_heads: heads },
-    ...{ num_key_value_heads: kvHeads, intermediate_size: ffn, vocab_size: vocab },
-    ...{ num_hidden_layers: layers, max_position_embeddings: 512, rms_norm_eps: 1e-5 },
-  };
-  writeFileSync(join(folder, "config.json"), JSON.stringify(config));
-}
 
 /** A folder whose one matrix is a hole in its file: larger than any memory. */
 function writeVastFolder(path: string): void {
@@ -180,7 +127,7 @@ function expectAbout(bytes: number, wanted: number, numTensors: number): void {
 const frequencyBytes = (rotated: number) => (rotated / 2) * 4;
 
 test("a folder: what is mapped and what is made at load", async () => {
-  const { permuted, plain } = folderShapes();
+  const { permuted, plain } = folderShapes(size);
   const { weights, derived, tables } = await planned(folder, [], {});
   expectAbout(derived, elementsOf(permuted) * 4, permuted.length);
   expect(weights).toBe(elementsOf(plain) * 4);
@@ -188,7 +135,7 @@ test("a folder: what is mapped and what is made at load", async () => {
 });
 
 test("a folder that is quantised while it loads, or copied", async () => {
-  const { permuted, plain } = folderShapes();
+  const { permuted, plain } = folderShapes(size);
   const norms = plain.filter(([, shape]) => shape.length === 1);
   const matrices = [...permuted, ...plain].filter(([, shape]) => shape.length > 1);
   const quantised = await planned(folder, ["--quantize", "q8_0"], { quantize: "q8_0" });

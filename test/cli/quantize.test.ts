@@ -1,6 +1,6 @@
 // `tinfer quantize`, `split` and `merge` as a person uses them.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RewriteReport } from "../../src/cli/rewrite.ts";
@@ -131,6 +131,26 @@ test("a killed run leaves no file of that name, and the next goes on", async () 
   await tinferJson(["quantize", source, path, "iq1_s"]);
   await tinferJson(["quantize", source, at("whole.gguf"), "iq1_s"]);
   expect(Buffer.compare(readFileSync(path), readFileSync(at("whole.gguf")))).toBe(0);
+});
+
+test("two runs for one file at once: the second is told at once who writes it", async () => {
+  const path = at("contested.gguf");
+  const first = start(["quantize", source, path, "iq1_s", "--threads", "1"]);
+  while (!existsSync(`${path}.partial.journal`) && first.exitCode === null) await Bun.sleep(1);
+  first.kill("SIGSTOP");
+  expect(first.exitCode).toBeNull();
+  for (const type of ["iq1_s", "q8_0"]) {
+    const second = await tinfer(["quantize", source, path, type]);
+    expect(second.exitCode).toBe(1);
+    expect(second.stderr).toContain(`process ${first.pid} is writing ${path}`);
+  }
+  first.kill("SIGCONT");
+  expect(await first.exited).toBe(0);
+  await tinferJson(["quantize", source, at("alone.gguf"), "iq1_s"]);
+  expect(Buffer.compare(readFileSync(path), readFileSync(at("alone.gguf")))).toBe(0);
+  expect(readdirSync(folder).filter((name) => name.includes("contested"))).toEqual([
+    "contested.gguf",
+  ]);
 });
 
 test("bad input: each with its cause and the next step", async () => {

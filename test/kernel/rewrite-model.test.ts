@@ -70,6 +70,26 @@ test("a stopped run goes on, and makes the same bytes as one that was not", () =
   expect(readdirSync(folder).filter((name) => name.includes("partial"))).toEqual([]);
 });
 
+test("a file that is being written has one writer; who comes second loses nothing", () => {
+  const part = newFile(join(folder, "contested.gguf"));
+  const first = rewriteModel(readGguf(source), [part], 2);
+  for (const { tensor } of first) if (tensor === part.tensors[3]!.source.name) break;
+  // Breaking off ends the first writer and its lock; what it finished is there.
+  const second = rewriteModel(readGguf(source), [part], 2);
+  expect(second.next().value).toMatchObject({ numKept: 1 });
+  const lock = `${part.path}.partial.lock`;
+  expect(existsSync(lock)).toBe(true);
+  const journal = readFileSync(`${part.path}.partial.journal`, "utf8");
+  const other = { ...part, tensors: part.tensors.slice(0, 2) };
+  for (const files of [[part], [other], [newFile(join(folder, "free.gguf")), other]]) {
+    expect(() => finish(files)).toThrow(`process ${process.pid} is writing ${part.path}`);
+  }
+  expect(readFileSync(`${part.path}.partial.journal`, "utf8")).toBe(journal);
+  for (const _ of second);
+  expect(existsSync(lock)).toBe(false);
+  expect(readGguf(part.path).tensors.size).toBe(part.tensors.length);
+});
+
 test("finished tensors whose bytes changed are made again", () => {
   const part = newFile(join(folder, "damaged.gguf"));
   stopAfter([part], 3);

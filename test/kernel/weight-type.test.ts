@@ -11,6 +11,7 @@ import { changeWeightType } from "../../src/engine/weight-type.ts";
 import { startEngineWorker } from "../../src/engine/worker.ts";
 import { defaultSampling } from "../../src/sampling/parameters.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
+import { writeFolder } from "../tiny-folder.ts";
 import { tinyMixes, tinyModel } from "./tiny-model.ts";
 
 let folder = "";
@@ -62,6 +63,26 @@ test("later answers are those of a file of that type; the way back is exact", as
   engine.checkIntegrity();
   // What was made for this process alone is gone.
   expect(readdirSync(join(folder, "cache"))).toEqual([]);
+});
+
+test("folders too, and those that were quantised while they loaded", async () => {
+  const from = join(folder, "model-folder");
+  const size = { hidden: 256, heads: 4, kvHeads: 2, ffn: 512, vocab: 300, layers: 2 };
+  writeFolder(from, size, "BF16");
+  const file = join(folder, "folder-q4.gguf");
+  for (const _ of changeWeightType(from, "q4_0", file, 1));
+  await using quantised = new Engine(file, options);
+  const expected = await answer(quantised, 60);
+  await using engine = new Engine(from, { ...options, quantize: "q8_0" });
+  const before = await answer(engine, 60);
+  await engine.setWeightType("q4_0");
+  expect(engine.facts).toMatchObject({ mainType: "q4_0", path: from });
+  expect(await answer(engine, 60)).toEqual(expected);
+  // As the folder has them, not as they were loaded: small ones are widened.
+  await engine.setWeightType("original");
+  expect(engine.facts.mainType).toBe("f32");
+  await engine.setWeightType("q8_0");
+  expect(await answer(engine, 60)).toEqual(before);
 });
 
 test("answers in progress go on across the change, over a Worker too", async () => {

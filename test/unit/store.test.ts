@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { TinferError } from "../../src/core/errors.ts";
+import { isLock, tryLock } from "../../src/core/lock.ts";
 import { blobPath } from "../../src/store/blobs.ts";
 import { locateModel } from "../../src/store/locate.ts";
-import { isLock, tryLock } from "../../src/store/lock.ts";
 import { defaultStoreFolder, ModelStore } from "../../src/store/store.ts";
 
 let folder: string;
@@ -164,7 +164,7 @@ test("many processes take over one left lock one at a time", async () => {
   const path = join(folder, "some.lock");
   const dead = Bun.spawnSync([process.execPath, "-e", ""]).pid;
   writeFileSync(path, JSON.stringify({ pid: dead, host: hostname(), startedAt: "" }));
-  const module = JSON.stringify(join(import.meta.dir, "../../src/store/lock.ts"));
+  const module = JSON.stringify(join(import.meta.dir, "../../src/core/lock.ts"));
   const section = JSON.stringify(join(folder, "section"));
   const program = `
     import { lockNow } from ${module};

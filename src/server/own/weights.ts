@@ -1,6 +1,8 @@
-// POST /v1/models/quantize: the model's weights in another type while it goes on answering.
+// /v1/models/quantize: the model's weights in another type while it goes on answering; GET says
+// how far that is.
 import { z } from "zod";
 import { readBody } from "../body.ts";
+import type { ServedModel } from "../served-model.ts";
 import type { Route } from "../server-state.ts";
 
 const schema = z.looseObject({
@@ -9,15 +11,35 @@ const schema = z.looseObject({
   type: z.string(),
 });
 
+async function describe({ id, client }: ServedModel): Promise<Response> {
+  const { mainType, weightBytes } = client.facts;
+  const { weightChange } = await client.status();
+  const change = weightChange && {
+    type: weightChange.type,
+    done_bytes: weightChange.doneBytes,
+    /** 0: not yet known. */
+    total_bytes: weightChange.totalBytes,
+  };
+  return Response.json({
+    ...{ model: id, type: mainType, weight_bytes: weightBytes },
+    change: change ?? null,
+  });
+}
+
+export const quantizeStateRoute: Route = {
+  method: "GET",
+  path: "/v1/models/quantize",
+  handle: (_, server) => describe(server.model.get()),
+};
+
 export const quantizeRoute: Route = {
   method: "POST",
   path: "/v1/models/quantize",
   async handle(c, server) {
     const exchange = c.get("exchange");
     const body = await readBody(c.req.raw, exchange, server.options.maxBodyBytes, schema);
-    const { id, client } = server.model.named(body.model);
-    await client.setWeightType(body.type);
-    const { mainType, weightBytes } = client.facts;
-    return Response.json({ model: id, type: mainType, weight_bytes: weightBytes });
+    const model = server.model.named(body.model);
+    await model.client.setWeightType(body.type);
+    return describe(model);
   },
 };

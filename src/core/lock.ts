@@ -15,7 +15,7 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { TinferError } from "../core/errors.ts";
+import { TinferError } from "./errors.ts";
 
 export interface LockOwner {
   pid: number;
@@ -24,8 +24,9 @@ export interface LockOwner {
   startedAt: string;
 }
 
-export interface FileLock {
-  [Symbol.dispose](): void;
+export interface FileLock extends Disposable {
+  /** Says that its owner lives, to other machines: long synchronous work calls it now and then. */
+  refresh(): void;
 }
 
 /**
@@ -72,15 +73,17 @@ export function describeOwner(owner: LockOwner): string {
 }
 
 function heldLock(path: string): FileLock {
-  const heartbeat = setInterval(() => {
+  const refresh = () => {
     try {
       utimesSync(path, new Date(), new Date());
     } catch {
-      // The store was removed under us; the write that follows will say so.
+      // The folder was removed under us; the write that follows will say so.
     }
-  }, heartbeatMs);
+  };
+  const heartbeat = setInterval(refresh, heartbeatMs);
   heartbeat.unref();
   return {
+    refresh,
     [Symbol.dispose]() {
       clearInterval(heartbeat);
       rmSync(path, { force: true });
