@@ -68,7 +68,8 @@ function deepseek3(tail: string): string {
 }
 const DEEPSEEK3_TAIL = String.raw`[\r\n]*|${NEWLINES}`;
 const CJK_KANA = String.raw`[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+`;
-const DEEPSEEK_CJK = String.raw`[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]+`;
+/** Nearly all scripts from Samaritan to Hangul, but not the white space between them. */
+const DEEPSEEK_CJK = String.raw`[[\u4E00-\u9FA5\u0800-\u4E00\uAC00-\uD7FF]--${WS}]+`;
 
 /** The letters of scripts with case, as the tokenizer.json of DeepSeek LLM lists them. */
 const CASED_LETTERS =

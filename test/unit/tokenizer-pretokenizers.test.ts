@@ -24,7 +24,9 @@ const CASES: [string, string, string[]][] = [
   ["qwen2", "กรุง", ["กร", "ุง"]],
   ["qwen35", "กรุง", ["กรุง"]],
   ["deepseek-llm", "a b\n12é", ["a", " b", "\n", "12", "é"]],
+  ["deepseek-llm", "a \u3000", ["a", " \u3000"]],
   ["deepseek-coder", "a 12", ["a", " ", "1", "2"]],
+  ["deepseek-coder", "a \u3000,", ["a", " ", "\u3000,"]],
   ["deepseek-v3", "!abc 1234~ 中文", ["!abc", " ", "123", "4", "~", " ", "中文"]],
   [
     "falcon",
