@@ -11,8 +11,8 @@ const Floats = simd.Floats;
 
 /// One value per expert, padded to whole vectors.
 const PerExpert = [plan.max_experts]f32;
-/// Keeps a sum of probabilities that are all zero from dividing.
-const smallest_sum: f32 = 1e-20;
+/// What a token's weights are divided by at least: the smallest normal F16, as llama.cpp has it.
+const smallest_sum: f32 = 0x1p-14;
 
 pub fn run(step: *const Step, op: *const plan.Route, worker: *Worker) void {
     const num_experts = step.tensors[op.logits].width;
@@ -61,8 +61,9 @@ fn routeToken(
     if (op.scoring == .softmax_selected) softmax(&weights, num_slots);
     var divisor: f32 = 1;
     if (op.is_normalised != 0) {
-        divisor = smallest_sum;
+        divisor = 0;
         for (weights[0..num_slots]) |p| divisor += p;
+        divisor = @max(divisor, smallest_sum);
     }
     for (weights[0..num_slots], output[num_slots..][0..num_slots]) |p, *weight| {
         weight.* = p / divisor * op.scale;

@@ -33,8 +33,11 @@ function keepBestGroups(scores: Float64Array, routing: Routing): Float64Array {
   return scores.map((score, i) => (kept.includes(Math.floor(i / size)) ? score : -Infinity));
 }
 
-/** Keeps a sum of probabilities that are all zero from dividing. */
-const smallestSum = 1e-20;
+/**
+ * What a token's weights are divided by at least: the smallest normal F16, as llama.cpp has it.
+ * Only a selection bias takes experts of so little probability; others add 1e-20.
+ */
+const smallestSum = 2 ** -14;
 
 /** A token's experts, best first, and their weights. */
 export function chooseExperts(
@@ -51,12 +54,9 @@ export function chooseExperts(
   const chosen =
     scoring === "softmax_selected"
       ? softmax(experts.map((expert) => logits[expert]!))
-      : experts.map((expert) => probabilities[expert]!);
-  let divisor = 1;
-  if (routing.normalise) {
-    divisor = smallestSum;
-    for (const weight of chosen) divisor += weight;
-  }
+      : Float64Array.from(experts, (expert) => probabilities[expert]!);
+  const sum = chosen.reduce((a, b) => a + b, 0);
+  const divisor = routing.normalise ? Math.max(sum, smallestSum) : 1;
   return { experts, weights: Array.from(chosen, (p) => (p / divisor) * routing.scale) };
 }
 

@@ -21,6 +21,24 @@ const plainRouting: Routing = {
   scale: 1,
 };
 
+test("route: improbable experts that a bias chooses count for less than 1 in all", () => {
+  using weights = new TestWeights();
+  weights.addFloats("logits", Float32Array.of(20, 0, 1, 0), [1, 4]);
+  weights.addFloats("bias", Float32Array.of(-2, 1, 0, 0));
+  const b = new PlanBuilder(weights, "hidden");
+  const table = b.weight("logits", 1, 4);
+  const routing = { ...plainRouting, numExpertsPerToken: 1, selectionBias: b.vector("bias", 4) };
+  const chosen = b.route(b.embed(table), routing);
+  const plan = b.finish(chosen, table);
+  const wanted = Float32Array.of(1, Math.exp(-20) * 2 ** 14);
+  for (const variant of ["reference", ...cpuVariants] as const) {
+    using executor = new TestExecutor(plan, limitsFor(1), weights, variant);
+    executor.run(plainStep(1));
+    expectNear(executor.read(chosen), wanted, 2, 1e-12, variant);
+    expectNear(executor.read(chosen).subarray(1), wanted.subarray(1), 1, 1e-12, variant);
+  }
+});
+
 /** Router logits in steps of 1/16, so that some are equal and none nearly so. */
 function routerLogits(random: Random, numExperts: number): Float32Array {
   const logits = random.normals(maxRows * numExperts, 2);
