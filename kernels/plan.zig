@@ -2,7 +2,7 @@
 //! src/plan/binary.ts writes it; the field order here and in src/plan/ops.ts is one contract.
 
 pub const magic: u32 = 0x4e4c5054; // "TPLN"
-pub const version: u32 = 1;
+pub const version: u32 = 2;
 /// Operand that is not there.
 pub const none: u32 = 0xffff_ffff;
 /// Token slots in one block of the KV cache.
@@ -42,8 +42,9 @@ pub const Rows = enum(u32) { tokens = 0, outputs = 1 };
 /// An f32 activation `[rows, width]` in the arena, rows contiguous.
 pub const Tensor = extern struct { offset: u64, width: u32, rows: Rows };
 
-/// A weight matrix `[rows, cols]` in its file's quant type; `type` is the GGUF type number.
-pub const Weight = extern struct { address: u64, type: u32, rows: u32, cols: u32, reserved: u32 = 0 };
+/// A weight matrix `[rows, cols]` in its file's quant type; `type` is the GGUF type number. Products
+/// with it count `gain` times (lookups have that in their scale).
+pub const Weight = extern struct { address: u64, type: u32, rows: u32, cols: u32, gain: f32 = 1 };
 
 /// Storage type of cached keys and values.
 pub const KvType = enum(u32) { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4 };

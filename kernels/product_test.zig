@@ -227,7 +227,7 @@ fn checkTuned(tuning: Tuning, k: usize, rows: usize, threads: u32, seed: u64) !v
         for (bias) |*v| v.* = rng.floatNorm(f32);
         const want = try a.dupe(f32, output);
         for (0..rows) |m| for (0..n) |c| {
-            want[m * n + c] += defineOne(w, c, x[m * k ..][0..k]) + bias[c];
+            want[m * n + c] += defineOne(w, c, x[m * k ..][0..k]) * w.gain + bias[c];
         };
         try runProducts(a, threads, tuning, .{ .x = x.ptr, .rows = rows, .k = k }, &.{.{
             .weights = .{ w, undefined },
@@ -236,6 +236,7 @@ fn checkTuned(tuning: Tuning, k: usize, rows: usize, threads: u32, seed: u64) !v
                 .kind = .accumulate,
                 .output = output.ptr,
                 .width = n,
+                .gain = w.gain,
                 .bias = bias.ptr,
             },
         }});

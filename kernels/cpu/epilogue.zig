@@ -1,5 +1,5 @@
-//! What happens to finished products before they reach the arena: bias, residual addition, or the
-//! gate's activation times the up projection.
+//! What happens to finished products before they reach the arena: the weights' gain, bias, residual
+//! addition, or the gate's activation times the up projection.
 const plan = @import("../plan.zig");
 const activations = @import("activations.zig");
 const rows_file = @import("rows.zig");
@@ -13,9 +13,11 @@ pub const Epilogue = struct {
     kind: Kind,
     output: [*]f32,
     width: usize,
+    gain: f32,
     bias: ?[*]const f32 = null,
     /// Only of `gated`, whose second product is the up projection.
     activation: plan.Gate = .silu,
+    up_gain: f32 = 1,
     up_bias: ?[*]const f32 = null,
 
     /// Finishes columns first_column..+n of rows first_row..+rows. `values` (and `up`, for gated
@@ -38,12 +40,14 @@ pub const Epilogue = struct {
                 const count = @min(16, n - at);
                 const column = first_column + at;
                 var v = loadUpTo(values + m * stride + at, count);
+                v *= @splat(epilogue.gain);
                 if (epilogue.bias) |bias| v += loadUpTo(bias + column, count);
                 switch (epilogue.kind) {
                     .store => {},
                     .accumulate => v = loadUpTo(target + at, count) + v,
                     .gated => {
                         var u = loadUpTo(up + m * stride + at, count);
+                        u *= @splat(epilogue.up_gain);
                         if (epilogue.up_bias) |bias| u += loadUpTo(bias + column, count);
                         v = activations.gated(epilogue.activation, v, u);
                     },

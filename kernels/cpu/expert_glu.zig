@@ -118,8 +118,10 @@ const Unit = struct {
             .kind = .gated,
             .output = unit.step.tensor(op.output),
             .width = unit.gate[0].rows,
+            .gain = unit.gate[expert].gain,
             .bias = biasOf(unit.step, op.gate_bias, expert),
             .activation = op.activation,
+            .up_gain = unit.up[expert].gain,
             .up_bias = biasOf(unit.step, op.up_bias, expert),
         };
         for (unit.inputs.batches.pairsOf(i), 0..) |pair, row| {

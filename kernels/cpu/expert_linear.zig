@@ -68,6 +68,7 @@ pub fn run(step: *const Step, op: *const plan.ExpertLinear, worker: *Worker) voi
         .op = op,
         .num_slots = layout.limits.num_slots,
         .routing = routing,
+        .experts = experts,
         .biases = step.vector(op.bias),
         .output = step.tensor(op.output),
         .width = experts[0].rows,
@@ -177,6 +178,7 @@ const Sum = struct {
     num_slots: usize,
     /// `[rows, 2 * num_slots]`
     routing: [*]const f32,
+    experts: []const plan.Weight,
     /// `[num_experts, width]`
     biases: ?[*]const f32,
     output: [*]f32,
@@ -199,9 +201,10 @@ const Sum = struct {
             const count = @min(16, n - at);
             var total: Floats = @splat(0);
             for (places, 0..) |place, slot| {
+                const expert: usize = @intFromFloat(ids[slot]);
                 var v = simd.load(Floats, values + place * stride + at);
+                v *= @splat(sum.experts[expert].gain);
                 if (sum.biases) |biases| {
-                    const expert: usize = @intFromFloat(ids[slot]);
                     v += simd.loadFirst(biases + expert * sum.width + first + at, count);
                 }
                 const weight = if (sum.op.is_weighted != 0) ids[sum.num_slots + slot] else 1;

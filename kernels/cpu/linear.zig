@@ -17,6 +17,7 @@ pub fn run(step: *const Step, op: *const plan.Linear, worker: *Worker) void {
                 .kind = if (op.epilogue == .accumulate) .accumulate else .store,
                 .output = step.tensor(out.output),
                 .width = weight.rows,
+                .gain = weight.gain,
                 .bias = step.vector(out.bias),
             },
         };

@@ -9,15 +9,18 @@ const ScratchNeed = worker_file.ScratchNeed;
 
 pub fn run(step: *const Step, op: *const plan.LinearGlu, worker: *Worker) void {
     const gate = step.weights[op.gate];
+    const up = step.weights[op.up];
     const gated = [1]product.Product{.{
-        .weights = .{ gate, step.weights[op.up] },
+        .weights = .{ gate, up },
         .num_weights = 2,
         .epilogue = .{
             .kind = .gated,
             .output = step.tensor(op.output),
             .width = gate.rows,
+            .gain = gate.gain,
             .bias = step.vector(op.gate_bias),
             .activation = op.activation,
+            .up_gain = up.gain,
             .up_bias = step.vector(op.up_bias),
         },
     }};

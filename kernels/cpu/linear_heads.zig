@@ -50,7 +50,7 @@ pub fn run(step: *const Step, op: *const plan.LinearHeads, worker: *Worker) void
         .heads = heads,
         .values = @ptrCast(@alignCast(own.ptr)),
         .kernel_memory = @alignCast(own[units_file.valueBytes(&layout)..]),
-        .epilogue = .{ .kind = .store, .output = step.tensor(op.output), .width = width },
+        .output = step.tensor(op.output),
     };
     const units: Units = .of(&inputs, worker, width, inputs.rowBytes(heads[0]));
     var phase = worker.phase(@intCast(units.count()));
@@ -66,7 +66,7 @@ const Unit = struct {
     heads: []const plan.Weight,
     values: [*]align(64) f32,
     kernel_memory: []align(64) u8,
-    epilogue: Epilogue,
+    output: [*]f32,
 
     fn runPanel(unit: *const Unit, i: usize, first: usize) void {
         const weight = unit.heads[unit.inputs.batches.experts[i]];
@@ -97,9 +97,16 @@ const Unit = struct {
         first: usize,
         n: usize,
     ) void {
+        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const epilogue: Epilogue = .{
+            .kind = .store,
+            .output = unit.output,
+            .width = weight.rows,
+            .gain = weight.gain,
+        };
         for (unit.inputs.batches.pairsOf(i), 0..) |pair, row| {
             const values = unit.values + start + row * stride;
-            unit.epilogue.apply(values, undefined, stride, pair, 1, first, n);
+            epilogue.apply(values, undefined, stride, pair, 1, first, n);
         }
     }
 };

@@ -92,7 +92,7 @@ class ReferenceSession implements Session, ReferenceState {
       const target = matrix.subarray(row * weight.cols, (row + 1) * weight.cols);
       dequantizeRow(type.name, source, target);
     }
-    return matrix;
+    return weight.gain === 1 ? matrix : matrix.map((value) => value * weight.gain);
   }
 
   recordOpTimes(times: OpTimes | undefined): void {

@@ -266,20 +266,21 @@ export class ModelFile implements WeightMemory, Disposable {
     options: Pick<PlanOptions, "slidingWindow" | "contextLen">,
     adapters: readonly Adapter[] = [],
   ): Plan {
+    const readTensor = (name: string) => {
+      const tensor = this.header.tensors.get(name);
+      return tensor && readTensorFloats(this.header, tensor);
+    };
     const builder = new PlanBuilder(
       {
         find: (name) => {
           const tensor = this.header.tensors.get(name);
           return tensor && { shape: tensor.shape, typeId: quantTypeInfo(tensor.type).ggmlType };
         },
+        values: readTensor,
       },
       outputs,
       adapters,
     );
-    const readTensor = (name: string) => {
-      const tensor = this.header.tensors.get(name);
-      return tensor && readTensorFloats(this.header, tensor);
-    };
     return familyOf(this.config.architecture).buildPlan(builder, this.config, {
       ...options,
       readTensor,

@@ -167,11 +167,12 @@ function headMatrices(
   const make = () => {
     const transposed = new Float32Array(numHeads * kvRank * plainDim);
     const source = options.readTensor(joint)!;
+    const gain = values[0]!.gain;
     for (let head = 0; head < numHeads; head++) {
       for (let row = 0; row < plainDim; row++) {
         for (let col = 0; col < kvRank; col++) {
           const target = (head * kvRank + col) * plainDim + row;
-          transposed[target] = source[(head * stride + row) * kvRank + col]!;
+          transposed[target] = gain * source[(head * stride + row) * kvRank + col]!;
         }
       }
     }

@@ -24,7 +24,7 @@ import {
 } from "./ops.ts";
 
 const magic = 0x4e4c5054;
-const version = 1;
+const version = 2;
 const none = 0xffffffff;
 const headerBytes = 64;
 const tensorBytes = 16;
@@ -75,7 +75,10 @@ function routingWords(routing: Routing): Word[] {
 function wordsOf(op: Op): Word[] {
   switch (op.kind) {
     case "embed":
-      return [op.weight.id, op.output.id, { f32: op.scale }, indexIn(embedRows, op.row)];
+      return [
+        ...[op.weight.id, op.output.id],
+        ...[{ f32: op.scale * op.weight.gain }, indexIn(embedRows, op.row)],
+      ];
     case "gatherRows":
       return [op.input.id, op.output.id];
     case "norm":
@@ -178,6 +181,7 @@ export function encodePlan(
     [weight.typeId, weight.rows, weight.cols].forEach((value, i) => {
       u32(at + 8 + i * 4, value);
     });
+    view.setFloat32(at + 20, weight.gain, true);
   });
   caches.forEach((cache, index) => {
     const at = cachesStart + index * cacheBytes;

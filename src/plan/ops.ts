@@ -27,6 +27,8 @@ export interface Weight {
   readonly cols: number;
   /** GGUF type number. */
   readonly typeId: number;
+  /** The matrix is this many times what is stored; 1 but for types with a scale per tensor. */
+  readonly gain: number;
   /** Where this is a part of the tensor `name`, which has `count` equal pieces (rows, or values of
    * a vector): the piece that it begins at. */
   readonly slice?: { readonly first: number; readonly count: number };

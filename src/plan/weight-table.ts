@@ -8,6 +8,8 @@ import type { ExpertWeights, Table, Weight } from "./ops.ts";
 export interface WeightSource {
   /** Shape and type of a tensor of the file, or undefined when it has none of that name. */
   find(name: string): { shape: readonly number[]; typeId: number } | undefined;
+  /** Values of a small F32 tensor; undefined when there is none of that name. */
+  values(name: string): Float32Array | undefined;
 }
 
 const f32TypeId = 0;
@@ -17,6 +19,7 @@ export class WeightTable {
   readonly #source: WeightSource;
   readonly #factors = new Map<Factor, Weight>();
   readonly #byName = new Map<string, Weight>();
+  readonly #gains = new Map<string, Float32Array>();
 
   constructor(source: WeightSource) {
     this.#source = source;
@@ -48,8 +51,23 @@ export class WeightTable {
     return weight;
   }
 
-  #addWeight(weight: Omit<Weight, "id">): Weight {
-    const added: Weight = { id: this.weights.length, ...weight };
+  /**
+   * NVFP4 has a scale per tensor, or per expert of a stack, beside the blocks': `T.scale` of
+   * `T.weight`. (`T.input_scale` is for activations in FP4, which nobody has here.)
+   */
+  #gainOf(name: string, expert: number): number {
+    const own = name.replace(/\.weight$/, ".scale");
+    if (own === name) return 1;
+    const gains = this.#gains.get(own) ?? this.#source.values(own) ?? Float32Array.of(1);
+    this.#gains.set(own, gains);
+    const gain = gains.length === 1 ? gains[0] : gains[expert];
+    if (gain !== undefined) return gain;
+    throw wrongShape(own, [gains.length], [1]);
+  }
+
+  #addWeight(weight: Omit<Weight, "id" | "gain">, expert = 0): Weight {
+    const gain = weight.constant === undefined ? this.#gainOf(weight.name, expert) : 1;
+    const added: Weight = { id: this.weights.length, gain, ...weight };
     this.weights.push(added);
     return added;
   }
@@ -128,7 +146,7 @@ export class WeightTable {
     const { typeId } = this.#stack(stacked, [count, parts * rows, cols]);
     return Array.from({ length: count }, (_, expert) => {
       const slice = { first: expert * parts + index, count: count * parts };
-      return this.#addWeight({ name: stacked, rows, cols, typeId, slice });
+      return this.#addWeight({ name: stacked, rows, cols, typeId, slice }, expert);
     });
   }
 

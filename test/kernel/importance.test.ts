@@ -96,7 +96,7 @@ test("what is written reads back as means; quantisation takes it", () => {
 
 test("inputs that change in place before the step's end are copied, others are not", () => {
   const tensor = (id: number): Tensor => ({ id, rows: "tokens", width: 64 });
-  const weight: Weight = { id: 0, name: "w", rows: 64, cols: 64, typeId: 0 };
+  const weight: Weight = { id: 0, name: "w", rows: 64, cols: 64, typeId: 0, gain: 1 };
   const [a, b, c] = [tensor(0), tensor(1), tensor(2)];
   const product = (input: Tensor, output: Tensor): Op => {
     const outputs = [{ weight, bias: undefined, output }];

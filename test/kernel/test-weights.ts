@@ -70,6 +70,10 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
     const found = this.#placed.get(name);
     return found && { shape: found.shape, typeId: quantTypeInfo(found.type).ggmlType };
   }
+  values(name: string): Float32Array | undefined {
+    const found = this.#placed.get(name);
+    return found && new Float32Array(found.content.slice().buffer);
+  }
   content(name: string): Uint8Array {
     return this.#get(name).content;
   }

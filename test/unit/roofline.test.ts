@@ -71,7 +71,7 @@ describe("cost of an op", () => {
   });
 
   test("experts are read as far as tokens choose them", () => {
-    const weight = { id: 0, name: "experts", rows: 64, cols: 256, typeId: 8 };
+    const weight = { id: 0, name: "experts", rows: 64, cols: 256, typeId: 8, gain: 1 };
     const tensor = (width: number) => ({ id: 0, rows: "tokens", width }) as const;
     const op = {
       ...({ kind: "expertLinear", epilogue: "store", isWeighted: true, bias: undefined } as const),

@@ -41,14 +41,15 @@ describe("plans of the shapes", () => {
       );
       const config = readModelConfig(new Map(values));
       const shapesOf = new Map(Array.from(tensors, ({ name, shape }) => [name, shape]));
+      const readTensor = () => undefined;
       const builder = new PlanBuilder({
         find(tensor) {
           const shape = shapesOf.get(tensor);
           return shape && { shape, typeId: 0 };
         },
+        values: readTensor,
       });
       const options = { slidingWindow: "auto", contextLen: 1024 } as const;
-      const readTensor = () => undefined;
       const plan = familyOf(config.architecture).buildPlan(builder, config, {
         ...options,
         readTensor,
