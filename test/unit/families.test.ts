@@ -3,8 +3,10 @@ import { describe, expect, test } from "bun:test";
 import { TinferError } from "../../src/core/errors.ts";
 import type { PlanOptions } from "../../src/models/family.ts";
 import { readModelConfig } from "../../src/models/model-config.ts";
+import { familyOf } from "../../src/models/registry.ts";
 import { ropeFactors, ropeTable, unscaled, yarnTemperature } from "../../src/models/rope.ts";
 import { layerWindow } from "../../src/models/windows.ts";
+import { PlanBuilder } from "../../src/plan/builder.ts";
 import type { MetadataValue } from "../../src/weights/metadata.ts";
 
 function configOf(architecture: string, keys: Record<string, MetadataValue>) {
@@ -65,6 +67,33 @@ describe("windows", () => {
 });
 
 describe("rope", () => {
+  test("Gemma 2's layers with a window take the base that the file has for them", () => {
+    const shapes: Record<string, number[]> = {
+      "token_embd.weight": [4, 32],
+      ...{ attn_q: [32, 32], attn_k: [32, 32], attn_v: [32, 32], attn_output: [32, 32] },
+      ...{ ffn_gate: [8, 32], ffn_up: [8, 32], ffn_down: [32, 8] },
+    };
+    const find = (name: string) => {
+      const part = name.replace(/^blk\.\d+\.(.*)\.weight$/, "$1");
+      const isNorm = /norm(\.weight)?$/.test(part);
+      const shape = isNorm ? [32] : shapes[part];
+      return shape && { shape, typeId: 0 };
+    };
+    const rotatingOps = (keys: Record<string, MetadataValue>) => {
+      const config = configOf("gemma2", { vocab_size: 4, feed_forward_length: 8, ...keys });
+      const plan = familyOf("gemma2").buildPlan(
+        new PlanBuilder({ find, values: () => undefined }),
+        config,
+        options(),
+      );
+      const tables = plan.ops.filter((op) => op.kind === "rotations");
+      const layers = plan.ops.filter((op) => op.kind === "qkvPrep");
+      return layers.map((op) => tables.findIndex(({ output }) => output === op.rotations));
+    };
+    expect(rotatingOps({})).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(rotatingOps({ "rope.freq_base_swa": 5 })).toEqual([1, 0, 1, 0, 1, 0]);
+  });
+
   test("the long factors are for contexts beyond the first training's", () => {
     const config = configOf("phi3", { "rope.scaling.original_context_length": 32 });
     const names: string[] = [];
