@@ -29,7 +29,7 @@ test("route: improbable experts that a bias chooses count for less than 1 in all
   const table = b.weight("logits", 1, 4);
   const routing = { ...plainRouting, numExpertsPerToken: 1, selectionBias: b.vector("bias", 4) };
   const chosen = b.route(b.embed(table), routing);
-  const plan = b.finish(chosen, table);
+  const plan = b.finishHidden(chosen, table.rows);
   const wanted = Float32Array.of(1, Math.exp(-20) * 2 ** 14);
   for (const variant of ["reference", ...cpuVariants] as const) {
     using executor = new TestExecutor(plan, limitsFor(1), weights, variant);
@@ -90,7 +90,7 @@ describe("route", () => {
       const table = b.weight("logits", maxRows, numExperts);
       const selectionBias = hasBias ? b.vector("bias", numExperts) : undefined;
       const chosen = b.route(b.embed(table), { ...routing, selectionBias });
-      const plan = b.finish(chosen, table);
+      const plan = b.finishHidden(chosen, table.rows);
       using reference = new TestExecutor(plan, limitsFor(maxRows), weights, "reference");
       reference.run(plainStep(maxRows));
       const expected = split(reference.read(chosen), numSlots);
@@ -200,7 +200,7 @@ function expertPlan(weights: TestWeights, { numExperts, numSlots, hasBias }: Exp
     const one = (name: string) => b.weight(`${name}.${e}`, s.width, s.k);
     return b.linearGlu(x, one("gate"), one("up"), "silu");
   });
-  return { plan: b.finish(residual, table), routing, gated, stored, residual, plain };
+  return { plan: b.finishHidden(residual, table.rows), routing, gated, stored, residual, plain };
 }
 
 /** Σ over slots of weight * (row · downᵀ + bias), in slot order. */
@@ -353,7 +353,7 @@ test("experts that read scaled inputs, and experts with a tensor each, as the re
   const gated = b.expertGlu(scaled, routing, { gate, up }, "gelu_tanh");
   const down = experts("down", sizes.n, sizes.width);
   const output = b.expertLinear(gated, routing, down, { isWeighted: false });
-  const plan = b.finish(output, table);
+  const plan = b.finishHidden(output, table.rows);
   using reference = new TestExecutor(plan, limitsFor(maxRows), weights, "reference");
   for (const rows of [maxRows, 7, 1]) {
     reference.run(plainStep(rows));

@@ -71,7 +71,7 @@ function productPlan(
       bias: bias === undefined ? undefined : b.vector(bias, n),
     })),
   );
-  return { plan: b.finish(input, table), outputs };
+  return { plan: b.finishHidden(input, table.rows), outputs };
 }
 
 for (const type of weightTypes) {
@@ -211,7 +211,7 @@ for (const type of ["f32", "bf16", "q4_0", "q5_1", "q8_0", "q2_k", "q4_k"] as co
     const input = b.embed(table);
     const target = b.embed(b.weight("residual", maxRows, n));
     b.linearAccumulate(input, b.weight("w", n, k), target, b.vector("b", n));
-    const plan = b.finish(target, table);
+    const plan = b.finishHidden(target, table.rows);
     const y = addBias(canonicalProduct(type, matrix, n, x, k), biases);
     const expected = y.map((value, i) => residual[i]! + value);
     for (const variant of cpuVariants) {
@@ -264,7 +264,7 @@ for (const activation of activations) {
       const biases = hasBias ? { gate: b.vector("gateBias", n), up: b.vector("upBias", n) } : {};
       const pair = [b.weight("gate", n, k), b.weight("up", n, k)] as const;
       const output = b.linearGlu(b.embed(table), ...pair, activation, biases);
-      const plan = b.finish(output, table);
+      const plan = b.finishHidden(output, table.rows);
       let whole: Float32Array | undefined;
       for (const variant of cpuVariants) {
         using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);

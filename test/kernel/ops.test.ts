@@ -18,7 +18,7 @@ for (const type of weightTypes) {
       const b = new PlanBuilder(weights, "hidden");
       const table = b.weight("table", rows, width);
       const output = b.embed(table, scale);
-      const plan = b.finish(output, table);
+      const plan = b.finishHidden(output, table.rows);
       const ids = (count: number) => Array.from({ length: count }, () => random.below(rows));
       const steps = [[rows - 1], ids(7), ids(maxRows)].map((tokenIds) => stepOf(tokenIds));
       const what = `embed ${type} scale ${scale}`;
@@ -37,7 +37,7 @@ test("embed: odd widths of float tables", () => {
       const b = new PlanBuilder(weights, "hidden");
       const table = b.weight("table", maxRows, width);
       const output = b.embed(table);
-      const plan = b.finish(output, table);
+      const plan = b.finishHidden(output, table.rows);
       const steps = rowCounts.map((count) => plainStep(count));
       checkCase({ what: `embed ${type} [${width}]`, plan, weights, output, steps, tolerance: 0 });
     }
@@ -52,7 +52,7 @@ test("gatherRows", () => {
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, width);
     const output = b.gatherRows(b.embed(table));
-    const plan = b.finish(output, table);
+    const plan = b.finishHidden(output, table.rows);
     const rowLists = [[0], [3], [4, 0, 2], random.shuffled(maxRows), random.shuffled(40)];
     const steps = rowLists.map((outputRows) => {
       const count = Math.max(...outputRows) + 1;
@@ -94,7 +94,7 @@ describe("norm", () => {
           const weight = hasWeight ? b.vector("w", width) : undefined;
           const bias = hasBias ? b.vector("b", width) : undefined;
           const output = b.norm(b.embed(table), norm, weight, 1e-5, { bias });
-          const plan = b.finish(output, table);
+          const plan = b.finishHidden(output, table.rows);
           const steps = (width > 1000 ? [3] : rowCounts).map((count) => plainStep(count));
           checkCase({ what, plan, weights, output, steps, tolerance: normTolerance(norm, width) });
         });
@@ -118,7 +118,7 @@ test("rotations: positions up to a million", () => {
       const b = new PlanBuilder(weights, "hidden");
       const table = b.weight("x", maxRows, 1);
       const output = b.rotations(b.constant("frequencies", frequencies), magnitude);
-      const plan = b.finish(output, table);
+      const plan = b.finishHidden(output, table.rows);
       const steps = [0, 17, 4095, 131071, 999_930].map((position): TestStep => {
         return { parts: [{ ...plainStep(maxRows).parts[0]!, position }] };
       });

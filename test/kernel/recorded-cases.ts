@@ -59,7 +59,12 @@ function recordLinear(folder: string, rowCounts: readonly number[]): void {
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, k);
     const output = b.linear(b.embed(table), b.weight("w", n, k), b.vector("b", n));
-    using cpu = new TestExecutor(b.finish(output, table), limitsFor(maxRows), weights, bestVariant);
+    using cpu = new TestExecutor(
+      b.finishHidden(output, table.rows),
+      limitsFor(maxRows),
+      weights,
+      bestVariant,
+    );
     const steps = rowCounts.map((rows) => plainStep(rows));
     recordSteps(join(folder, `linear-${type}`), cpu, weights, output, steps);
   }
@@ -78,7 +83,12 @@ function recordSmallOps(folder: string): void {
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, k);
     const output = build(b, b.embed(table, 1.5));
-    using cpu = new TestExecutor(b.finish(output, table), limitsFor(maxRows), weights, bestVariant);
+    using cpu = new TestExecutor(
+      b.finishHidden(output, table.rows),
+      limitsFor(maxRows),
+      weights,
+      bestVariant,
+    );
     recordSteps(join(folder, name), cpu, weights, output, steps);
   };
   for (const activation of gates) {
