@@ -1,6 +1,6 @@
 // What most families share: hyperparameters under their usual keys, names of tensors.
 import { TinferError } from "../core/errors.ts";
-import { headDim } from "./conversions.ts";
+import { half, headDim } from "./conversions.ts";
 import type { Targets } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 import type { MetadataValues } from "./metadata-values.ts";
@@ -25,6 +25,12 @@ export const commonNames: Readonly<Record<string, Targets>> = {
   "mlp.experts.#.gate_proj": "ffn_gate.#",
   "mlp.experts.#.up_proj": "ffn_up.#",
   "mlp.experts.#.down_proj": "ffn_down.#",
+  // All experts in one tensor, as newer files and adapters have them.
+  "mlp.experts.gate_up_proj": [
+    { to: "ffn_gate_exps", convert: half(0) },
+    { to: "ffn_up_exps", convert: half(1) },
+  ],
+  "mlp.experts.down_proj": "ffn_down_exps",
   "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
   "mlp.shared_expert.up_proj": "ffn_up_shexp",
   "mlp.shared_expert.down_proj": "ffn_down_shexp",

@@ -8,7 +8,7 @@ import {
   slicedRows,
   transposedMatrices,
 } from "../weights/rows.ts";
-import type { Conversion, SourceTensor } from "./family.ts";
+import type { Conversion, RowOrigin, SourceTensor } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 
 export const numHeads = (config: JsonObject) =>
@@ -22,6 +22,9 @@ export const hiddenSize = (config: JsonObject) =>
 
 export const headDim = (config: JsonObject) =>
   config.count("head_dim") ?? Math.floor(hiddenSize(config) / numHeads(config));
+
+const withOrigin = (rowOrigin: RowOrigin, convert: Conversion): Conversion =>
+  Object.assign(convert, { rowOrigin });
 
 /** A vector's elements as rows, so that reordering treats biases like matrices. */
 function asColumn({ rows, shape }: SourceTensor): SourceTensor["rows"] {
@@ -60,14 +63,14 @@ export const addOne: Conversion = ({ shape, rows }) => ({
 });
 
 /** Matrices whose rows are inputs; biases stay. Of more dimensions the last two change places. */
-export const transpose: Conversion = (tensor) => {
+export const transpose = withOrigin("columns", (tensor) => {
   const { shape, rows } = tensor;
   if (shape.length < 2) return tensor;
   const height = shape.at(-2)!;
   const matrices = { start: 0, stride: height, numRows: height };
   const turned = [...shape.slice(0, -2), shape.at(-1)!, height];
   return { shape: turned, rows: transposedMatrices(rows, matrices) };
-};
+});
 
 /** One of two matrices that lie on each other (`[…, 2 n, cols]`), or alternate row by row. */
 export function half(which: 0 | 1, layout: "stacked" | "alternating" = "stacked"): Conversion {
@@ -86,14 +89,22 @@ export function half(which: 0 | 1, layout: "stacked" | "alternating" = "stacked"
   };
 }
 
-/** One of two matrices side by side whose rows are inputs (`[…, inputs, 2 n]`), transposed. */
-export function transposedHalf(which: 0 | 1): Conversion {
-  return ({ shape, rows }, config) => {
+/**
+ * One of two matrices whose rows are inputs (`[…, inputs, 2 n]`), side by side or with columns that
+ * alternate, transposed.
+ */
+export function transposedHalf(
+  which: 0 | 1,
+  layout: "stacked" | "alternating" = "stacked",
+): Conversion {
+  return withOrigin("columns", (tensor, config) => {
+    const { shape, rows } = tensor;
+    if (layout === "alternating") return half(which, layout)(transpose(tensor, config), config);
     const cols = rows.cols / 2;
     if (!Number.isInteger(cols)) throw notTogether(`${rows.cols} columns are not two equal halves`);
     const halved = [...shape.slice(0, -1), cols];
     return transpose({ shape: halved, rows: slicedColumns(rows, which * cols, cols) }, config);
-  };
+  });
 }
 
 /** A matrix without its first rows. */
@@ -130,7 +141,7 @@ function notTogether(problem: string): TinferError {
 
 /** DeepSeek's kv_b: heads of `[nope + value, latent]`; keys are needed transposed. */
 export function latentHalf(which: "keys" | "values"): Conversion {
-  return ({ rows, shape }, config) => {
+  const convert: Conversion = ({ rows, shape }, config) => {
     const keyDim = config.requiredCount("qk_nope_head_dim");
     const valueDim = config.requiredCount("v_head_dim");
     const stride = keyDim + valueDim;
@@ -145,10 +156,11 @@ export function latentHalf(which: "keys" | "values"): Conversion {
     const values = pickedRows(rows, heads * valueDim, order);
     return { shape: [heads, valueDim, latent], rows: values };
   };
+  return which === "keys" ? withOrigin("headColumns", convert) : convert;
 }
 
 /** Without dimensions of one, which GGUF leaves away. */
-export const squeeze: Conversion = (tensor) => ({
+export const squeeze = withOrigin("sameRows", (tensor) => ({
   ...tensor,
   shape: tensor.shape.filter((dimension) => dimension !== 1),
-});
+}));

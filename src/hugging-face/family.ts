@@ -15,7 +15,16 @@ export interface SourceTensor {
   readonly place?: { readonly fileIndex: number; readonly offset: number };
 }
 
-export type Conversion = (tensor: SourceTensor, config: JsonObject) => SourceTensor;
+/**
+ * What the rows of a conversion's result were, where that is not a choice of its source's rows:
+ * its columns, the columns of each of its heads, or its rows just as they are.
+ */
+export type RowOrigin = "columns" | "headColumns" | "sameRows";
+
+/** `rowOrigin` tells adapters which of their two factors goes through the conversion. */
+export type Conversion = ((tensor: SourceTensor, config: JsonObject) => SourceTensor) & {
+  readonly rowOrigin?: RowOrigin;
+};
 
 export interface Target {
   /** GGUF's name for this part, without layer and ending. */

@@ -9,7 +9,7 @@ import { readGguf } from "../../src/weights/gguf.ts";
 import { readTensorFloats } from "../../src/weights/tensor-content.ts";
 
 type Config = Record<string, unknown> & { model_type: string };
-interface Matrix {
+export interface Matrix {
   readonly shape: readonly number[];
   readonly values: Float32Array;
 }
@@ -120,6 +120,27 @@ function allTurned({ shape, values }: Matrix): Matrix {
   return { shape: [count, cols, rows], values: Float32Array.from(parts) };
 }
 
+/** Rows of `a` and `b` in turn, of every matrix; or elements of vectors. */
+function alternated(a: Matrix, b: Matrix): Matrix {
+  const isVector = a.shape.length === 2;
+  const cols = isVector ? 1 : a.shape.at(-1)!;
+  const others = cut(b.values, cols);
+  const values = cut(a.values, cols).flatMap((row, i) => [...row, ...others[i]!]);
+  const [count, height] = a.shape as [number, number];
+  const shape = isVector ? [count, 2 * height] : [count, 2 * height, cols];
+  return { shape, values: Float32Array.from(values) };
+}
+
+/** gpt-oss without quantisation: with inputs as rows, gates and ups in turn. */
+function gptOssParameter(part: string, ending: string, read: (part: string) => Matrix) {
+  if (!part.endsWith("_exps")) return undefined;
+  const isGate = part === "ffn_gate_exps";
+  const matrix = isGate ? alternated(read(part), read("ffn_up_exps")) : read(part);
+  const name = `mlp.experts.${isGate ? "gate_up_proj" : "down_proj"}`;
+  if (ending === ".bias") return { name: `${name}_bias`, matrix };
+  return { name, matrix: allTurned(matrix) };
+}
+
 /** Experts as one parameter: Llama 4 with inputs as rows, Mistral 4 as GGUF has them. */
 function expertParameter(type: string, part: string, read: (part: string) => Matrix) {
   if (type === "mistral4" && /^ffn_(gate_up|down)_exps$/.test(part)) return read(part);
@@ -128,7 +149,13 @@ function expertParameter(type: string, part: string, read: (part: string) => Mat
   return part === "ffn_down_exps" ? allTurned(read(part)) : undefined;
 }
 
-export function makeFolder(path: string, folder: string, own: Config): void {
+/** `change` sees the tensors before they are written. */
+export function makeFolder(
+  path: string,
+  folder: string,
+  own: Config,
+  change: (tensors: Map<string, Matrix>) => void = () => {},
+): void {
   const config = configOf(path, own);
   const names = namesOf(config);
   const header = readGguf(path);
@@ -138,13 +165,13 @@ export function makeFolder(path: string, folder: string, own: Config): void {
     return { shape, values: readTensorFloats(header, header.tensors.get(name)!) };
   };
   const isGraniteMoe = own.model_type.startsWith("granitemoe");
-  const isLlama4 = own.model_type === "llama4_text";
+  const upsGoWithGates = /^(llama4_text|gpt_oss)$/.test(own.model_type);
   const tower = multimodal.test(own.model_type) ? "language_model." : "";
   for (const { name } of header.tensors.values()) {
     if (/^rope_f/.test(name) || name.includes("attn_v_b")) continue;
     // It goes with the gate.
     if (isGraniteMoe && /ffn_up_(exps|shexp)/.test(name)) continue;
-    if (isLlama4 && name.includes("ffn_up_exps")) continue;
+    if (upsGoWithGates && name.includes("ffn_up_exps")) continue;
     const [, layer, part, ending] = /^(?:blk\.(\d+)\.)?(\w+)(\.\w+)$/.exec(name)!;
     const prefix = layer === undefined ? "" : `layers.${layer}.`;
     const put = (to: string, matrix: Matrix, suffix = ending!) => {
@@ -155,7 +182,11 @@ export function makeFolder(path: string, folder: string, own: Config): void {
     const single = names.get(part!.replace("_exps", ".#"));
     const sibling = (other: string) => read(`blk.${layer}.${other}${ending}`);
     const parameter = expertParameter(own.model_type, part!, sibling);
-    if (parameter !== undefined) {
+    const isGptOss = own.model_type === "gpt_oss";
+    const named = isGptOss ? gptOssParameter(part!, ending!, sibling) : undefined;
+    if (named !== undefined) {
+      put(named.name, named.matrix, "");
+    } else if (parameter !== undefined) {
       put(from!, parameter, "");
     } else if (part === "attn_k_b") {
       const keys = read(name);
@@ -168,7 +199,7 @@ export function makeFolder(path: string, folder: string, own: Config): void {
         sibling("attn_v_b"),
       );
       put(from!, { shape: [kv.shape[0]! * kv.shape[1]!, latent], values: kv.values });
-    } else if (part === "exp_probs_b") {
+    } else if (part === "exp_probs_b" || part === "attn_sinks") {
       put(from!, read(name), "");
     } else if (isGraniteMoe && /^ffn_gate_(exps|shexp)$/.test(part!)) {
       put(from!, joined(read(name), sibling(part!.replace("gate", "up"))));
@@ -192,11 +223,12 @@ export function makeFolder(path: string, folder: string, own: Config): void {
     output.set("vision_model.layernorm_pre.weight", other);
     output.set("multi_modal_projector.linear_1.weight", other);
   }
+  change(output);
   writeFileSync(join(folder, "config.json"), JSON.stringify(whole));
   writeSafetensors(join(folder, "model.safetensors"), output);
 }
 
-function writeSafetensors(path: string, tensors: ReadonlyMap<string, Matrix>): void {
+export function writeSafetensors(path: string, tensors: ReadonlyMap<string, Matrix>): void {
   const header: Record<string, unknown> = {};
   let end = 0;
   for (const [name, { shape, values }] of tensors) {

@@ -1,5 +1,6 @@
-// gpt-oss: attention sinks, windows, and experts in 4 bits whose gate and up rows alternate.
-import { half, halfOfVectors } from "../conversions.ts";
+// gpt-oss: attention sinks, windows, and experts, most often in 4 bits, whose gate and up rows
+// alternate.
+import { half, halfOfVectors, transpose, transposedHalf } from "../conversions.ts";
 import type { FolderFamily } from "../family.ts";
 
 export const gptOss: FolderFamily = {
@@ -18,12 +19,18 @@ export const gptOss: FolderFamily = {
       { to: "ffn_up_exps", convert: half(1, "alternating") },
     ],
     "mlp.experts.gate_up_proj_scales": null,
+    // Dequantised, with inputs as rows.
+    "mlp.experts.gate_up_proj": [
+      { to: "ffn_gate_exps", convert: transposedHalf(0, "alternating") },
+      { to: "ffn_up_exps", convert: transposedHalf(1, "alternating") },
+    ],
     "mlp.experts.gate_up_proj_bias": [
       { to: "ffn_gate_exps", ending: ".bias", convert: halfOfVectors(0) },
       { to: "ffn_up_exps", ending: ".bias", convert: halfOfVectors(1) },
     ],
     "mlp.experts.down_proj_blocks": "ffn_down_exps",
     "mlp.experts.down_proj_scales": null,
+    "mlp.experts.down_proj": { to: "ffn_down_exps", convert: transpose },
     "mlp.experts.down_proj_bias": { to: "ffn_down_exps", ending: ".bias" },
   },
 };

@@ -81,6 +81,10 @@ export const llama4: FolderFamily = {
       { to: "ffn_up_exps", convert: transposedHalf(1) },
     ],
     "feed_forward.experts.down_proj": { to: "ffn_down_exps", convert: transpose },
+    // Quantisers store a matrix per expert, with outputs as rows.
+    "feed_forward.experts.#.gate_proj": "ffn_gate.#",
+    "feed_forward.experts.#.up_proj": "ffn_up.#",
+    "feed_forward.experts.#.down_proj": "ffn_down.#",
     "feed_forward.shared_expert.gate_proj": "ffn_gate_shexp",
     "feed_forward.shared_expert.up_proj": "ffn_up_shexp",
     "feed_forward.shared_expert.down_proj": "ffn_down_shexp",
