@@ -29,7 +29,9 @@ const glu = @import("cpu/glu.zig");
 const position_scale = @import("cpu/position_scale.zig");
 const adapter_scale = @import("cpu/adapter_scale.zig");
 const copy_columns = @import("cpu/copy_columns.zig");
-const linear_heads = @import("cpu/linear_heads.zig");
+const slot_linear = @import("cpu/slot_linear.zig");
+const sum_slots = @import("cpu/sum_slots.zig");
+const magnitude = @import("cpu/magnitude.zig");
 const quant = @import("quant/quant.zig");
 const quantize = @import("quantize/quantize.zig");
 
@@ -77,7 +79,9 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
         .position_scale => position_scale.run(step, op.as(plan.PositionScale), worker),
         .adapter_scale => adapter_scale.run(step, op.as(plan.AdapterScale), worker),
         .copy_columns => copy_columns.run(step, op.as(plan.CopyColumns), worker),
-        .linear_heads => linear_heads.run(step, op.as(plan.LinearHeads), worker),
+        .slot_linear => slot_linear.run(step, op.as(plan.SlotLinear), worker),
+        .sum_slots => sum_slots.run(step, op.as(plan.SumSlots), worker),
+        .magnitude => magnitude.run(step, op.as(plan.Magnitude), worker),
         _ => unreachable, // plan_check.zig refuses unknown opcodes at load
     }
 }
@@ -116,6 +120,8 @@ fn isSmall(step: *const Step, op: *const plan.Op) bool {
         .add => elementsOf(step, op.as(plan.Add).output),
         .copy_columns => elementsOf(step, op.as(plan.CopyColumns).output),
         .adapter_scale => elementsOf(step, op.as(plan.AdapterScale).output),
+        .sum_slots => elementsOf(step, op.as(plan.SumSlots).input),
+        .magnitude => function_cost * elementsOf(step, op.as(plan.Magnitude).output),
         .position_scale => elementsOf(step, op.as(plan.PositionScale).output),
         .unary => function_cost * elementsOf(step, op.as(plan.Unary).output),
         .glu => function_cost * elementsOf(step, op.as(plan.Glu).output),
@@ -180,7 +186,7 @@ fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv
             .sample => sample.scratchNeed(step, op.as(plan.Sample), num_threads),
             .expert_glu => expert_glu.scratchNeed(step, op.as(plan.ExpertGlu)),
             .expert_linear => expert_linear.scratchNeed(step, op.as(plan.ExpertLinear)),
-            .linear_heads => linear_heads.scratchNeed(step, op.as(plan.LinearHeads)),
+            .slot_linear => slot_linear.scratchNeed(step, op.as(plan.SlotLinear)),
             else => .{},
         };
         total = total.largest(own);

@@ -80,8 +80,10 @@ pub const Opcode = enum(u32) {
     glu = 16,
     position_scale = 17,
     copy_columns = 18,
-    linear_heads = 19,
+    slot_linear = 19,
     adapter_scale = 20,
+    sum_slots = 21,
+    magnitude = 22,
     _,
 };
 
@@ -160,8 +162,42 @@ pub const CopyColumns = extern struct {
     output_stride: u32,
 };
 
-/// output[t, h] = input[t, h] · weight[h]ᵀ; `weight` is the first of `num_heads`, all of one shape.
-pub const LinearHeads = extern struct { input: u32, output: u32, weight: u32, num_heads: u32 };
+/// output[t, s] (+)= x · weight[m]ᵀ + bias[m], m = expert of slot s or, without a routing, s itself;
+/// x = input[t, s] or, where the input has no row per slot, input[t]. `weight` is the first of
+/// `num_matrices`, all of one shape; biases are F32 `[num_matrices, width]` or none.
+pub const SlotLinear = extern struct {
+    input: u32,
+    slot_routing: u32,
+    weight: u32,
+    bias: u32,
+    output: u32,
+    num_matrices: u32,
+    epilogue: Epilogue,
+};
+
+/// output[t] (+)= Σ over slots s in order: weight of s * input[t, s]
+pub const SumSlots = extern struct {
+    input: u32,
+    routing: u32,
+    output: u32,
+    epilogue: Epilogue,
+    /// 0: every slot weighs 1.
+    is_weighted: u32,
+};
+
+/// output[t, s] = (c - 1) * (input[t, s] - bias[m]) + c * output[t, s], m as in `slot_linear`, one
+/// for all where there is one: c = length / √(n0 + σ n1 + σ² n2), σ = gain * the row's scale of
+/// `adapter`; a scale of 0 gives zeros. `lengths` is F32 `[4 * num_matrices, width]`: of each
+/// matrix the wanted lengths of its rows, n0, n1 and n2. A row of length 0 stays 0.
+pub const Magnitude = extern struct {
+    input: u32,
+    slot_routing: u32,
+    lengths: u32,
+    bias: u32,
+    output: u32,
+    adapter: u32,
+    gain: f32,
+};
 /// output = activation(x · gateᵀ + gate_bias) * (x · upᵀ + up_bias), x = norm(input)
 pub const LinearGlu = extern struct {
     input: u32,

@@ -52,8 +52,8 @@ fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
 }
 
 /// Operand fields are recognised by name, so a new op needs no line here.
-const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits", "routing", "gate_input", "up_input" };
-const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks", "selection_bias" };
+const tensor_fields = [_][]const u8{ "input", "output", "q", "k", "v", "rotations", "logits", "routing", "slot_routing", "gate_input", "up_input" };
+const weight_fields = [_][]const u8{ "weight", "bias", "gate", "gate_bias", "up", "up_bias", "frequencies", "sinks", "selection_bias", "lengths" };
 
 fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
     return switch (op.opcode) {
@@ -75,7 +75,9 @@ fn checkOp(step: *const worker.Step, op: *const plan.Op) ?[]const u8 {
         .glu => checkGlu(step, op.as(plan.Glu)),
         .position_scale => checkPositionScale(step, op.as(plan.PositionScale)),
         .copy_columns => checkCopyColumns(step, op.as(plan.CopyColumns)),
-        .linear_heads => checkLinearHeads(step, op.as(plan.LinearHeads)),
+        .slot_linear => checkSlotLinear(step, op.as(plan.SlotLinear)),
+        .sum_slots => checkSumSlots(step, op.as(plan.SumSlots)),
+        .magnitude => checkMagnitude(step, op.as(plan.Magnitude)),
         .adapter_scale => checkAdapterScale(step, op.as(plan.AdapterScale)),
         _ => "unknown opcode",
     };
@@ -152,12 +154,48 @@ fn checkCopyColumns(step: *const worker.Step, op: *const plan.CopyColumns) ?[]co
     return null;
 }
 
-fn checkLinearHeads(step: *const worker.Step, op: *const plan.LinearHeads) ?[]const u8 {
+/// Slots of a row; without a routing there is one for each of `num_matrices`.
+fn checkSlots(step: *const worker.Step, routing: u32, num_matrices: u32, others: [2]u32) error{Bad}!u64 {
+    if (routing == plan.none) return num_matrices;
+    if (checkRouting(step, routing, others) != null) return error.Bad;
+    return step.tensors[routing].width / 2;
+}
+
+fn checkSlotLinear(step: *const worker.Step, op: *const plan.SlotLinear) ?[]const u8 {
     if (checkFields(step, op)) |problem| return problem;
-    if (checkExperts(step, op.weight, plan.none, op.num_heads)) |problem| return problem;
+    if (checkExperts(step, op.weight, op.bias, op.num_matrices)) |problem| return problem;
+    const slots = checkSlots(step, op.slot_routing, op.num_matrices, .{ op.input, op.output }) catch
+        return "slot_linear routing";
     const shape = step.weights[op.weight];
-    if (step.tensors[op.input].width != op.num_heads * shape.cols) return "linear_heads shapes differ";
-    return if (step.tensors[op.output].width != op.num_heads * shape.rows) "linear_heads shapes differ" else null;
+    const width = step.tensors[op.input].width;
+    if (step.tensors[op.input].rows != step.tensors[op.output].rows) return "slot_linear shapes differ";
+    if (width != shape.cols and width != slots * shape.cols) return "slot_linear shapes differ";
+    return if (step.tensors[op.output].width != slots * shape.rows) "slot_linear shapes differ" else null;
+}
+
+fn checkSumSlots(step: *const worker.Step, op: *const plan.SumSlots) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (checkRouting(step, op.routing, .{ op.input, op.output })) |problem| return problem;
+    const wanted = @as(u64, step.tensors[op.routing].width / 2) * step.tensors[op.output].width;
+    return if (step.tensors[op.input].width != wanted) "sum_slots shapes differ" else null;
+}
+
+fn checkMagnitude(step: *const worker.Step, op: *const plan.Magnitude) ?[]const u8 {
+    if (checkFields(step, op)) |problem| return problem;
+    if (op.adapter >= plan.max_adapters) return "adapter out of range";
+    if (op.lengths == plan.none) return "magnitude lengths";
+    const lengths = step.weights[op.lengths];
+    if (lengths.rows % 4 != 0 or quant.fromId(lengths.type) != .f32) return "magnitude lengths";
+    const num_matrices = lengths.rows / 4;
+    const slots = checkSlots(step, op.slot_routing, num_matrices, .{ op.input, op.output }) catch
+        return "magnitude routing";
+    const input = step.tensors[op.input];
+    const output = step.tensors[op.output];
+    if (input.width != output.width or input.rows != output.rows) return "magnitude shapes differ";
+    if (output.width != slots * lengths.cols) return "magnitude shapes differ";
+    if (op.bias == plan.none) return null;
+    const biases = step.weights[op.bias];
+    return if (biases.rows != num_matrices or biases.cols != lengths.cols) "magnitude biases" else null;
 }
 
 fn checkRowNorm(step: *const worker.Step, input: u32, norm: *const plan.RowNorm) ?[]const u8 {
@@ -276,7 +314,7 @@ fn checkFields(step: *const worker.Step, op: anytype) ?[]const u8 {
         if (field.type == u32) {
             const value = @field(op, field.name);
             if (comptime isIn(field.name, &tensor_fields)) {
-                const optional = comptime std.mem.eql(u8, field.name, "rotations");
+                const optional = comptime isIn(field.name, &.{ "rotations", "slot_routing" });
                 if (!(optional and value == plan.none) and value >= step.tensors.len) return "operand out of range";
             }
             if (comptime isIn(field.name, &weight_fields)) {

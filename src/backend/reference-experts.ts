@@ -72,8 +72,22 @@ export function route(state: ReferenceState, op: OpOf<"route">): void {
   }
 }
 
+/** output[t] (+)= Σ over slots in order. */
+export function sumSlots(state: ReferenceState, op: OpOf<"sumSlots">): void {
+  if (op.epilogue === "store") {
+    for (let t = 0; t < rowsOf(state.step, op.output); t++) rowOf(state, op.output, t).fill(0);
+  }
+  for (const slot of slotsOf(state, op.routing)) {
+    const target = rowOf(state, op.output, slot.token);
+    const factor = op.isWeighted ? slot.weight : 1;
+    slotRow(state, op.input, slot, target.length).forEach((value, i) => {
+      target[i] = target[i]! + factor * value;
+    });
+  }
+}
+
 /** What one slot of a token reads and how it counts. */
-interface Slot {
+export interface Slot {
   readonly token: number;
   readonly slot: number;
   readonly expert: number;
@@ -90,8 +104,21 @@ function* slotsOf(state: ReferenceState, routing: Tensor): Generator<Slot> {
   }
 }
 
+/** The same, or, without a routing, `count` slots of each row that have matrix s each. */
+export function* matrixSlots(
+  state: ReferenceState,
+  tensor: Tensor,
+  routing: Tensor | undefined,
+  count: number,
+): Generator<Slot> {
+  if (routing !== undefined) return yield* slotsOf(state, routing);
+  for (let token = 0; token < rowsOf(state.step, tensor); token++) {
+    for (let slot = 0; slot < count; slot++) yield { token, slot, expert: slot, weight: 1 };
+  }
+}
+
 /** Part `slot` of a row that holds `width` values per slot. */
-function slotRow(
+export function slotRow(
   state: ReferenceState,
   tensor: Tensor,
   { token, slot }: Slot,
@@ -125,6 +152,18 @@ function product(
   return Float64Array.from({ length: weight.rows }, (_, n) => {
     return dot(factors, state.weightRow(weight, n)) + (biases?.[n] ?? 0);
   });
+}
+
+export function slotLinear(state: ReferenceState, op: OpOf<"slotLinear">): void {
+  const { input, routing, weights, bias, output } = op;
+  for (const slot of matrixSlots(state, input, routing, weights.length)) {
+    const weight = weights[slot.expert]!;
+    const x = inputOf(state, input, slot, weight.cols);
+    const target = slotRow(state, output, slot, weight.rows);
+    product(state, weight, bias, slot.expert, x).forEach((value, i) => {
+      target[i] = op.epilogue === "accumulate" ? target[i]! + value : value;
+    });
+  }
 }
 
 export function expertGlu(state: ReferenceState, op: OpOf<"expertGlu">): void {

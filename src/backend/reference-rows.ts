@@ -84,16 +84,6 @@ export function positionScale(state: ReferenceState, op: OpOf<"positionScale">):
   }
 }
 
-export function adapterScale(state: ReferenceState, op: OpOf<"adapterScale">): void {
-  const { step } = state;
-  for (let row = 0; row < rowsOf(step, op.output); row++) {
-    const token = op.output.rows === "outputs" ? step.outputRows[row]! : row;
-    const scale = step.adapterScale(op.adapter, token);
-    const values = rowOf(state, op.output, row);
-    values.set(values.map((value) => (scale === 0 ? 0 : value * scale * op.gain)));
-  }
-}
-
 export function copyColumns(state: ReferenceState, op: OpOf<"copyColumns">): void {
   for (let row = 0; row < rowsOf(state.step, op.input); row++) {
     const x = rowOf(state, op.input, row);

@@ -19,11 +19,18 @@ import {
 } from "./backend.ts";
 import type { OpTimes } from "./op-times.ts";
 import { gated } from "./reference-activations.ts";
+import { adapterScale, magnitude } from "./reference-adapters.ts";
 import { attend, prepareQkv } from "./reference-attention.ts";
 import { ReferenceCache } from "./reference-cache.ts";
-import { expertGlu, expertLinear, route, scaleSlots } from "./reference-experts.ts";
 import {
-  adapterScale,
+  expertGlu,
+  expertLinear,
+  route,
+  scaleSlots,
+  slotLinear,
+  sumSlots,
+} from "./reference-experts.ts";
+import {
   add,
   copyColumns,
   gatherRows,
@@ -149,8 +156,11 @@ class ReferenceSession implements Session, ReferenceState {
       case "copyColumns":
         copyColumns(this, op);
         break;
-      case "linearHeads":
-        linearHeads(this, op);
+      case "magnitude":
+        magnitude(this, op);
+        break;
+      case "slotLinear":
+        slotLinear(this, op);
         break;
       case "linear":
         linear(this, op);
@@ -163,6 +173,9 @@ class ReferenceSession implements Session, ReferenceState {
         break;
       case "scaleSlots":
         scaleSlots(this, op);
+        break;
+      case "sumSlots":
+        sumSlots(this, op);
         break;
       case "expertGlu":
         expertGlu(this, op);
@@ -233,18 +246,6 @@ function linear(state: ReferenceState, op: OpOf<"linear">): void {
         y[n] = op.epilogue === "accumulate" ? y[n]! + value : value;
       });
     }
-  }
-}
-
-function linearHeads(state: ReferenceState, op: OpOf<"linearHeads">): void {
-  const { rows, cols } = op.weights[0]!;
-  for (let t = 0; t < rowsOf(state.step, op.input); t++) {
-    const input = rowOf(state, op.input, t);
-    const output = rowOf(state, op.output, t);
-    op.weights.forEach((weight, head) => {
-      const x = factorsFor(weight, input.subarray(head * cols, (head + 1) * cols));
-      for (let n = 0; n < rows; n++) output[head * rows + n] = dot(x, state.weightRow(weight, n));
-    });
   }
 }
 

@@ -2,20 +2,18 @@
 // which scales they enter a step. The model's own weights are never touched.
 import type { WeightMemory } from "../backend/backend.ts";
 import { assert, TinferError } from "../core/errors.ts";
-import type { ModelConfig } from "../models/model-config.ts";
 import type { Adapter } from "../plan/adapters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
-import { type OpenAdapter, openAdapter } from "./adapter-file.ts";
+import { type AdaptedFile, type OpenAdapter, openAdapter } from "./adapter-file.ts";
 
 export class AdapterSet implements Disposable {
   #choices: readonly AdapterChoice[];
   readonly #files: OpenAdapter[] = [];
 
-  /** `config` is the model's. */
-  constructor(choices: readonly AdapterChoice[], config: ModelConfig) {
+  constructor(choices: readonly AdapterChoice[], model: AdaptedFile) {
     using cleanup = new DisposableStack();
     for (const choice of choices) {
-      this.#files.push(cleanup.use(openAdapter(choice, config)));
+      this.#files.push(cleanup.use(openAdapter(choice, model)));
     }
     this.#choices = choices;
     cleanup.move();

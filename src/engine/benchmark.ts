@@ -212,8 +212,10 @@ function matricesOf(op: Op): Matrices | undefined {
       return { input: op.input, weights: op.outputs.map((o) => o.weight), share: 1 };
     case "linearGlu":
       return { input: op.input, weights: [op.gate, op.up], share: 1 };
-    case "linearHeads":
-      return { input: op.input, weights: op.weights, share: 1 };
+    case "slotLinear": {
+      const share = op.routing === undefined ? 1 : op.routing.width / 2 / op.weights.length;
+      return { input: op.input, weights: op.weights, share };
+    }
     case "expertGlu":
     case "expertLinear": {
       const weights = op.kind === "expertGlu" ? [...op.gate, ...op.up] : op.weights;

@@ -53,7 +53,7 @@ export class LoadedModel implements Disposable {
     // Before anything is taken and any thread is started.
     if (nodes.length > 1) interleaveMemory(nodes);
     this.file = cleanup.use(new ModelFile(path, options.rope, options.quantize));
-    this.#adapters = cleanup.use(new AdapterSet(options.adapters, this.file.config));
+    this.#adapters = cleanup.use(new AdapterSet(options.adapters, this.file));
     const { adapters } = this.#adapters;
     const outputs = loading.outputs ?? this.file.outputs;
     this.#planned = planModel(this.file, outputs, options, { adapters });
@@ -97,7 +97,7 @@ export class LoadedModel implements Disposable {
 
   #replaceAdapters(choices: readonly AdapterChoice[]): void {
     using cleanup = new DisposableStack();
-    const adapters = cleanup.use(new AdapterSet(choices, this.file.config));
+    const adapters = cleanup.use(new AdapterSet(choices, this.file));
     const { memory, maxContextLen: contextLen } = this.memoryPlan;
     const freedBytes = sessionBytes(memory);
     const surroundings = { adapters: adapters.adapters, freedBytes };

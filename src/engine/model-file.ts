@@ -15,7 +15,7 @@ import {
   type ModelTensor,
 } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
-import { readTensorFloats } from "../weights/tensor-content.ts";
+import { readTensorFloats, readTensorRows } from "../weights/tensor-content.ts";
 import { DerivedWeights } from "./derived-weights.ts";
 import { availableMemoryBytes } from "./machine.ts";
 import { openForRunning } from "./open-model.ts";
@@ -277,6 +277,9 @@ export class ModelFile implements WeightMemory, Disposable {
           return tensor && { shape: tensor.shape, typeId: quantTypeInfo(tensor.type).ggmlType };
         },
         values: readTensor,
+        readRows: (name, first, count) => {
+          return readTensorRows(this.header, this.#tensor(name), first, count);
+        },
       },
       outputs,
       adapters,

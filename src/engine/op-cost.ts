@@ -65,7 +65,9 @@ export function costOf(op: Op, step: StepShape, kvTypes: KvTypes): OpCost {
       return { ...cost, ...expertCost([op.gate, op.up], op.routing, step) };
     case "expertLinear":
       return { ...cost, ...expertCost([op.weights], op.routing, step) };
-    case "linearHeads":
+    case "slotLinear":
+      if (op.routing !== undefined)
+        return { ...cost, ...expertCost([op.weights], op.routing, step) };
       return { ...cost, ...productCost(op.weights, rowsOf(op.input, step)) };
     case "gatherRows":
     case "norm":
@@ -74,11 +76,13 @@ export function costOf(op: Op, step: StepShape, kvTypes: KvTypes): OpCost {
     case "glu":
     case "positionScale":
     case "adapterScale":
+    case "magnitude":
     case "copyColumns":
     case "rotations":
     case "route":
     case "sample":
     case "scaleSlots":
+    case "sumSlots":
       return cost;
   }
 }
@@ -229,14 +233,16 @@ function groupName(
       return "experts' down";
     case "route":
     case "scaleSlots":
+    case "sumSlots":
       return "routing";
-    case "linearHeads":
-      return "heads";
+    case "slotLinear":
+      return op.routing === undefined ? "heads" : "experts";
     case "unary":
     case "add":
     case "glu":
     case "positionScale":
     case "adapterScale":
+    case "magnitude":
     case "copyColumns":
       return "elementwise";
     case "embed":

@@ -4,40 +4,41 @@
 import { join } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import { quote } from "../weights/gguf-values.ts";
-import { fileRows, type RowSource, transposedMatrices } from "../weights/rows.ts";
+import { fileRows, type RowSource } from "../weights/rows.ts";
 import { readSafetensors, type SafeTensor } from "../weights/safetensors.ts";
+import { expertFactors, expertParameters, type ParameterSizes } from "./adapter-experts.ts";
+import { AdapterSettings, mergeHint } from "./adapter-settings.ts";
 import { transpose } from "./conversions.ts";
 import { folderFamilyFor } from "./families/registry.ts";
-import type { Target } from "./family.ts";
+import type { Conversion, SourceTensor, Target } from "./family.ts";
 import { JsonObject, readFolderJson } from "./json-file.ts";
 import { floatTypes, targetsOf } from "./tensors.ts";
 
 /** What must be known of the model to translate an adapter. */
-export interface AdaptedModel {
+export interface AdaptedModel extends ParameterSizes {
   /** GGUF's name of it. */
   readonly architecture: string;
   readonly numLayers: number;
   readonly numHeads: number;
   readonly numKvHeads: number;
-  readonly hiddenSize: number;
   readonly headDim: number;
+  /** Of latent heads: rows of keys without the rotated ones, and of values. */
+  readonly latentHead: { readonly keyDim: number; readonly valueDim: number } | undefined;
 }
 
-export interface FolderFactor {
-  readonly shape: readonly [number, number];
-  readonly rows: RowSource;
-}
+export type FolderFactor = Pick<SourceTensor, "shape" | "rows">;
 
 export interface FolderUpdate {
   readonly a: FolderFactor;
   readonly b: FolderFactor;
   /** The update's weight beside the adapter's scale. */
   readonly gain: number;
+  /** DoRA: the lengths of the changed outputs, which are the matrix' rows or columns. */
+  readonly lengths: { readonly rows: RowSource; readonly of: "rows" | "columns" } | undefined;
 }
 
 const configName = "adapter_config.json";
 const weightsName = "adapter_model.safetensors";
-const mergeHint = "merge it into the model with PEFT, and convert the result";
 
 /** The updates of an adapter folder by the names of the model's tensors. */
 export function openAdapterFolder(folder: string, model: AdaptedModel): Map<string, FolderUpdate> {
@@ -47,55 +48,47 @@ export function openAdapterFolder(folder: string, model: AdaptedModel): Map<stri
       hint: "give a .gguf adapter, or a PEFT folder with its configuration and safetensors",
     });
   }
-  checkKind(config);
-  return new AdapterFolder(join(folder, weightsName), config, model).updates();
+  const settings = new AdapterSettings(config);
+  return new AdapterFolder(join(folder, weightsName), settings, model).updates();
 }
 
-function checkKind(config: JsonObject): void {
-  const refuse = (what: string, hint: string) =>
-    new TinferError("unsupported", `${config.path}: ${what} is not supported`, { hint });
-  const type = config.text("peft_type");
-  if (type !== "LORA") throw refuse(`peft_type '${type}'`, "LoRA adapters are (peft_type LORA)");
-  for (const flag of ["use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication"]) {
-    const value = config.get(flag);
-    if (value !== undefined && value !== false) throw refuse(flag, mergeHint);
-  }
+/** The tensors of one module's update. */
+interface Parts {
+  a?: SafeTensor;
+  b?: SafeTensor;
+  lengths?: SafeTensor;
+  isTable?: boolean;
 }
 
 class AdapterFolder {
   readonly #path: string;
-  readonly #config: JsonObject;
+  readonly #settings: AdapterSettings;
+  readonly #model: AdaptedModel;
   readonly #modelConfig: JsonObject;
   readonly #names: Parameters<typeof targetsOf>[1];
-  readonly #numLayers: number;
 
-  constructor(path: string, config: JsonObject, model: AdaptedModel) {
+  constructor(path: string, settings: AdapterSettings, model: AdaptedModel) {
     this.#path = path;
-    this.#config = config;
+    this.#settings = settings;
+    this.#model = model;
     this.#names = folderFamilyFor(model.architecture).names ?? {};
-    this.#numLayers = model.numLayers;
-    this.#modelConfig = new JsonObject(config.path, {
+    this.#modelConfig = new JsonObject(path, {
       num_hidden_layers: model.numLayers,
       num_attention_heads: model.numHeads,
       num_key_value_heads: model.numKvHeads,
       hidden_size: model.hiddenSize,
       head_dim: model.headDim,
+      qk_nope_head_dim: model.latentHead?.keyDim,
+      v_head_dim: model.latentHead?.valueDim,
     });
   }
 
   updates(): Map<string, FolderUpdate> {
-    const { tensors } = readSafetensors(this.#path);
     const updates = new Map<string, FolderUpdate>();
-    for (const tensor of tensors.values()) {
-      const { module, isTable, factor } = this.#parse(tensor.name);
-      const other = tensor.name.replace(`_${factor}`, factor === "A" ? "_B" : "_A");
-      const pair = tensors.get(other);
-      if (pair === undefined) {
-        throw this.#invalid(`${quote(tensor.name)} is there without ${quote(other)}`);
-      }
-      if (factor === "B") continue;
-      for (const { name, target } of this.#targets(module)) {
-        updates.set(name, this.#update(module, { a: tensor, b: pair, isTable }, target));
+    for (const [module, parts] of this.#modules()) {
+      for (const [name, update] of this.#updatesOf(module, parts)) {
+        if (updates.has(name)) throw this.#invalid(`two updates are of ${quote(name)}`);
+        updates.set(name, update);
       }
     }
     if (updates.size === 0) throw this.#invalid("it changes no tensor");
@@ -108,44 +101,70 @@ class AdapterFolder {
     });
   }
 
-  /** `base_model.model.MODULE.lora_A.weight`, or with the adapter's name before ".weight". */
-  #parse(name: string): { module: string; isTable: boolean; factor: "A" | "B" } {
-    const pattern = /^base_model\.model\.(.+)\.lora_(embedding_)?([AB])(\.[^.]+)?(\.weight)?$/;
-    const [, module, table, factor] = pattern.exec(name) ?? [];
-    if (module !== undefined) {
-      return { module, isTable: table !== undefined, factor: factor as "A" | "B" };
+  #modules(): Map<string, Parts> {
+    const { tensors } = readSafetensors(this.#path);
+    const modules = new Map<string, Parts>();
+    for (const tensor of tensors.values()) {
+      const { module, isTable, part } = this.#parse(tensor.name);
+      const parts = modules.get(module) ?? {};
+      if (parts[part] !== undefined) throw this.#invalid(`${quote(tensor.name)} is there twice`);
+      modules.set(module, Object.assign(parts, { [part]: tensor, ...(isTable && { isTable }) }));
     }
-    const text = `${this.#path}: ${quote(name)} is not a factor of an update`;
-    throw new TinferError("unsupported", text, { hint: `${mergeHint}` });
+    return modules;
   }
 
-  #targets(module: string): { name: string; target: Target }[] {
-    const found = targetsOf(`${module}.weight`, this.#names, this.#numLayers);
-    if (found !== undefined && found.length > 0) return found;
-    const text = `${this.#path}: module ${quote(module)} has no place in this model`;
-    throw new TinferError("unsupported", text, {
-      hint: "use the adapter with the model that it was made for, or convert it to GGUF",
+  /**
+   * `base_model.model.MODULE.lora_A.weight`, or with the adapter's name before ".weight"; tables
+   * have `lora_embedding_A`, DoRA a `lora_magnitude_vector`.
+   */
+  #parse(name: string): { module: string; isTable: boolean; part: "a" | "b" | "lengths" } {
+    const ending = "(?:\\.[^.]+)?(?:\\.weight)?$";
+    const pattern = new RegExp(
+      `^base_model\\.model\\.(.+)\\.lora_(?:(embedding_)?([AB])|magnitude_vector)${ending}`,
+    );
+    const found = pattern.exec(name);
+    if (found === null || /\.lora_[AB](\.[^.]+)?\.bias$/.test(name)) throw this.#notFactor(name);
+    const [, module, table, factor] = found;
+    const part = factor === "A" ? "a" : factor === "B" ? "b" : "lengths";
+    return { module: module!, isTable: table !== undefined, part };
+  }
+
+  #notFactor(name: string): TinferError {
+    const text = `${this.#path}: ${quote(name)} is not a factor of an update`;
+    const isEmbedding = /\.(embed_tokens|lm_head|wte)(\.base_layer)?\.weight$/.test(name);
+    return new TinferError("unsupported", text, {
+      hint: isEmbedding
+        ? "it is the whole matrix: save the adapter with save_embedding_layers=False where that did not change, else merge it into the model with PEFT"
+        : mergeHint,
     });
   }
 
-  #update(
-    module: string,
-    pair: { a: SafeTensor; b: SafeTensor; isTable: boolean },
-    { convert }: Target,
-  ): FolderUpdate {
-    const [a, b] = [this.#factor(pair.a), this.#factor(pair.b)];
-    const rank = b.shape[1];
-    const gain = this.#gain(module, rank);
-    if (pair.isTable) {
-      const { numRows } = a.rows;
-      const rows = transposedMatrices(a.rows, { start: 0, stride: numRows, numRows });
-      return { a: { shape: [a.shape[1], a.shape[0]], rows }, b, gain };
+  #updatesOf(module: string, parts: Parts): [string, FolderUpdate][] {
+    const { a, b, isTable = false } = parts;
+    if (a === undefined || b === undefined) {
+      const [there, other] = a === undefined ? ["lora_B", "lora_A"] : ["lora_A", "lora_B"];
+      throw this.#invalid(`${quote(`${module}.${there}`)} is there without ${quote(other)}`);
     }
-    // Factors lie the usual way also where whole matrices are transposed.
-    if (convert === undefined || convert === transpose) return { a, b, gain };
-    const changed = convert(b, this.#modelConfig);
-    const shape = [changed.shape[0]!, changed.shape[1]!] as const;
-    return { a, b: { shape, rows: changed.rows }, gain };
+    const lengths = this.#lengths(module, parts.lengths);
+    const found = targetsOf(`${module}.weight`, this.#names, this.#model.numLayers);
+    const factors = { a: this.#factor(a), b: this.#factor(b), lengths };
+    if (found === undefined) return this.#parameterUpdates(module, factors);
+    return found.map(({ name, target }) => {
+      if (isTable) return [name, this.#tableUpdate(module, factors)];
+      if (target.to.endsWith("_exps")) return [name, this.#expertUpdate(module, target, factors)];
+      return [name, this.#update(module, target, factors)];
+    });
+  }
+
+  #lengths(module: string, tensor: SafeTensor | undefined): FolderFactor | undefined {
+    const isWanted = this.#settings.setsLengths;
+    if ((tensor !== undefined) !== isWanted) {
+      const what = isWanted ? "use_dora, but without" : "without use_dora, but with";
+      throw this.#invalid(`${what} a lora_magnitude_vector of ${quote(module)}`);
+    }
+    if (tensor === undefined) return undefined;
+    const count = tensor.shape.reduce((product, size) => product * size, 1);
+    return this.#factor({ ...tensor, shape: [count, 1] });
   }
 
   #factor({ name, dtype, shape, offset }: SafeTensor): FolderFactor {
@@ -158,14 +177,71 @@ class AdapterFolder {
     return { shape: size, rows: fileRows({ path: this.#path, offset }, type, size) };
   }
 
-  /** alpha / rank, or alpha / √rank (rank-stabilised, arXiv 2312.03732). */
-  #gain(module: string, rank: number): number {
-    const patterns = this.#config.object("alpha_pattern");
-    const key = Object.keys(patterns?.fields ?? {}).find((pattern) => {
-      return module === pattern || module.endsWith(`.${pattern}`);
-    });
-    const alpha =
-      key === undefined ? this.#config.requiredNumber("lora_alpha") : patterns!.requiredNumber(key);
-    return alpha / (this.#config.flag("use_rslora") ? Math.sqrt(rank) : rank);
+  #tableUpdate(module: string, { a, b, lengths }: Factors): FolderUpdate {
+    const gain = this.#settings.gain(module, b.shape[1]!);
+    const { rows } = lengths ?? {};
+    const columns = rows && ({ rows, of: "columns" } as const);
+    return { a: transpose(a, this.#modelConfig), b, gain, lengths: columns };
   }
+
+  #update(module: string, { convert }: Target, { a, b, lengths }: Factors): FolderUpdate {
+    const gain = this.#settings.gain(module, b.shape[1]!);
+    const changed = this.#converted(convert, b);
+    const rows = lengths && this.#converted(convert, lengths).rows;
+    if (convert?.rowOrigin !== "headColumns") {
+      return { a, b: changed, gain, lengths: rows && { rows, of: "rows" } };
+    }
+    // (B A)ᵀ = Aᵀ Bᵀ
+    const factors = { a: changed, b: transpose(a, this.#modelConfig) };
+    return { ...factors, gain, lengths: rows && { rows, of: "columns" } };
+  }
+
+  /** Rows of a factor as the conversion of the whole matrix makes them. */
+  #converted(convert: Conversion | undefined, factor: FolderFactor): FolderFactor {
+    if (convert === undefined || convert.rowOrigin === "sameRows") return factor;
+    const config = this.#modelConfig;
+    return convert(convert.rowOrigin === "columns" ? transpose(factor, config) : factor, config);
+  }
+
+  #noLengths(module: string): TinferError {
+    const text = `${this.#path}: use_dora on ${quote(module)} is not supported`;
+    return new TinferError("unsupported", text, { hint: mergeHint });
+  }
+
+  /** A parameter of a module rather than its weight: those of experts. */
+  #parameterUpdates(module: string, factors: Factors): [string, FolderUpdate][] {
+    const owner = module.replace(/(\.base_layer)+$/, "");
+    const { b, a } = factors;
+    const name = expertParameters(a.shape, b.shape, this.#model);
+    const own = name && targetsOf(`${owner}.${name}`, this.#names, this.#model.numLayers);
+    if (own === undefined || own === "" || own.length === 0) {
+      const text = `${this.#path}: module ${quote(module)} has no place in this model`;
+      throw new TinferError("unsupported", text, {
+        hint: "use the adapter with the model that it was made for, or convert it to GGUF",
+      });
+    }
+    return own.map(({ name: tensor, target }) => {
+      return [tensor, this.#expertUpdate(`${owner}.${name}`, target, factors)];
+    });
+  }
+
+  /** Factors of all experts, in a matrix each. */
+  #expertUpdate(module: string, { convert }: Target, { a, b, lengths }: Factors): FolderUpdate {
+    if (lengths !== undefined) throw this.#noLengths(module);
+    const isTurned = convert?.rowOrigin === "columns";
+    const pair = expertFactors(a, b, { ...this.#model, isTurned });
+    if (typeof pair === "string") {
+      throw new TinferError("unsupported", `${this.#path}, ${quote(module)}: ${pair}`, {
+        hint: mergeHint,
+      });
+    }
+    const gain = this.#settings.gain(module, pair.a.shape[1]!);
+    return { a: pair.a, b: this.#converted(convert, pair.b), gain, lengths: undefined };
+  }
+}
+
+interface Factors {
+  readonly a: FolderFactor;
+  readonly b: FolderFactor;
+  readonly lengths: FolderFactor | undefined;
 }

@@ -1,8 +1,9 @@
 // The mixture-of-experts MLP that families share: router, routed experts, the experts that every
 // token goes to, and their sum.
 import { assert } from "../core/errors.ts";
+import type { ExpertStack } from "../plan/adapter-ops.ts";
 import type { PlanBuilder } from "../plan/builder.ts";
-import type { Gate, Routing, Tensor } from "../plan/ops.ts";
+import type { ExpertWeights, Gate, Routing, Tensor } from "../plan/ops.ts";
 import { addProjection, gatedMlp, type Layer, project } from "./blocks.ts";
 import type { ModelConfig } from "./model-config.ts";
 
@@ -45,18 +46,17 @@ export function routedExperts(
   const { numExperts, intermediateSize, routing, activation, weighsInput = false } = mlp;
   const hiddenSize = input.width;
   const chosen = b.route(project(b, input, name("ffn_gate_inp"), numExperts), routing);
-  const biases = (part: string, width: number) =>
-    b.optionalRows(`${name(part)}_exps.bias`, numExperts, width);
+  const stack = (part: string, weights: ExpertWeights): ExpertStack => {
+    const bias = b.optionalRows(`${name(part)}_exps.bias`, numExperts, weights[0]!.rows);
+    return { weights, bias, target: `${name(part)}_exps.weight` };
+  };
   const { gate, up } = gateAndUp(b, name, numExperts, intermediateSize, hiddenSize);
   const read = weighsInput ? b.scaleSlots(input, chosen) : input;
-  const gated = b.expertGlu(read, chosen, { gate, up }, activation, {
-    gate: biases("ffn_gate", intermediateSize),
-    up: biases("ffn_up", intermediateSize),
-  });
+  const stacks = { gate: stack("ffn_gate", gate), up: stack("ffn_up", up) };
+  const gated = b.expertGlu(read, chosen, stacks, activation);
   const down = expertMatrices(b, name, "ffn_down", [numExperts, hiddenSize, intermediateSize]);
-  return b.expertLinear(gated, chosen, down, {
+  return b.expertLinear(gated, chosen, stack("ffn_down", down), {
     ...(residual && { residual }),
-    bias: biases("ffn_down", hiddenSize),
     isWeighted: !weighsInput,
   });
 }

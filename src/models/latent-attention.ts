@@ -18,6 +18,8 @@ interface HeadMatrices {
   readonly keys: ExpertWeights;
   /** `[valueDim, kvRank]` each */
   readonly values: ExpertWeights;
+  /** Adapters' name for them. */
+  readonly valuesTarget: string;
 }
 
 /** What attention leaves: per head a mixture of latent vectors. */
@@ -84,7 +86,8 @@ export function attendLatent(
 
   const heads = queryHeads(b, input, layer, config, latent);
   const plain = { input: heads, width: plainDim, start: 0, stride: headDim };
-  const absorbed = b.linearHeads(b.concatHeads(numHeads, [plain]), matrices.keys);
+  const target = `${layer.name("attn_k_b")}.weight`;
+  const absorbed = b.headLinear(b.concatHeads(numHeads, [plain]), matrices.keys, target);
   const q = b.concatHeads(numHeads, [
     { input: heads, width: rotaryDim, start: plainDim, stride: headDim },
     { input: absorbed, width: kvRank, start: 0, stride: kvRank },
@@ -105,7 +108,7 @@ export function latentValues(
   latents: Tensor,
   { matrices }: LatentAttention,
 ): Tensor {
-  return b.linearHeads(latents, matrices.values);
+  return b.headLinear(latents, matrices.values, matrices.valuesTarget);
 }
 
 function latentOf({ latent, rotaryDim, architecture }: ModelConfig): LatentConfig {
@@ -154,10 +157,11 @@ function headMatrices(
   options: PlanOptions,
 ): HeadMatrices {
   const joint = `${name("attn_kv_b")}.weight`;
+  const valuesTarget = `${name("attn_v_b")}.weight`;
   if (!b.hasWeight(joint)) {
     const keys = b.expertParts(`${name("attn_k_b")}.weight`, [numHeads, 1, kvRank, plainDim], 0);
-    const of = `${name("attn_v_b")}.weight`;
-    return { keys, values: b.expertParts(of, [numHeads, 1, valueDim, kvRank], 0) };
+    const values = b.expertParts(valuesTarget, [numHeads, 1, valueDim, kvRank], 0);
+    return { keys, values, valuesTarget };
   }
   const stride = plainDim + valueDim;
   const shape = [numHeads * stride, kvRank] as const;
@@ -179,5 +183,6 @@ function headMatrices(
     return transposed;
   };
   const table = { length: numHeads * kvRank * plainDim, make };
-  return { keys: b.constantMatrices(name("attn_k_b"), table, kvRank, plainDim), values };
+  const keys = b.constantMatrices(name("attn_k_b"), table, kvRank, plainDim);
+  return { keys, values, valuesTarget };
 }

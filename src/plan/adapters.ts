@@ -1,17 +1,8 @@
-// Low-rank adapters as a plan sees them: which weights they change, by which pair of factors, the
-// ops that this takes, and whether the model has what they were made for. Where the factors lie
-// is the engine's matter.
+// Low-rank adapters as a plan sees them: which weights they change, by which pair of factors, and
+// whether the model has what they were made for. The ops that this takes are `adapter-ops.ts`;
+// where the factors lie is the engine's matter.
 import { TinferError } from "../core/errors.ts";
-import {
-  type LinearOutput,
-  maxLinearOutputs,
-  type Op,
-  type OpOf,
-  type Rows,
-  type Table,
-  type Tensor,
-  type Weight,
-} from "./ops.ts";
+import type { ExpertWeights, Table, Weight } from "./ops.ts";
 
 /** Adapters of one plan; the step data holds a scale of each for every token row. */
 export const maxAdapters = 16;
@@ -27,11 +18,25 @@ export interface Factor {
 
 /** W x becomes W x + scale * gain * b (a x), the scale being the adapter's in the step. */
 export interface LowRank {
-  /** `[rank, cols]`; of a table that tokens look up `[rows, rank]`. */
+  /**
+   * `[rank, cols]`; of a stack, experts or heads, `[count, rank, cols]`, or the same for all; of a
+   * table that tokens look up `[rows, rank]`.
+   */
   readonly a: Factor;
-  /** `[rows, rank]`; of a table that tokens look up `[cols, rank]`. */
+  /** `[rows, rank]`; of a stack `[count, rows, rank]`, or the same; of a table `[cols, rank]`. */
   readonly b: Factor;
   readonly gain: number;
+  readonly lengths?: Lengths | undefined;
+}
+
+/**
+ * DoRA (arXiv 2402.09353): the length that each output's part of the sum W + scale * gain * b a is
+ * brought to; NaN: that of W's part.
+ */
+export interface Lengths {
+  readonly values: Table;
+  /** Where outputs lie: tables and transposed matrices have them in columns. */
+  readonly of: "rows" | "columns";
 }
 
 export interface Adapter {
@@ -41,115 +46,152 @@ export interface Adapter {
   readonly updates: ReadonlyMap<string, LowRank>;
 }
 
-/** What one adapter adds to one weight. */
-interface Update extends LowRank {
+/** What one adapter adds to one weight, or to each of a stack. */
+export interface Update extends LowRank {
   /** The adapter's place in the plan's list. */
   readonly adapter: number;
   readonly rank: number;
+  /** Where each matrix' part begins: its row of the tensor, and of the two factors. */
+  readonly places: readonly { readonly row: number; readonly a: number; readonly b: number }[];
 }
 
 /** How a weight is read: rows times an input, or rows by number. */
 type WeightUse = "product" | "table";
 
-/** What the ops of adapters are made with. */
-interface Parts {
-  tensor(rows: Rows, width: number): Tensor;
-  factorRows(factor: Factor, part?: Pick<Weight, "rows" | "slice">): Weight;
-}
+type ShapeOf = (tensor: string) => readonly number[] | undefined;
 
-/** States what adapters add to a plan's ops; knows at the end which updates met no weight. */
+/** Finds updates of weights; knows at the end which met none. */
 export class AdapterTable {
   readonly #adapters: readonly Adapter[];
-  readonly #parts: Parts;
+  readonly #shapeOf: ShapeOf;
   readonly #used: Set<string>[];
 
-  constructor(adapters: readonly Adapter[], parts: Parts) {
+  /** `shapeOf` is of the model's tensors. */
+  constructor(adapters: readonly Adapter[], shapeOf: ShapeOf) {
     if (adapters.length > maxAdapters) {
       throw new TinferError("usage", `${adapters.length} adapters, at most ${maxAdapters}`, {
         hint: "merge some of them, or leave some out",
       });
     }
     this.#adapters = adapters;
-    this.#parts = parts;
+    this.#shapeOf = shapeOf;
     this.#used = adapters.map(() => new Set());
   }
 
   /**
-   * What follows a product: for each update its narrow product with `a`, scaled, whose product
-   * with `b` is added. `target` is the adapters' name for a lone weight, where it differs.
+   * Updates of `weights`, all parts of one tensor or a stack, which adapters know under the name of
+   * their tensor, or as a whole under `target`. Checks the shapes of the factors.
    */
-  addedToProduct(input: Tensor, outputs: readonly LinearOutput[], target?: string): Op[] {
-    const updates = outputs.flatMap(({ weight, output }) => {
-      const found = this.#updatesOf(weight, "product", target);
-      return found.map((update) => ({ ...update, weight, output }));
-    });
-    const ops: Op[] = [];
-    for (let first = 0; first < updates.length; first += maxLinearOutputs) {
-      const some = updates.slice(first, first + maxLinearOutputs);
-      const narrow = some.map(({ a, rank }): LinearOutput => {
-        const output = this.#parts.tensor(input.rows, rank);
-        return { weight: this.#parts.factorRows(a), bias: undefined, output };
-      });
-      const product = { input, inputNorm: undefined, outputs: narrow };
-      ops.push({ kind: "linear", epilogue: "store", ...product });
-      some.forEach((update, index) => {
-        const b = this.#parts.factorRows(update.b, update.weight);
-        ops.push(...added(narrow[index]!.output, update, b, update.output));
-      });
-    }
-    return ops;
-  }
-
-  /** What follows a look-up in a table: the same with a look-up in place of the narrow product. */
-  addedToTable({ weight, output, scale, row }: Omit<OpOf<"embed">, "kind">): Op[] {
-    return this.#updatesOf(weight, "table").flatMap((update): Op[] => {
-      const narrow = this.#parts.tensor(output.rows, update.rank);
-      const a = this.#parts.factorRows(update.a);
-      const b = this.#parts.factorRows(update.b);
-      const lookUp = { weight: a, output: narrow, scale, row };
-      return [{ kind: "embed", ...lookUp }, ...added(narrow, update, b, output)];
-    });
-  }
-
-  /** Updates of `weight`, which adapters know under the name `target`; checks their shapes. */
-  #updatesOf(weight: Weight, use: WeightUse, target = weight.name): Update[] {
+  updatesOf(weights: ExpertWeights, use: WeightUse, target?: string): Update[] {
+    const [{ name: own }] = weights as [Weight];
     return this.#adapters.flatMap(({ name, updates }, adapter) => {
-      const update = updates.get(target);
+      const key = target ?? own;
+      const update = updates.get(key);
       if (update === undefined) return [];
-      this.#used[adapter]!.add(target);
-      return [{ ...update, adapter, rank: checkedRank(name, target, update, weight, use) }];
+      this.#used[adapter]!.add(key);
+      const rows = key === own ? this.#ownRows(weights) : stackRows(weights);
+      const fitted = fit(update, weights, rows, use);
+      if (typeof fitted !== "string") return [{ ...update, adapter, ...fitted }];
+      throw new TinferError("invalidFile", `adapter ${name}: ${fitted}`, {
+        hint: "it was made for another model, or its two factors differ in rank",
+      });
     });
   }
 
-  has(weight: Weight): boolean {
-    return this.#adapters.some(({ updates }) => updates.has(weight.name));
+  /** Rows of the tensor that the weights are parts of, and where each begins. */
+  #ownRows(weights: ExpertWeights): TensorRows {
+    const [{ name, rows }] = weights as [Weight];
+    const shape = this.#shapeOf(name) ?? [];
+    const whole = rows === 1 && shape.length === 1 ? 1 : numRows(shape);
+    const starts = weights.map(({ slice }) => {
+      return slice === undefined ? 0 : (slice.first * whole) / slice.count;
+    });
+    return { name, whole, starts };
+  }
+
+  has(weights: ExpertWeights, target?: string): boolean {
+    const key = target ?? (weights as [Weight])[0].name;
+    return this.#adapters.some(({ updates }) => updates.has(key));
+  }
+
+  /** Whether an adapter sets the lengths of rows, which takes the product by itself. */
+  hasLengths({ name }: Weight): boolean {
+    return this.#adapters.some(({ updates }) => updates.get(name)?.lengths !== undefined);
   }
 
   /**
-   * Throws where an adapter changes a tensor that no op took its update for. `shapeOf` is of the
-   * model's tensors, `isBeyond` says which tensors this plan ends before.
+   * Throws where an adapter changes a tensor that no op took its update for. `isBeyond` says which
+   * tensors this plan ends before.
    */
-  requireAllUsed(
-    shapeOf: (tensor: string) => readonly number[] | undefined,
-    isBeyond: (tensor: string) => boolean,
-  ): void {
+  requireAllUsed(isBeyond: (tensor: string) => boolean): void {
     this.#adapters.forEach(({ name, updates }, adapter) => {
       for (const target of updates.keys()) {
         if (this.#used[adapter]!.has(target) || isBeyond(target)) continue;
-        throw unusedError(name, target, shapeOf(target));
+        throw unusedError(name, target, this.#shapeOf(target));
       }
     });
   }
 }
 
-/** output += (the adapter's scale * gain * narrow) · bᵀ */
-function added(narrow: Tensor, { adapter, gain }: Update, b: Weight, output: Tensor): Op[] {
-  const outputs = [{ weight: b, bias: undefined, output }];
-  const product = { input: narrow, inputNorm: undefined, outputs };
-  return [
-    { kind: "adapterScale", output: narrow, adapter, gain },
-    { kind: "linear", epilogue: "accumulate", ...product },
-  ];
+/** The rows that an adapter's update is for. */
+interface TensorRows {
+  readonly name: string;
+  readonly whole: number;
+  /** Where each weight begins in them. */
+  readonly starts: readonly number[];
+}
+
+function numRows(shape: readonly number[]): number {
+  return shape.slice(0, -1).reduce((product, size) => product * size, 1);
+}
+
+/** Matrices one after the other, wherever the model has them. */
+function stackRows(weights: ExpertWeights): TensorRows {
+  const [{ name, rows }] = weights as [Weight];
+  return { name, whole: weights.length * rows, starts: weights.map((_, index) => index * rows) };
+}
+
+/** Rank and places when both factors fit each other and the weights, or what does not. */
+function fit(
+  { a, b }: LowRank,
+  weights: ExpertWeights,
+  { name, whole, starts }: TensorRows,
+  use: WeightUse,
+): Pick<Update, "rank" | "places"> | string {
+  const [{ cols }] = weights as [Weight];
+  const count = weights.length;
+  const isTable = use === "table";
+  const rank = (isTable ? a.shape.at(-1) : a.shape.at(-2)) ?? 0;
+  const [rowsA, rowsB] = [numRows(a.shape), numRows(b.shape)];
+  const height = whole / count;
+  const isSharedA = count > 1 && rowsA === rank;
+  const isSharedB = count > 1 && rowsB === height;
+  const wantedA = isTable ? [whole, rank] : [...stacked(count, isSharedA), rank, cols];
+  const wantedB = isTable ? [cols, rank] : [...stacked(count, isSharedB), height, rank];
+  for (const [factor, wanted] of [
+    [a, wantedA],
+    [b, wantedB],
+  ] as const) {
+    if (isShape(factor.shape, wanted)) continue;
+    const tensor = count > 1 ? [count, height, cols] : [whole, cols];
+    const found = `is [${factor.shape.join(", ")}] instead of [${wanted.join(", ")}]`;
+    return `${factor.name} ${found}; tensor '${name}' of the model is [${tensor.join(", ")}]`;
+  }
+  const places = starts.map((row, index) => ({
+    row,
+    a: isTable || isSharedA || count === 1 ? 0 : index * rank,
+    b: isTable ? 0 : isSharedB ? row % height : row,
+  }));
+  return { rank, places };
+}
+
+const stacked = (count: number, isShared: boolean) => (count === 1 || isShared ? [] : [count]);
+
+/** Dimensions of one in front do not count. */
+function isShape(shape: readonly number[], wanted: readonly number[]): boolean {
+  const extra = shape.length - wanted.length;
+  if (extra < 0 || shape.slice(0, extra).some((size) => size !== 1)) return false;
+  return wanted.every((size, i) => size > 0 && shape[extra + i] === size);
 }
 
 function unusedError(adapter: string, target: string, shape: readonly number[] | undefined) {
@@ -159,37 +201,8 @@ function unusedError(adapter: string, target: string, shape: readonly number[] |
       hint: "it was made for another model; general.base_model in `tinfer show` may name it",
     });
   }
-  const what = shape.length === 3 ? "the experts' tensor" : "tensor";
-  const message = `adapter ${adapter} changes ${what} '${target}', which is not supported`;
+  const message = `adapter ${adapter} changes tensor '${target}', which is not supported`;
   return new TinferError("unsupported", message, {
-    hint: "adapters may change products of whole matrices and the token embedding; merge this one into the model with the tool that made it",
+    hint: "adapters may change products of matrices and the token embedding; merge this one into the model with the tool that made it",
   });
-}
-
-/** The rank, when both factors fit each other and the weight. */
-function checkedRank(
-  adapter: string,
-  target: string,
-  { a, b }: LowRank,
-  { rows, cols, slice }: Weight,
-  use: WeightUse,
-): number {
-  const wholeRows = slice === undefined ? rows : slice.count;
-  const isTable = use === "table";
-  const rank = (isTable ? a.shape[1] : a.shape[0]) ?? 0;
-  const wantedA = isTable ? [wholeRows, rank] : [rank, cols];
-  const wantedB = isTable ? [cols, rank] : [wholeRows, rank];
-  for (const [factor, wanted] of [
-    [a, wantedA],
-    [b, wantedB],
-  ] as const) {
-    const { shape } = factor;
-    if (shape.length === 2 && wanted.every((size, i) => size > 0 && shape[i] === size)) continue;
-    const rest = `tensor '${target}' of the model is [${wholeRows}, ${cols}]`;
-    const found = `is [${shape.join(", ")}] instead of [${wanted.join(", ")}]`;
-    throw new TinferError("invalidFile", `adapter ${adapter}: ${factor.name} ${found}; ${rest}`, {
-      hint: "it was made for another model, or its two factors differ in rank",
-    });
-  }
-  return rank;
 }

@@ -13,6 +13,7 @@ import {
   maxLinearOutputs,
   normKinds,
   type Op,
+  type OpOf,
   opcodes,
   type Routing,
   type RowNorm,
@@ -98,8 +99,16 @@ function wordsOf(op: Op): Word[] {
       const to = [op.outputStart, op.outputStride];
       return [op.input.id, op.output.id, op.count, op.width, ...from, ...to];
     }
-    case "linearHeads":
-      return [op.input.id, op.output.id, firstId(op.weights), op.weights.length];
+    case "magnitude": {
+      const operands = [op.input, op.routing, op.lengths, op.bias, op.output].map(id);
+      return [...operands, op.adapter, { f32: op.gain }];
+    }
+    case "slotLinear":
+    case "sumSlots":
+    case "scaleSlots":
+    case "expertGlu":
+    case "expertLinear":
+      return slotWords(op);
     case "linear": {
       assert(op.outputs.length <= maxLinearOutputs, "linear has too many outputs");
       const outputs = op.outputs.flatMap((o) => [o.weight.id, id(o.bias), o.output.id]);
@@ -113,19 +122,6 @@ function wordsOf(op: Op): Word[] {
     }
     case "route":
       return [op.logits.id, op.output.id, ...routingWords(op.routing)];
-    case "scaleSlots":
-      return [op.input.id, op.routing.id, op.output.id];
-    case "expertGlu": {
-      const gate = [firstId(op.gate), id(op.gateBias)];
-      const up = [firstId(op.up), id(op.upBias)];
-      const rest = [op.output.id, op.gate.length, indexIn(gates, op.activation)];
-      return [op.input.id, op.routing.id, ...gate, ...up, ...rest];
-    }
-    case "expertLinear": {
-      const weights = [firstId(op.weights), id(op.bias), op.output.id, op.weights.length];
-      const how = [indexIn(epilogues, op.epilogue), op.isWeighted ? 1 : 0];
-      return [op.input.id, op.routing.id, ...weights, ...how];
-    }
     case "rotations":
       return [op.frequencies.id, op.output.id, { f32: op.magnitude }];
     case "qkvPrep": {
@@ -139,6 +135,35 @@ function wordsOf(op: Op): Word[] {
     }
     case "sample":
       return [op.logits.id];
+  }
+}
+
+type SlotOp = OpOf<"slotLinear" | "sumSlots" | "scaleSlots" | "expertGlu" | "expertLinear">;
+
+/** The same of ops whose rows have slots. */
+function slotWords(op: SlotOp): Word[] {
+  switch (op.kind) {
+    case "slotLinear": {
+      const weights = [firstId(op.weights), id(op.bias), op.output.id, op.weights.length];
+      return [op.input.id, id(op.routing), ...weights, indexIn(epilogues, op.epilogue)];
+    }
+    case "sumSlots": {
+      const how = [indexIn(epilogues, op.epilogue), op.isWeighted ? 1 : 0];
+      return [op.input.id, op.routing.id, op.output.id, ...how];
+    }
+    case "scaleSlots":
+      return [op.input.id, op.routing.id, op.output.id];
+    case "expertGlu": {
+      const gate = [firstId(op.gate), id(op.gateBias)];
+      const up = [firstId(op.up), id(op.upBias)];
+      const rest = [op.output.id, op.gate.length, indexIn(gates, op.activation)];
+      return [op.input.id, op.routing.id, ...gate, ...up, ...rest];
+    }
+    case "expertLinear": {
+      const weights = [firstId(op.weights), id(op.bias), op.output.id, op.weights.length];
+      const how = [indexIn(epilogues, op.epilogue), op.isWeighted ? 1 : 0];
+      return [op.input.id, op.routing.id, ...weights, ...how];
+    }
   }
 }
 

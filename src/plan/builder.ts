@@ -1,25 +1,26 @@
 // Collects a model's ops, tensors, weights and caches in the order the model code states them.
 // Knows nothing of memory: `arena.ts` places tensors, `binary.ts` writes the executor's form.
 import { assert } from "../core/errors.ts";
+import { type AdaptedProduct, AdapterOps, type ExpertStack } from "./adapter-ops.ts";
 import { type Adapter, AdapterTable } from "./adapters.ts";
 import { fuseNorms } from "./fuse-norms.ts";
 import { keepInputs, type Product } from "./keep-inputs.ts";
-import {
-  type Cache,
-  type EmbedRow,
-  type Epilogue,
-  type ExpertWeights,
-  type Gate,
-  type LinearOutput,
-  type NormKind,
-  type Op,
-  operandsOf,
-  type RopePairing,
-  type Routing,
-  type Rows,
-  type Tensor,
-  type UnaryFunction,
-  type Weight,
+import { type NumberedTensor, numberTensors } from "./number-tensors.ts";
+import type {
+  Cache,
+  EmbedRow,
+  Epilogue,
+  ExpertWeights,
+  Gate,
+  LinearOutput,
+  NormKind,
+  Op,
+  RopePairing,
+  Routing,
+  Rows,
+  Tensor,
+  UnaryFunction,
+  Weight,
 } from "./ops.ts";
 import { type WeightSource, WeightTable } from "./weight-table.ts";
 
@@ -55,9 +56,10 @@ const slotsOf = (routing: Tensor) => routing.width / 2;
 export class PlanBuilder extends WeightTable {
   readonly #outputs: PlanOutputs;
   readonly #ops: Op[] = [];
-  readonly #tensors: { -readonly [K in keyof Tensor]: Tensor[K] }[] = [];
+  readonly #tensors: NumberedTensor[] = [];
   readonly #caches: Cache[] = [];
   readonly #adapters: AdapterTable;
+  readonly #adapterOps: AdapterOps;
 
   constructor(
     source: WeightSource,
@@ -66,9 +68,12 @@ export class PlanBuilder extends WeightTable {
   ) {
     super(source);
     this.#outputs = outputs;
-    this.#adapters = new AdapterTable(adapters, {
+    this.#adapters = new AdapterTable(adapters, (name) => this.shapeOf(name));
+    this.#adapterOps = new AdapterOps(this.#adapters, {
       tensor: (rows, width) => this.#tensor(rows, width),
-      factorRows: (factor, part) => this.factorRows(factor, part),
+      factorParts: (factor, starts, rows) => this.factorParts(factor, starts, rows),
+      table: (name, table, rows, cols) => this.constantMatrices(name, table, rows, cols)[0]!,
+      rowReader: (weights) => this.rowReader(weights),
     });
   }
 
@@ -93,7 +98,7 @@ export class PlanBuilder extends WeightTable {
   embed(weight: Weight, scale = 1, row: EmbedRow = "token"): Tensor {
     const output = this.#tensor("tokens", weight.cols);
     this.#ops.push({ kind: "embed", weight, output, scale, row });
-    this.#ops.push(...this.#adapters.addedToTable({ weight, output, scale, row }));
+    this.#ops.push(...this.#adapterOps.addedToTable({ weight, output, scale, row }));
     return output;
   }
 
@@ -161,11 +166,30 @@ export class PlanBuilder extends WeightTable {
     return output;
   }
 
-  /** `[rows, heads * weight rows]` from `[rows, heads * weight cols]`. */
-  linearHeads(input: Tensor, weights: ExpertWeights): Tensor {
-    const output = this.#tensor(input.rows, weights.length * weights[0]!.rows);
-    this.#ops.push({ kind: "linearHeads", input, weights, output });
-    return output;
+  /** `[rows, heads * weight rows]` from `[rows, heads * weight cols]`; `target` as in `linear`. */
+  headLinear(input: Tensor, weights: ExpertWeights, target?: string): Tensor {
+    const { ops, ...read } = this.#adapterOps.lengthenedInput(input, weights, target);
+    this.#ops.push(...ops);
+    const slots = { count: weights.length, routing: undefined };
+    return this.#slotLinears({ ...read, slots }, [{ weights, bias: undefined, target }])[0]!;
+  }
+
+  /** `[rows, slots * weight rows]` each: a matrix of each stack for every slot. */
+  #slotLinears(
+    product: Omit<AdaptedProduct, "outputs"> & Required<Pick<AdaptedProduct, "slots">>,
+    stacks: readonly ExpertStack[],
+  ): Tensor[] {
+    const { input, slots } = product;
+    const { count, routing } = slots;
+    const outputs = stacks.map((stack) => {
+      return { ...stack, output: this.#tensor(input.rows, count * stack.weights[0]!.rows) };
+    });
+    for (const { weights, bias, output } of outputs) {
+      const operands = { input, routing, weights, bias, output };
+      this.#ops.push({ kind: "slotLinear", ...operands, epilogue: "store" });
+    }
+    this.#ops.push(...this.#adapterOps.addedToProduct({ ...product, outputs }));
+    return outputs.map(({ output }) => output);
   }
 
   /** New tensors `[rows, weight.rows]` from one input, in the order of `matrices`. */
@@ -189,7 +213,8 @@ export class PlanBuilder extends WeightTable {
   ): void {
     const op = { input, inputNorm: undefined, outputs };
     this.#ops.push({ kind: "linear", epilogue, ...op });
-    this.#ops.push(...this.#adapters.addedToProduct(input, outputs, target));
+    const adapted = outputs.map(({ weight, ...rest }) => ({ weights: [weight], ...rest, target }));
+    this.#ops.push(...this.#adapterOps.addedToProduct({ input, outputs: adapted }));
   }
 
   linear(input: Tensor, weight: Weight, bias?: Weight): Tensor {
@@ -198,7 +223,8 @@ export class PlanBuilder extends WeightTable {
 
   /** residual += input · weightᵀ + bias */
   linearAccumulate(input: Tensor, weight: Weight, residual: Tensor, bias?: Weight): void {
-    this.#linear(input, "accumulate", [{ weight, bias, output: residual }]);
+    if (this.#adapters.hasLengths(weight)) this.add(this.linear(input, weight, bias), residual);
+    else this.#linear(input, "accumulate", [{ weight, bias, output: residual }]);
   }
 
   linearGlu(
@@ -208,7 +234,7 @@ export class PlanBuilder extends WeightTable {
     activation: Gate,
     biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
-    if ([gate, up].some((weight) => this.#adapters.has(weight))) {
+    if ([gate, up].some((weight) => this.#adapters.has([weight]))) {
       const matrices = [
         { weight: gate, bias: biases.gate },
         { weight: up, bias: biases.up },
@@ -237,17 +263,21 @@ export class PlanBuilder extends WeightTable {
     return output;
   }
 
-  /** `[rows, slots * gate rows]` */
+  /** `[rows, slots * gate rows]`; adapters know the stacks under their names or the targets. */
   expertGlu(
     input: Tensor,
     routing: Tensor,
-    { gate, up }: { gate: ExpertWeights; up: ExpertWeights },
+    { gate, up }: { gate: ExpertStack; up: ExpertStack },
     activation: Gate,
-    biases: { gate?: Weight | undefined; up?: Weight | undefined } = {},
   ): Tensor {
-    const output = this.#tensor(input.rows, slotsOf(routing) * gate[0]!.rows);
-    const [gateBias, upBias] = [biases.gate, biases.up];
-    const weights = { gate, gateBias, up, upBias };
+    if ([gate, up].some(({ weights, target }) => this.#adapters.has(weights, target))) {
+      const slots = { count: slotsOf(routing), routing };
+      const [g, u] = this.#slotLinears({ input, slots }, [gate, up]) as [Tensor, Tensor];
+      return this.glu(g, u, activation);
+    }
+    const output = this.#tensor(input.rows, slotsOf(routing) * gate.weights[0]!.rows);
+    const ofGate = { gate: gate.weights, gateBias: gate.bias };
+    const weights = { ...ofGate, up: up.weights, upBias: up.bias };
     this.#ops.push({ kind: "expertGlu", input, routing, ...weights, output, activation });
     return output;
   }
@@ -256,14 +286,18 @@ export class PlanBuilder extends WeightTable {
   expertLinear(
     input: Tensor,
     routing: Tensor,
-    weights: ExpertWeights,
-    spec: { residual?: Tensor; bias?: Weight | undefined; isWeighted?: boolean } = {},
+    stack: ExpertStack,
+    { residual, isWeighted = true }: { residual?: Tensor; isWeighted?: boolean } = {},
   ): Tensor {
-    const { residual, bias, isWeighted = true } = spec;
+    const { weights, bias, target } = stack;
     const output = residual ?? this.#tensor(input.rows, weights[0]!.rows);
     const epilogue: Epilogue = residual === undefined ? "store" : "accumulate";
-    const how = { bias, output, epilogue, isWeighted };
-    this.#ops.push({ kind: "expertLinear", input, routing, weights, ...how });
+    const how = { routing, output, epilogue, isWeighted };
+    if (this.#adapters.has(weights, target)) {
+      const slots = { count: slotsOf(routing), routing };
+      const answers = this.#slotLinears({ input, slots }, [stack])[0]!;
+      this.#ops.push({ kind: "sumSlots", input: answers, ...how });
+    } else this.#ops.push({ kind: "expertLinear", input, weights, bias, ...how });
     return output;
   }
 
@@ -338,10 +372,10 @@ export class PlanBuilder extends WeightTable {
     { hidden, scores, logits }: Partial<Pick<Plan, "hidden" | "scores" | "logits">>,
   ): Plan {
     const isBeyond = (tensor: string) => hidden !== undefined && tensor === headName;
-    this.#adapters.requireAllUsed((name) => this.shapeOf(name), isBeyond);
+    this.#adapters.requireAllUsed(isBeyond);
     const results = [hidden, scores].filter((tensor) => tensor !== undefined);
     const { ops, products } = this.#program(results);
-    const tensors = this.#numberTensors(ops, results);
+    const tensors = numberTensors(this.#tensors, ops, results);
     return {
       ops,
       tensors,
@@ -360,17 +394,5 @@ export class PlanBuilder extends WeightTable {
       return keepInputs(this.#ops, ({ rows, width }) => this.#tensor(rows, width));
     }
     return { ops: fuseNorms(this.#ops, results), products: [] };
-  }
-
-  /** The tensors that are still there, with ids in that order. */
-  #numberTensors(ops: readonly Op[], results: readonly Tensor[]): Tensor[] {
-    const used = new Set<Tensor>(results);
-    for (const op of ops) {
-      const { reads, writes } = operandsOf(op);
-      for (const tensor of [...reads, ...writes]) used.add(tensor);
-    }
-    const kept = this.#tensors.filter((tensor) => used.has(tensor));
-    for (const tensor of this.#tensors) tensor.id = kept.indexOf(tensor);
-    return kept;
   }
 }

@@ -53,8 +53,11 @@ function productOf(op: Op): Product | undefined {
       return { kind: "rows", input: op.input, weights: op.outputs.map(({ weight }) => weight) };
     case "linearGlu":
       return { kind: "rows", input: op.input, weights: [op.gate, op.up] };
-    case "linearHeads":
-      return { kind: "heads", input: op.input, weights: op.weights };
+    case "slotLinear": {
+      const { input, routing, weights } = op;
+      if (routing === undefined) return { kind: "heads", input, weights };
+      return { kind: "experts", input, routing, stacks: [weights] };
+    }
     case "expertGlu":
       return { kind: "experts", ...expertInputs(op), stacks: [op.gate, op.up] };
     case "expertLinear":

@@ -142,6 +142,23 @@ export type Op =
     }
   /** output[r] *= gain * the scale of `adapter` in the row's step data; 0 gives zeros */
   | { readonly kind: "adapterScale"; output: Tensor; adapter: number; gain: number }
+  /**
+   * output[t, s] = (c - 1) * (input[t, s] - bias[m]) + c * output[t, s], m as in `slotLinear`, or
+   * one for whole rows: what rows of the length that the adapter wants add to the product `input`,
+   * `output` being its update. c = wanted length / √(n₀ + σ n₁ + σ² n₂), σ = gain * scale of
+   * `adapter`; a scale of 0 gives zeros. `lengths` is F32 `[4 * matrices, width]`: of each matrix
+   * the wanted lengths of its rows, n₀, n₁ and n₂. A row without length stays so.
+   */
+  | {
+      readonly kind: "magnitude";
+      input: Tensor;
+      routing: Tensor | undefined;
+      lengths: Weight;
+      bias: Weight | undefined;
+      output: Tensor;
+      adapter: number;
+      gain: number;
+    }
   /** `width` values of each of `count` parts of a row: from input to output, other values stay */
   | {
       readonly kind: "copyColumns";
@@ -155,8 +172,20 @@ export type Op =
       outputStart: number;
       outputStride: number;
     }
-  /** output[t, h] = input[t, h] · weights[h]ᵀ: a matrix of its own for every head */
-  | { readonly kind: "linearHeads"; input: Tensor; weights: ExpertWeights; output: Tensor }
+  /**
+   * output[t, s] (+)= x · weights[m]ᵀ + bias[m]: a matrix for every slot of a row, m = expert of
+   * slot s, or, without a routing, a matrix for every head, m = s. x = input[t, s], or input[t]
+   * where the input has no row per slot. Biases are `[matrices, width]`.
+   */
+  | {
+      readonly kind: "slotLinear";
+      input: Tensor;
+      routing: Tensor | undefined;
+      weights: ExpertWeights;
+      bias: Weight | undefined;
+      output: Tensor;
+      epilogue: Epilogue;
+    }
   /** outputs[i] (+)= input · weight[i]ᵀ + bias[i], the input normalised first by `inputNorm` */
   | {
       readonly kind: "linear";
@@ -185,6 +214,16 @@ export type Op =
   | { readonly kind: "route"; logits: Tensor; output: Tensor; routing: Routing }
   /** output[t, s] = input[t] * weight of slot s: for models that scale what experts read */
   | { readonly kind: "scaleSlots"; input: Tensor; routing: Tensor; output: Tensor }
+  /** output[t] (+)= Σ over slots s in order: weight of s * input[t, s] */
+  | {
+      readonly kind: "sumSlots";
+      input: Tensor;
+      routing: Tensor;
+      output: Tensor;
+      epilogue: Epilogue;
+      /** False: every slot weighs 1. */
+      isWeighted: boolean;
+    }
   /**
    * linearGlu of each token's experts: output[t, s] = activation(x · gate[e]ᵀ + gateBias[e]) *
    * (x · up[e]ᵀ + upBias[e]), e = expert of slot s, x = input[t], or input[t, s] where the
@@ -270,8 +309,10 @@ export const opcodes: Readonly<Record<OpKind, number>> = {
   glu: 16,
   positionScale: 17,
   copyColumns: 18,
-  linearHeads: 19,
+  slotLinear: 19,
   adapterScale: 20,
+  sumSlots: 21,
+  magnitude: 22,
 };
 
 /** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
@@ -283,7 +324,6 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
     case "gatherRows":
     case "norm":
     case "linearGlu":
-    case "linearHeads":
     case "copyColumns":
       return { reads: [op.input], writes: [op.output] };
     case "linear": {
@@ -304,9 +344,15 @@ export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
     case "scaleSlots":
     case "expertGlu":
       return { reads: [op.input, op.routing], writes: [op.output] };
-    case "expertLinear": {
-      const reads = [op.input, op.routing];
+    case "expertLinear":
+    case "slotLinear":
+    case "sumSlots": {
+      const reads = [op.input, ...(op.routing ? [op.routing] : [])];
       if (op.epilogue === "accumulate") reads.push(op.output);
+      return { reads, writes: [op.output] };
+    }
+    case "magnitude": {
+      const reads = [op.input, op.output, ...(op.routing ? [op.routing] : [])];
       return { reads, writes: [op.output] };
     }
     case "qkvPrep": {

@@ -10,6 +10,8 @@ export interface WeightSource {
   find(name: string): { shape: readonly number[]; typeId: number } | undefined;
   /** Values of a small F32 tensor; undefined when there is none of that name. */
   values(name: string): Float32Array | undefined;
+  /** The values of its rows `first` to `first + count`, for who computes with weights at load. */
+  readRows?(name: string, first: number, count: number): Float32Array;
 }
 
 const f32TypeId = 0;
@@ -86,24 +88,45 @@ export class WeightTable {
     return this.#addWeight({ name, rows, cols, typeId: found.typeId, slice: { first, count } });
   }
 
-  /** The part of an adapter's factor that goes with `part` of the weight, or all of it. */
-  protected factorRows(factor: Factor, part?: Pick<Weight, "rows" | "slice">): Weight {
-    const { name, typeId, constant } = factor;
-    const [count, cols] = factor.shape as [number, number];
-    if (part?.slice === undefined) {
-      const known = this.#factors.get(factor);
-      const own = constant === undefined ? {} : { constant: { table: constant, firstValue: 0 } };
-      const whole = known ?? this.#addWeight({ name, rows: count, cols, typeId, ...own });
-      this.#factors.set(factor, whole);
-      return whole;
-    }
-    const { first } = part.slice;
-    const { rows } = part;
-    const own =
-      constant === undefined
-        ? { slice: { first, count } }
-        : { constant: { table: constant, firstValue: first * cols } };
-    return this.#addWeight({ name, rows, cols, typeId, ...own });
+  /** `rows` rows of an adapter's factor from each of `starts` on, one after the other. */
+  protected factorParts(factor: Factor, starts: readonly number[], rows: number): ExpertWeights {
+    const { name, shape, typeId, constant } = factor;
+    const cols = shape.at(-1)!;
+    const count = shape.slice(0, -1).reduce((product, size) => product * size, 1);
+    const isWhole = starts.length === 1 && rows === count;
+    const known = isWhole ? this.#factors.get(factor) : undefined;
+    if (known !== undefined) return [known];
+    const parts = starts.map((first) => {
+      const place =
+        constant === undefined
+          ? { slice: { first, count } }
+          : { constant: { table: constant, firstValue: first * cols } };
+      return this.#addWeight({ name, rows, cols, typeId, ...place });
+    });
+    if (isWhole) this.#factors.set(factor, parts[0]!);
+    return parts;
+  }
+
+  /** Reads rows `first` to `first + count` of weight `index`, tables made once. */
+  protected rowReader(
+    weights: ExpertWeights,
+  ): (index: number, first: number, count: number) => Float32Array {
+    const tables = new Map<Table, Float32Array>();
+    return (index, first, count) => {
+      const { name, cols, slice, constant, gain } = weights[index]!;
+      if (constant !== undefined) {
+        const values = tables.get(constant.table) ?? constant.table.make();
+        tables.set(constant.table, values);
+        const start = constant.firstValue + first * cols;
+        return values.subarray(start, start + count * cols);
+      }
+      const shape = this.shapeOf(name);
+      assert(shape !== undefined && this.#source.readRows !== undefined, `rows of ${name}`);
+      const all = shape.slice(0, -1).reduce((product, size) => product * size, 1);
+      const start = slice === undefined ? 0 : (slice.first * all) / slice.count;
+      const values = this.#source.readRows(name, start + first, count);
+      return gain === 1 ? values : values.map((value) => value * gain);
+    };
   }
 
   /** Values `first` to `first + width` of the vector `name` `[1, count]`, where the file has it. */

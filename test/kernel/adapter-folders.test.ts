@@ -10,7 +10,7 @@ import { defaultModelOptions } from "../../src/engine/options.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { logitsOf, nmse } from "../golden/reference-logits.ts";
 import { Random } from "./random.ts";
-import { type TinyAdapter, tinyAdapter } from "./tiny-adapter.ts";
+import { adapterMetadata, type TinyAdapter, tinyAdapter } from "./tiny-adapter.ts";
 import { tinyMixes, tinyModel, tinyVocabSize } from "./tiny-model.ts";
 
 let folder = "";
@@ -137,13 +137,112 @@ test("its factors are counted once, among the tables", () => {
   expect(tables).toBeLessThan(own + 128 * tensors.size + 2 ** 12);
 });
 
+/** Swaps rows and columns of each of `count` matrices. */
+function turned({ shape, values }: { shape: number[]; values: Float32Array }, count: number) {
+  const [rows, cols] = [shape[0]! / count, shape[1]!];
+  const size = rows * cols;
+  return Float32Array.from(values, (_, i) => {
+    const place = i % size;
+    return values[i - place + (place % rows) * cols + Math.floor(place / rows)]!;
+  });
+}
+
+test("experts that are one parameter, in both of PEFT's forms", () => {
+  const numExperts = 5;
+  const [hidden, width, rank] = [256, 512, 3];
+  const experts = tinyModel("parameters", { ...tinyMixes["floats"]!, numExperts });
+  const base = join(folder, "experts.gguf");
+  writeGguf(base, experts);
+  const random = new Random("parameters");
+  // Expert by expert: what reads the input, and what writes gates and then ups.
+  const floats = (rows: number, cols: number) => ({
+    shape: [numExperts * rows, cols],
+    values: random.normals(numExperts * rows * cols, 0.2),
+  });
+  const gateUp = { a: floats(rank, hidden), b: floats(2 * width, rank) };
+  const down = { a: floats(rank, width), b: floats(hidden, rank) };
+  const layer = "blk.1.ffn_";
+  const bytes = (values: Float32Array) => new Uint8Array(values.slice().buffer);
+  const stack = (name: string, rows: number, cols: number, values: Float32Array) => {
+    const shape = [numExperts, rows, cols];
+    return { name: `${layer}${name}`, type: "f32" as const, shape, content: bytes(values) };
+  };
+  const half = (which: 0 | 1) =>
+    Float32Array.from({ length: (numExperts * 2 * width * rank) / 2 }, (_, i) => {
+      const size = width * rank;
+      return gateUp.b.values[i + size * (Math.floor(i / size) + which)]!;
+    });
+  const tensors = ["gate", "up"].flatMap((part, which) => [
+    stack(`${part}_exps.weight.lora_a`, rank, hidden, gateUp.a.values),
+    stack(`${part}_exps.weight.lora_b`, width, rank, half(which as 0 | 1)),
+  ]);
+  tensors.push(stack("down_exps.weight.lora_a", rank, width, down.a.values));
+  tensors.push(stack("down_exps.weight.lora_b", hidden, rank, down.b.values));
+  const file = join(folder, "experts-adapter.gguf");
+  writeGguf(file, { metadata: adapterMetadata(alpha), tensors });
+  const logits = (path: string) =>
+    logitsOf(base, tokenIds, 16, { adapters: parseAdapters([path]), backend: "reference" });
+  const wanted = logits(file);
+  expect(nmse(logitsOf(base, tokenIds, 16, { backend: "reference" }), wanted)).toBeGreaterThan(
+    0.01,
+  );
+
+  /** PEFT's A is expert by expert, the columns of its B have the experts next to each other. */
+  const columns = (rows: Float32Array, height: number) => {
+    const values = new Float32Array(rows.length);
+    rows.forEach((value, i) => {
+      const [expert, place] = [Math.floor(i / (rank * height)), i % (rank * height)];
+      const [r, row] = [place % rank, Math.floor(place / rank)];
+      values[row * rank * numExperts + r * numExperts + expert] = value;
+    });
+    return { shape: [height, rank * numExperts], values };
+  };
+  const matrix = (rows: number, values: Float32Array) => ({
+    shape: [rows, values.length / rows],
+    values,
+  });
+  const owner = "base_model.model.model.layers.1.mlp.experts";
+  for (const form of ["straight", "crossed"] as const) {
+    const saved: Tensors = new Map();
+    for (const [name, { a, b }, outputs] of [
+      [`${owner}.base_layer`, gateUp, 2 * width],
+      [owner, down, hidden],
+    ] as const) {
+      const [first, second] =
+        form === "straight"
+          ? [a, columns(b.values, outputs)]
+          : [
+              matrix(numExperts * rank, turned(b, numExperts)),
+              columns(turned(a, numExperts), a.shape[1]!),
+            ];
+      saved.set(`${name}.lora_A.weight`, first);
+      saved.set(`${name}.lora_B.weight`, second);
+    }
+    const config = { r: rank, target_parameters: ["experts.gate_up_proj", "experts.down_proj"] };
+    expect(nmse(logits(save(form, saved, config)), wanted)).toBeLessThan(1e-12);
+  }
+});
+
 describe("refused", () => {
   const wants = (name: string) => name === "blk.0.attn_v.weight";
   const good = peftTensors(tinyAdapter(model, new Random("good"), { wants }));
   const [[nameA, a], [nameB, b]] = [...good] as [[string, never], [string, never]];
+  const vector = { shape: [128], values: new Float32Array(128) };
+  const lengthsName = nameA.replace("lora_A.weight", "lora_magnitude_vector");
+  const withLengths = new Map([...good, [lengthsName, vector]]);
   const cases: readonly (readonly [string, Tensors, Record<string, unknown>, RegExp])[] = [
     ["other kinds", good, { peft_type: "IA3" }, /peft_type 'IA3' is not supported/],
-    ["DoRA", good, { use_dora: true }, /use_dora is not supported/],
+    ["DoRA without lengths", good, { use_dora: true }, /without a lora_magnitude_vector of/],
+    ["lengths without DoRA", withLengths, {}, /without use_dora, but with a lora_magnitude/],
+    ["biases of factors", good, { lora_bias: true }, /lora_bias .* is not supported/],
+    ["trained biases", good, { bias: "lora_only" }, /bias 'lora_only' .* is not supported/],
+    ["whole modules", good, { modules_to_save: ["lm_head"] }, /modules_to_save .* is not supp/],
+    ["single rows", good, { trainable_token_indices: [7] }, /trainable_token_indices/],
+    ["late beginnings", good, { alora_invocation_tokens: [1, 2] }, /aLoRA/],
+    ["layers used twice", good, { layer_replication: [[0, 1]] }, /layer_replication/],
+    ["other bases", good, { init_lora_weights: "pissa_niter_4" }, /beside changed weights/],
+    ["unknown beginnings", good, { init_lora_weights: "later" }, /'later' \(not known\)/],
+    ["no expressions", good, { alpha_pattern: { "(v_proj": 1 } }, /no regular expression/],
     ["half a pair", new Map([[nameA, a]]), {}, /is there without .*lora_B/],
     ["the other half", new Map([[nameB, b]]), {}, /is there without .*lora_A/],
     ["nothing", new Map(), {}, /changes no tensor/],

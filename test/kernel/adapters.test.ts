@@ -49,13 +49,16 @@ const executors = [
 
 describe("as if merged", () => {
   const model = tinyModel("plain", f32Types!);
+  const withExperts = tinyModel("plain experts", { ...f32Types!, numExperts: 5 });
   const cases = [
-    ["f32 factors", {}, 1e-9],
-    ["f16 factors", { typeA: "f16", typeB: "f16" }, 1e-9],
+    ["f32 factors", model, {}, 1e-9],
+    ["f16 factors", model, { typeA: "f16", typeB: "f16" }, 1e-9],
     // Their products take activations of 8 bits.
-    ["q8_0 and bf16 factors", { typeA: "q8_0", typeB: "bf16" }, 1e-3],
+    ["q8_0 and bf16 factors", model, { typeA: "q8_0", typeB: "bf16" }, 1e-3],
+    ["f32 factors of experts", withExperts, {}, 1e-9],
+    ["f16 factors of experts", withExperts, { typeA: "f16", typeB: "f16" }, 1e-9],
   ] as const;
-  for (const [name, options, tolerance] of cases) {
+  for (const [name, model, options, tolerance] of cases) {
     test(name, () => {
       const first = tinyAdapter(model, new Random(`first ${name}`), options);
       const wants = (tensor: string) => tensor.includes("attn_k") || tensor.includes("ffn_up");
@@ -214,14 +217,14 @@ describe("refused", () => {
     });
   }
 
-  test("experts' tensors", () => {
+  test("stacks of other sizes", () => {
     const types = tinyMixes["experts"]!;
     const name = "blk.0.ffn_up_exps.weight";
-    const tensors = [floats(`${name}.lora_a`, [5, 8, 256]), floats(`${name}.lora_b`, [5, 512, 8])];
+    const tensors = [floats(`${name}.lora_a`, [4, 8, 256]), floats(`${name}.lora_b`, [5, 512, 8])];
     const base = save("experts", tinyModel("experts", types));
     const adapters = parseAdapters([save("experts-adapter", { metadata, tensors })]);
     expect(() => new LoadedModel(base, { ...defaultModelOptions, adapters })).toThrow(
-      /experts' tensor 'blk.0.ffn_up_exps.weight', which is not supported/,
+      /lora_a is \[4, 8, 256\] instead of \[5, 8, 256\]; tensor .* is \[5, 512, 256\]/,
     );
   });
 

@@ -191,10 +191,14 @@ function expertPlan(weights: TestWeights, { numExperts, numSlots, hasBias }: Exp
   const down = stack("down", s.n, s.width);
   const bias = (name: string, rows: number) =>
     hasBias ? b.weight(`${name}.bias`, numExperts, rows) : undefined;
-  const biases = { gate: bias("gate", s.width), up: bias("up", s.width) };
-  const gated = b.expertGlu(x, routing, { gate, up }, "silu", biases);
-  const stored = b.expertLinear(gated, routing, down, { bias: bias("down", s.n) });
-  b.expertLinear(gated, routing, down, { bias: bias("down", s.n), residual });
+  const stacks = {
+    gate: { weights: gate, bias: bias("gate", s.width) },
+    up: { weights: up, bias: bias("up", s.width) },
+  };
+  const gated = b.expertGlu(x, routing, stacks, "silu");
+  const downs = { weights: down, bias: bias("down", s.n) };
+  const stored = b.expertLinear(gated, routing, downs);
+  b.expertLinear(gated, routing, downs, { residual });
   // The same by the ordinary op.
   const plain = gate.map((_, e) => {
     const one = (name: string) => b.weight(`${name}.${e}`, s.width, s.k);
@@ -346,8 +350,10 @@ test("experts that read scaled inputs, and experts with a tensor each, as the re
   const table = b.weight("logits", maxRows, item.numExperts);
   const routing = b.route(b.embed(table), { ...plainRouting, scoring: "sigmoid", scale: 0.5 });
   const scaled = b.scaleSlots(b.embed(b.weight("x", maxRows, sizes.k)), routing);
-  const experts = (name: string, rows: number, cols: number) =>
-    b.experts(`no ${name}`, (e) => `${name}.${e}`, [item.numExperts, rows, cols]);
+  const experts = (name: string, rows: number, cols: number) => ({
+    weights: b.experts(`no ${name}`, (e) => `${name}.${e}`, [item.numExperts, rows, cols]),
+    bias: undefined,
+  });
   const gate = experts("gate", sizes.width, sizes.k);
   const up = experts("up", sizes.width, sizes.k);
   const gated = b.expertGlu(scaled, routing, { gate, up }, "gelu_tanh");

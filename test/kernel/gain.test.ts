@@ -1,6 +1,7 @@
 // Weights with a scale per tensor, as NVFP4 files have: a power of two scales every product's bits,
 // whichever op and regime computes it; experts have a scale each.
 import { describe, expect, test } from "bun:test";
+import type { ExpertStack } from "../../src/plan/adapter-ops.ts";
 import { type Plan, PlanBuilder } from "../../src/plan/builder.ts";
 import type { Tensor } from "../../src/plan/ops.ts";
 import type { QuantType } from "../../src/weights/quant-types.ts";
@@ -71,11 +72,13 @@ function build(weights: TestWeights): Built {
     ...{ numGroups: 1, numGroupsUsed: 1, groupScore: "max", scale: 1 },
   });
   const stack = (name: string) => b.expertParts(`${name}.weight`, [numExperts, 1, n, k], 0);
-  const glu = { gate: stack("gates"), up: stack("ups") };
-  const gatedByExpert = b.expertGlu(x, routing, glu, "relu");
-  const byExpert = b.expertLinear(x, routing, stack("downs"));
+  const [gates, ups, downs] = ["gates", "ups", "downs"].map((name) => {
+    return { weights: stack(name), bias: undefined };
+  }) as [ExpertStack, ExpertStack, ExpertStack];
+  const gatedByExpert = b.expertGlu(x, routing, { gate: gates, up: ups }, "relu");
+  const byExpert = b.expertLinear(x, routing, downs);
   const heads = b.concatHeads(numExperts, [{ input: x, width: k, start: 0, stride: 0 }]);
-  const byHead = b.linearHeads(heads, stack("downs"));
+  const byHead = b.headLinear(heads, stack("downs"));
   // The table's own scale, 1/2, is in all of them.
   const outputs = [
     { tensor: q, gainOf: () => 4 / 2 },

@@ -154,16 +154,16 @@ test("embed: rows by position, and the first", () => {
   }
 });
 
-describe("linearHeads", () => {
+describe("headLinear", () => {
   for (const type of weightTypes) {
     test(type, () => {
       const cols = colsOfType(type);
       for (const heads of [5, 20]) {
-        check(`linearHeads ${type} ${heads}`, 1e-3, ({ b, input, random, weights }) => {
+        check(`headLinear ${type} ${heads}`, 1e-3, ({ b, input, random, weights }) => {
           const rows = 37;
           weights.add("w", type, [heads, rows, cols], random.weights(type, heads * rows, cols));
           const w = b.experts("w", (head) => `w.${head}`, [heads, rows, cols]);
-          return b.linearHeads(input("x", heads * cols), w);
+          return b.headLinear(input("x", heads * cols), w);
         });
       }
     });
@@ -172,7 +172,7 @@ describe("linearHeads", () => {
   test("has the bits of a product per head", () => {
     const [heads, rows, cols] = [6, 11, 64];
     for (const type of ["f32", "q8_0"] as const) {
-      const random = new Random(`linearHeads parts ${type}`);
+      const random = new Random(`headLinear parts ${type}`);
       using weights = new TestWeights();
       weights.addFloats("x", random.normals(maxRows * heads * cols), [maxRows, heads * cols]);
       const bytes = random.weights(type, heads * rows, cols);
@@ -193,7 +193,7 @@ describe("linearHeads", () => {
       for (const variant of cpuVariants) {
         for (const numTokens of [1, 5, 33]) {
           const all = run(variant, numTokens, (b, x) => {
-            return b.linearHeads(x, b.experts("stack", String, [heads, rows, cols]));
+            return b.headLinear(x, b.experts("stack", String, [heads, rows, cols]));
           });
           for (let head = 0; head < heads; head++) {
             const alone = run(variant, numTokens, (b, x) => {

@@ -6,9 +6,13 @@ import type { GgufContent, GgufTensorSource } from "../../src/weights/gguf-write
 import { type QuantType, rowBytes } from "../../src/weights/quant-types.ts";
 import type { Random } from "./random.ts";
 
-/** Factors of one update, `a` `[rank, cols]` and `b` `[rows, rank]`; of a table see `isTable`. */
+/**
+ * Factors of one update, `a` `[rank, cols]` and `b` `[rows, rank]`, of a stack `count` of them; of a
+ * table see `isTable`.
+ */
 interface Update {
   readonly target: string;
+  readonly count: number;
   readonly rank: number;
   readonly rows: number;
   readonly cols: number;
@@ -34,45 +38,50 @@ export function tinyAdapter(
     typeA = "f32",
     typeB = "f32",
     wants = () => true,
+    architecture = "llama",
   }: {
     alpha?: number;
     ranks?: readonly number[];
     typeA?: QuantType;
     typeB?: QuantType;
     wants?: (name: string) => boolean;
+    architecture?: string;
   } = {},
 ): TinyAdapter {
   const matrices = [...model.tensors].filter(({ name, shape }) => {
-    return shape.length === 2 && shape[0]! > 1 && wants(name);
+    return shape.length >= 2 && shape[0]! > 1 && wants(name);
   });
   const updates = matrices.map(({ name, shape }, index): Update => {
-    const [rows, cols] = shape as [number, number];
+    const [rows, cols] = shape.slice(-2) as [number, number];
+    const stack = shape.slice(0, -2);
+    const count = stack[0] ?? 1;
     const rank = ranks[index % ranks.length]!;
     const isTable = name === "token_embd.weight";
     const factor = (part: string, type: QuantType, height: number, width: number) => {
-      const content = random.weights(type, height, width);
-      return { name: `${name}.${part}`, type, shape: [height, width], content };
+      const content = random.weights(type, count * height, width);
+      return { name: `${name}.${part}`, type, shape: [...stack, height, width], content };
     };
     const a = isTable ? factor("lora_a", typeB, rows, rank) : factor("lora_a", typeA, rank, cols);
     const b = factor("lora_b", typeB, isTable ? cols : rows, rank);
-    return { target: name, rank, rows, cols, isTable, a, b };
+    return { target: name, count, rank, rows, cols, isTable, a, b };
   });
   const tensors = updates.flatMap(({ a, b }) => [a, b]);
-  return { content: { metadata: adapterMetadata(alpha), tensors }, updates, alpha };
+  return { content: { metadata: adapterMetadata(alpha, architecture), tensors }, updates, alpha };
 }
 
-export function adapterMetadata(alpha: number): [string, GgufValue][] {
+export function adapterMetadata(alpha: number, architecture = "llama"): [string, GgufValue][] {
   const text = (value: string): GgufValue => ({ type: "string", value });
   return [
     ["general.type", text("adapter")],
-    ["general.architecture", text("llama")],
+    ["general.architecture", text(architecture)],
     ["adapter.type", text("lora")],
     ["adapter.lora.alpha", { type: "f32", value: alpha }],
   ];
 }
 
 function floatsOf({ type, shape, content }: GgufTensorSource): Float32Array[] {
-  const [rows, cols] = shape as [number, number];
+  const cols = shape.at(-1)!;
+  const rows = shape.slice(0, -1).reduce((product, size) => product * size, 1);
   const bytes = rowBytes(type, cols);
   return Array.from({ length: rows }, (_, row) => {
     const values = new Float32Array(cols);
@@ -87,7 +96,7 @@ export function merged(
   adapters: readonly { adapter: TinyAdapter; scale: number }[],
 ): GgufContent {
   const tensors = [...model.tensors].map((tensor) => {
-    if (tensor.shape.length !== 2) return tensor;
+    if (tensor.shape.length < 2) return tensor;
     const values = floatsOf(tensor);
     for (const { adapter, scale } of adapters) {
       for (const update of adapter.updates) {
@@ -101,13 +110,14 @@ export function merged(
 }
 
 function addUpdate(values: readonly Float32Array[], update: Update, weight: number): void {
-  const { rank, rows, cols, isTable } = update;
+  const { count, rank, rows, cols, isTable } = update;
   const [a, b] = [floatsOf(update.a), floatsOf(update.b)];
-  for (let row = 0; row < rows; row++) {
+  for (let row = 0; row < count * rows; row++) {
+    const first = Math.floor(row / rows) * rank;
     for (let col = 0; col < cols; col++) {
       let sum = 0;
       for (let r = 0; r < rank; r++) {
-        sum += isTable ? a[row]![r]! * b[col]![r]! : b[row]![r]! * a[r]![col]!;
+        sum += isTable ? a[row]![r]! * b[col]![r]! : b[row]![r]! * a[first + r]![col]!;
       }
       values[row]![col]! += (weight / rank) * sum;
     }

@@ -1,5 +1,6 @@
-//! linear_heads: each head's part of a row times a matrix of its own. All heads are one phase: to
-//! the machinery of experts slot s of every token goes to matrix s.
+//! slot_linear: each slot's part of a row, or the row itself, times a matrix of the slot's own: that
+//! of its expert, or of its head. All are one phase: to the machinery of experts a head is a slot
+//! that always goes to the same matrix.
 const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const quant = @import("../quant/quant.zig");
@@ -17,18 +18,20 @@ const ScratchNeed = worker_file.ScratchNeed;
 
 const columns = tile_gemm.columns;
 
-fn headsOf(step: *const Step, op: *const plan.LinearHeads) []const plan.Weight {
-    return step.weights[op.weight..][0..op.num_heads];
+fn matricesOf(step: *const Step, op: *const plan.SlotLinear) []const plan.Weight {
+    return step.weights[op.weight..][0..op.num_matrices];
 }
 
-fn layoutOf(step: *const Step, op: *const plan.LinearHeads) Layout {
-    const heads = headsOf(step, op);
-    var layout: Layout = .init(step, op.input, op.num_heads, heads);
-    layout.add(heads);
+fn layoutOf(step: *const Step, op: *const plan.SlotLinear) Layout {
+    const matrices = matricesOf(step, op);
+    const routing = op.slot_routing;
+    const num_slots = if (routing == plan.none) matrices.len else step.numSlots(routing);
+    var layout: Layout = .init(step, op.input, num_slots, matrices);
+    layout.add(matrices);
     return layout;
 }
 
-pub fn scratchNeed(step: *const Step, op: *const plan.LinearHeads) ScratchNeed {
+pub fn scratchNeed(step: *const Step, op: *const plan.SlotLinear) ScratchNeed {
     const layout = layoutOf(step, op);
     const kernel_bytes = expert_inputs.kernelBytes(&layout);
     return .{
@@ -37,22 +40,25 @@ pub fn scratchNeed(step: *const Step, op: *const plan.LinearHeads) ScratchNeed {
     };
 }
 
-pub fn run(step: *const Step, op: *const plan.LinearHeads, worker: *Worker) void {
+pub fn run(step: *const Step, op: *const plan.SlotLinear, worker: *Worker) void {
     const layout = layoutOf(step, op);
     const rows = step.rows(op.input);
     const x = step.tensor(op.input);
-    const inputs: Inputs = .lay(&layout, step.scratch, worker, x, null, rows);
+    const routing = if (op.slot_routing == plan.none) null else step.tensor(op.slot_routing);
+    const inputs: Inputs = .lay(&layout, step.scratch, worker, x, routing, rows);
     const own = worker.scratch[layout.threadBytes()..];
-    const heads = headsOf(step, op);
-    const width = heads[0].rows;
+    const matrices = matricesOf(step, op);
+    const width = matrices[0].rows;
     const unit: Unit = .{
         .inputs = &inputs,
-        .heads = heads,
+        .matrices = matrices,
         .values = @ptrCast(@alignCast(own.ptr)),
         .kernel_memory = @alignCast(own[units_file.valueBytes(&layout)..]),
+        .biases = step.vector(op.bias),
+        .kind = if (op.epilogue == .accumulate) .accumulate else .store,
         .output = step.tensor(op.output),
     };
-    const units: Units = .of(&inputs, worker, width, inputs.rowBytes(heads[0]));
+    const units: Units = .of(&inputs, worker, width, inputs.rowBytes(matrices[0]));
     var phase = worker.phase(@intCast(units.count()));
     while (phase.next()) |index| switch (units.at(index)) {
         .panel => |panel| unit.runPanel(panel.expert, panel.first),
@@ -60,23 +66,26 @@ pub fn run(step: *const Step, op: *const plan.LinearHeads, worker: *Worker) void
     };
 }
 
-/// What a unit needs. `i` counts the heads as `Batches` has sorted them.
+/// What a unit needs. `i` counts the matrices as `Batches` has sorted them.
 const Unit = struct {
     inputs: *const Inputs,
-    heads: []const plan.Weight,
+    matrices: []const plan.Weight,
     values: [*]align(64) f32,
     kernel_memory: []align(64) u8,
+    /// `[num_matrices, width]`
+    biases: ?[*]const f32,
+    kind: Epilogue.Kind,
     output: [*]f32,
 
     fn runPanel(unit: *const Unit, i: usize, first: usize) void {
-        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const weight = unit.matrices[unit.inputs.batches.experts[i]];
         const n = @min(columns, weight.rows - first);
         unit.inputs.multiplyPanel(i, weight, first, n, unit.kernel_memory, unit.values);
         unit.finish(i, 0, columns, first, n);
     }
 
     fn runSlice(unit: *const Unit, i: usize, slice: Slice) void {
-        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const weight = unit.matrices[unit.inputs.batches.experts[i]];
         const span = unit.inputs.spanOf(weight, slice);
         const stride = 4 * slice.count;
         const weight_type = quant.fromId(weight.type).?;
@@ -88,7 +97,7 @@ const Unit = struct {
         }
     }
 
-    /// Columns first..first + n of the head's rows, whose products begin at `start`.
+    /// Columns first..first + n of the matrix' rows, whose products begin at `start`.
     fn finish(
         unit: *const Unit,
         i: usize,
@@ -97,12 +106,14 @@ const Unit = struct {
         first: usize,
         n: usize,
     ) void {
-        const weight = unit.heads[unit.inputs.batches.experts[i]];
+        const index: usize = unit.inputs.batches.experts[i];
+        const matrix = unit.matrices[index];
         const epilogue: Epilogue = .{
-            .kind = .store,
+            .kind = unit.kind,
             .output = unit.output,
-            .width = weight.rows,
-            .gain = weight.gain,
+            .width = matrix.rows,
+            .gain = matrix.gain,
+            .bias = if (unit.biases) |biases| biases + index * matrix.rows else null,
         };
         for (unit.inputs.batches.pairsOf(i), 0..) |pair, row| {
             const values = unit.values + start + row * stride;
