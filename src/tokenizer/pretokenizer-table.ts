@@ -92,13 +92,18 @@ const HAN =
   String.raw`\u4E00-\u9FFF\u3400-\u4DBF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}` +
   String.raw`\u{2B740}-\u{2B81F}\u{2B820}-\u{2CEAF}\u{2CEB0}-\u{2EBEF}\uF900-\uFAFF` +
   String.raw`\u{2F800}-\u{2FA1F}`;
+/** AFMoE's tokenizer.json has U+F900 to U+FAFF, the llama.cpp of it begins at U+8C48. */
 const ASIAN_SCRIPTS =
-  String.raw`[\u4E00-\u9FFF\u3400-\u4DBF\uF900-\uFAFF\u3040-\u309F\u30A0-\u30FF\uFF65-\uFF9F` +
+  String.raw`[\u4E00-\u9FFF\u3400-\u4DBF\u8C48-\uFAFF\u3040-\u309F\u30A0-\u30FF\uFF65-\uFF9F` +
   String.raw`\u2F00-\u2FDF\u0E40-\u0E7F\u0E80-\u0EFF\u1780-\u17FF\u1000-\u109F\uAA60-\uAA7F` +
   String.raw`\uA9E0-\uA9FF\uAC00-\uD7AF\u1100-\u11FF]+`;
 /** Runs up to the next space or punctuation of the usual scripts, as BLOOM has it. */
 const BLOOM = String.raw` ?[^\(${WS}\|.,!?…。，、।۔،\)]+`;
 const LINES = String.raw`[^\n]+|\n+`;
+
+const NUMBERS_BY_THREE = {
+  ...{ runs: String.raw`\p{N}+`, cutAtStart: "never", cutAtEnd: true },
+} as const satisfies DigitGroups;
 
 const FAMILIES = {
   default: {
@@ -164,7 +169,7 @@ const FAMILIES = {
   },
   tinyAya: {
     stages: [
-      { runs: "(?<![0-9])[0-9]+(?![0-9A-Za-z_])", cutAtStart: "always", cutAtEnd: true },
+      NUMBERS_BY_THREE,
       caselessWords(String.raw`\p{N}{1,3}`),
     ],
   },
@@ -204,7 +209,7 @@ const FAMILIES = {
   },
   afmoe: {
     stages: [
-      { runs: String.raw`\p{N}+`, cutAtStart: "never", cutAtEnd: true },
+      NUMBERS_BY_THREE,
       ASIAN_SCRIPTS,
       deepseek3(DEEPSEEK3_TAIL),
     ],
