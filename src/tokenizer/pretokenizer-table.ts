@@ -168,10 +168,7 @@ const FAMILIES = {
     ignoreMerges: true,
   },
   tinyAya: {
-    stages: [
-      NUMBERS_BY_THREE,
-      caselessWords(String.raw`\p{N}{1,3}`),
-    ],
+    stages: [NUMBERS_BY_THREE, caselessWords(String.raw`\p{N}{1,3}`)],
   },
   chameleon: {
     stages: [
@@ -208,11 +205,7 @@ const FAMILIES = {
     stages: [String.raw`${WORD}|\p{N}| ?${MARKS}[\r\n]*|${NEWLINES}|${SPACES}`],
   },
   afmoe: {
-    stages: [
-      NUMBERS_BY_THREE,
-      ASIAN_SCRIPTS,
-      deepseek3(DEEPSEEK3_TAIL),
-    ],
+    stages: [NUMBERS_BY_THREE, ASIAN_SCRIPTS, deepseek3(DEEPSEEK3_TAIL)],
   },
   laguna: { stages: [LINES, QWEN2] },
   exaoneMoe: {

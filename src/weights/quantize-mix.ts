@@ -24,6 +24,8 @@ export interface TensorPlace {
   /** The layer; for `attnV` its place among the layers that have one. */
   readonly index: number;
   readonly count: number;
+  /** Place among all tensors of its kind. */
+  readonly ordinal: number;
   readonly headsPerKvHead: number;
   readonly numExperts: number;
   /** Whether the tensor is a stack of experts' matrices. */
@@ -122,7 +124,8 @@ function tinyMix(
     ...{ output: "q5_k", tokenEmbedding: ends, attnV },
     attnK: withEightExperts("q4_k"),
     attnOutput: withEightExperts("q5_k", attnOutput),
-    ffnDown: firstPart(8, ends),
+    // So many tensors, not layers: those that have shared experts too reach half as far.
+    ffnDown: ({ ordinal, count }) => (ordinal < Math.floor(count / 8) ? ends : undefined),
   };
   return { fileType, bulk, kinds };
 }

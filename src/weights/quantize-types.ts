@@ -112,18 +112,17 @@ export function chooseTypes(
 class TypeChooser {
   readonly #facts: MixFacts;
   readonly #options: TypeOptions;
-  /** Names of the `attnV` tensors in the order of layers. */
-  readonly #attnV: readonly string[];
+  /** Names of what is quantised, by kind, in the order of layers. */
+  readonly #byKind: Readonly<Partial<Record<TensorKind, string[]>>>;
   readonly #isTied: boolean;
 
   constructor(tensors: readonly TypedTensor[], facts: MixFacts, options: TypeOptions) {
     this.#facts = facts;
     this.#options = options;
     this.#isTied = !tensors.some(({ name }) => name === "output.weight");
-    this.#attnV = tensors
-      .map(({ name }) => name)
-      .filter((name) => kindOf(name) === "attnV")
-      .toSorted((a, b) => layerOf(a) - layerOf(b) || (a < b ? -1 : 1));
+    const names = tensors.filter((tensor) => !staysAsItIs(tensor)).map(({ name }) => name);
+    names.sort((a, b) => layerOf(a) - layerOf(b) || (a < b ? -1 : 1));
+    this.#byKind = Object.groupBy(names, kindOf);
   }
 
   choose(tensor: TypedTensor): ChosenType {
@@ -159,10 +158,13 @@ class TypeChooser {
 
   #place({ name, shape }: TypedTensor, kind: TensorKind): TensorPlace {
     const { numLayers, headsPerKvHead, numExperts } = this.#facts;
+    const alike = this.#byKind[kind]!;
+    const ordinal = alike.indexOf(name);
     const among = kind === "attnV";
     return {
-      index: among ? this.#attnV.indexOf(name) : layerOf(name),
-      count: among ? this.#attnV.length : numLayers,
+      index: among ? ordinal : layerOf(name),
+      count: among ? alike.length : numLayers,
+      ordinal,
       ...{ headsPerKvHead, numExperts },
       isStack: (shape.at(-3) ?? 1) > 1,
       hasImportance: this.#options.hasImportance ?? false,

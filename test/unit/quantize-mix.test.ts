@@ -71,6 +71,21 @@ describe("mixes", () => {
     expect([few("blk.9.attn_v"), few("blk.9.attn_k")]).toEqual(["q4_k", "q4_k"]);
   });
 
+  test("few bits: shared experts take places among the first down projections, biases none", () => {
+    const more = Array.from({ length: 16 }, (_, layer): TypedTensor[] => [
+      { name: `blk.${layer}.ffn_down_shexp.weight`, type: "bf16", shape: [512, 256] },
+      { name: `blk.${layer}.ffn_down.bias`, type: "f32", shape: [512] },
+    ]).flat();
+    const type = choose("iq2_xs", { more });
+    const downs = ["ffn_down", "ffn_down_shexp"] as const;
+    const layers = [0, 1].map((layer) => downs.map((part) => type(`blk.${layer}.${part}`)));
+    expect(layers).toEqual([
+      ["q2_k", "q2_k"],
+      ["iq2_xs", "iq2_xs"],
+    ]);
+    expect(choose("iq2_xs")("blk.1.ffn_down")).toBe("q2_k");
+  });
+
   test("mxfp4 is for experts; everything else becomes q8_0", () => {
     const experts = { name: "blk.0.ffn_up_exps.weight", shape: [4, 64, 256] };
     const type = choose("MXFP4_MOE", { more: [{ ...experts, type: "bf16" }], numExperts: 4 });
