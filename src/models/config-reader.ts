@@ -93,15 +93,20 @@ export class ConfigReader {
     return numbers.slice(0, numLayers).map((n) => this.#checkCount(suffix, n, most, 0)!);
   }
 
-  /** A whole number, or an array with a flag per layer. */
+  /** A whole number, or an array with a flag per layer: booleans, or numbers that are 0 or not. */
   flagsOrCount(suffix: string, numLayers: number): number | readonly boolean[] | undefined {
     const key = this.#key(suffix);
     const value = this.#metadata.get(key);
-    if (!Array.isArray(value)) return this.count(suffix, limits.layers, 0);
-    if (value.length < numLayers || value.some((flag) => typeof flag !== "boolean")) {
-      throw invalid(key, `an array of ${value.length}`, `${numLayers} booleans`);
+    if (!Array.isArray(value) && !ArrayBuffer.isView(value)) {
+      return this.count(suffix, limits.layers, 0);
     }
-    return value.slice(0, numLayers) as boolean[];
+    const flags: readonly unknown[] = Array.isArray(value)
+      ? value
+      : Array.from(getNumbers(this.#metadata, key)!, Number).map((number) => number !== 0);
+    if (flags.length < numLayers || flags.some((flag) => typeof flag !== "boolean")) {
+      throw invalid(key, `an array of ${flags.length}`, `${numLayers} booleans`);
+    }
+    return flags.slice(0, numLayers) as boolean[];
   }
 
   /** Whether the key has an array whose first two numbers are positive. */

@@ -54,6 +54,11 @@ describe("windows", () => {
     const flags = [false, true, true, true, true, false];
     const listed = { ...file, "attention.sliding_window_pattern": flags };
     expect(lengths(listed, "auto")).toEqual([0, 8, 8, 8, 8, 0]);
+    const numbers = {
+      ...listed,
+      "attention.sliding_window_pattern": Uint32Array.from(flags, Number),
+    };
+    expect(lengths(numbers, "auto")).toEqual([0, 8, 8, 8, 8, 0]);
     const short = { ...file, "attention.sliding_window_pattern": [true] };
     expect(codeOf(() => lengths(short, "auto"))).toBe("invalidFile");
   });
