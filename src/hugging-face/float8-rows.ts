@@ -4,6 +4,7 @@
 import { TinferError } from "../core/errors.ts";
 import { readFileRange } from "../weights/file-range.ts";
 import { float8Values } from "../weights/float8.ts";
+import { release } from "../weights/release.ts";
 import { fileRows, type RowSource, readFloats } from "../weights/rows.ts";
 import type { SafeTensor } from "../weights/safetensors.ts";
 
@@ -34,6 +35,7 @@ export function float8Rows(tensor: SafeTensor, options: Float8Options): RowSourc
         for (let i = start; i < start + cols; i++) floats[i] = values[codes[i]!]!;
         scales?.apply(floats.subarray(start, start + cols), first + row);
       }
+      release(codes);
       return new Uint8Array(floats.buffer);
     },
   };

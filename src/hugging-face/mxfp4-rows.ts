@@ -2,6 +2,7 @@
 // each scale in front of its block, and the halves of a block in the halves of its bytes.
 import { TinferError } from "../core/errors.ts";
 import { readFileRange } from "../weights/file-range.ts";
+import { release } from "../weights/release.ts";
 import type { RowSource } from "../weights/rows.ts";
 import type { SafeTensor } from "../weights/safetensors.ts";
 
@@ -36,6 +37,8 @@ export function mxfp4Rows(
         output[at] = exponents[block]!;
         repack(codes.subarray(block * blockBytes, (block + 1) * blockBytes), output, at + 1);
       }
+      release(codes);
+      release(exponents);
       return output;
     },
   };

@@ -8,6 +8,7 @@ import { quote } from "./gguf-values.ts";
 import { isInFile, type ModelHeader, type ModelTensor } from "./model-header.ts";
 import { quantTypeInfo, rowBytes } from "./quant-types.ts";
 import { type FloatRows, floatMatrix, isSourceType } from "./quantize.ts";
+import { release } from "./release.ts";
 import { derivedContent, floatType } from "./rows.ts";
 
 /** Bytes of one copied piece. */
@@ -47,11 +48,12 @@ export class MappedTensors implements Disposable {
     if (!isInFile(tensor)) {
       const { cols, numRows, read } = tensor.rows;
       const type = floatType(tensor.name, tensor.rows);
-      const matrix = (first: number, count: number) => ({
-        type,
-        content: read(first, count),
-        cols,
-      });
+      let content = new Uint8Array(0);
+      const matrix = (first: number, count: number) => {
+        release(content);
+        content = read(first, count);
+        return { type, content, cols };
+      };
       return { rows: numRows, cols, read: matrix };
     }
     const { type, shape } = tensor;

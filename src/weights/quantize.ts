@@ -3,6 +3,7 @@
 import { assert, TinferError } from "../core/errors.ts";
 import { quantizeNative } from "../native/quantizer.ts";
 import { type QuantType, quantTypeInfo, rowBytes } from "./quant-types.ts";
+import { release } from "./release.ts";
 
 /** Types whose rows can be quantised from. */
 export const sourceTypes = ["f32", "f16", "bf16"] as const satisfies readonly QuantType[];
@@ -100,7 +101,7 @@ export interface FloatRows {
 
 /**
  * `quantizeMatrix` in runs of rows, in order: the caller may report progress, stop, or let other
- * work in between them. For a stack of matrices `importance` may have a row for each.
+ * work in between them; each run's result is good until the next. For a stack of matrices `importance` may have a row for each.
  */
 export function* quantizeRuns(
   type: QuantType,
@@ -119,7 +120,9 @@ export function* quantizeRuns(
     for (let row = matrix * matrixRows; row < last; row += rowsPerRun) {
       const content = source.read(row, Math.min(rowsPerRun, last - row));
       const given = own === undefined ? {} : { importance: own };
-      yield quantizeMatrix(type, content, { ...options, ...given, firstRow: row });
+      const made = quantizeMatrix(type, content, { ...options, ...given, firstRow: row });
+      yield made;
+      release(made);
     }
   }
 }

@@ -5,13 +5,14 @@ import { readFileRange } from "./file-range.ts";
 import type { DerivedTensor } from "./model-header.ts";
 import { type QuantType, rowBytes, tensorBytes } from "./quant-types.ts";
 import { isSourceType, quantizeMatrix, type SourceType } from "./quantize.ts";
+import { release } from "./release.ts";
 
 export interface RowSource {
   /** Floats, or blocks that are used as they are. */
   readonly type: QuantType;
   readonly numRows: number;
   readonly cols: number;
-  /** The bytes of rows `first` to `first + count`; the caller may change them. */
+  /** The bytes of rows `first` to `first + count`; the caller may change and release them. */
   read(first: number, count: number): Uint8Array<ArrayBuffer>;
 }
 
@@ -49,6 +50,7 @@ export function pickedRows(
       wanted.forEach((row, i) => {
         output.set(near.subarray((row - low) * bytes, (row - low + 1) * bytes), i * bytes);
       });
+      release(near);
       return output;
     },
   };
@@ -74,6 +76,7 @@ export function slicedColumns(source: RowSource, start: number, cols: number): R
         const begin = row * stride! + from!;
         output.set(whole.subarray(begin, begin + bytes!), row * bytes!);
       }
+      release(whole);
       return output;
     },
   };
@@ -91,15 +94,21 @@ export function stackedRows(sources: readonly RowSource[]): RowSource {
   return {
     ...{ type, cols, numRows: sources.reduce((sum, source) => sum + source.numRows, 0) },
     read: (first, count) => {
-      const parts: Uint8Array[] = [];
+      const output = new Uint8Array(count * rowBytes(type, cols));
+      let end = 0;
       let start = 0;
       for (const source of sources) {
         const from = Math.max(first, start);
         const to = Math.min(first + count, start + source.numRows);
-        if (to > from) parts.push(source.read(from - start, to - from));
+        if (to > from) {
+          const part = source.read(from - start, to - from);
+          output.set(part, end);
+          end += part.length;
+          release(part);
+        }
         start += source.numRows;
       }
-      return new Uint8Array(Buffer.concat(parts));
+      return output;
     },
   };
 }
@@ -151,7 +160,10 @@ export function transposedMatrices(source: RowSource, matrices: Matrices): RowSo
         const part = matrix(index).subarray(from, from + (end - row) * bytes);
         output.set(part, (row - first) * bytes);
         // Experts of many layers would fill the memory.
-        if (end === (index + 1) * cols) last = none;
+        if (end === (index + 1) * cols) {
+          release(last.content);
+          last = none;
+        }
         row = end;
       }
       return output;
@@ -163,11 +175,12 @@ function transposed(content: Uint8Array<ArrayBuffer>, rows: number, cols: number
   const bytes = content.length / (rows * cols);
   const Elements = bytes === 2 ? Uint16Array : Uint32Array;
   assert(bytes === Elements.BYTES_PER_ELEMENT, "elements of 2 or 4 bytes");
-  const input = new Elements(content.slice().buffer);
+  const input = new Elements(content.buffer, content.byteOffset, rows * cols);
   const output = new Elements(input.length);
   for (let row = 0; row < rows; row++) {
     for (let col = 0; col < cols; col++) output[col * rows + row] = input[row * cols + col]!;
   }
+  release(content);
   return new Uint8Array(output.buffer);
 }
 
@@ -175,8 +188,10 @@ export function readFloats(source: RowSource, first: number, count: number) {
   const content = source.read(first, count);
   const { type, cols } = source;
   assert(isSourceType(type), `rows of floats, not of ${type}`);
-  const bytes = type === "f32" ? content : quantizeMatrix("f32", { type, content, cols });
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  if (type === "f32") return new Float32Array(content.buffer, content.byteOffset, count * cols);
+  const floats = new Float32Array(quantizeMatrix("f32", { type, content, cols }).buffer);
+  release(content);
+  return floats;
 }
 
 /** The rows as a tensor of `type`. */
@@ -192,7 +207,7 @@ export function derivedTensor(
   return { name, type, shape, bytes: tensorBytes(type, shape), rows };
 }
 
-/** The bytes of a derived tensor in order, made chunk by chunk. */
+/** The bytes of a derived tensor in order, made chunk by chunk; each is good until the next. */
 export function* derivedContent(
   { name, type, rows }: DerivedTensor,
   numThreads: number,
@@ -203,8 +218,15 @@ export function* derivedContent(
   for (let first = 0; first < numRows; first += rowsPerChunk) {
     const content = rows.read(first, Math.min(rowsPerChunk, numRows - first));
     const options = { numThreads, firstRow: first, what: `tensor '${name}'` };
-    if (rows.type === type) yield content;
-    else yield quantizeMatrix(type, { type: floatType(name, rows), content, cols }, options);
+    if (rows.type === type) {
+      yield content;
+      release(content);
+      continue;
+    }
+    const made = quantizeMatrix(type, { type: floatType(name, rows), content, cols }, options);
+    release(content);
+    yield made;
+    release(made);
   }
 }
 

@@ -3,7 +3,12 @@
 import { dequantizeNative } from "../native/quantizer.ts";
 import { dequantizeRow } from "./dequantize.ts";
 import { readFileRange } from "./file-range.ts";
-import { isInFile, type ModelHeader, type ModelTensor } from "./model-header.ts";
+import {
+  type DerivedTensor,
+  isInFile,
+  type ModelHeader,
+  type ModelTensor,
+} from "./model-header.ts";
 import { quantTypeInfo, rowBytes } from "./quant-types.ts";
 import { derivedContent, derivedTensor, slicedRows } from "./rows.ts";
 
@@ -11,8 +16,18 @@ type Source = Pick<ModelHeader, "paths">;
 
 /** The tensor's bytes, as they are in the file where they lie in one. */
 export function readTensorBytes(source: Source, tensor: ModelTensor): Uint8Array<ArrayBuffer> {
-  if (!isInFile(tensor)) return new Uint8Array(Buffer.concat([...derivedContent(tensor, 1)]));
+  if (!isInFile(tensor)) return madeBytes(tensor);
   return readFileRange(source.paths[tensor.fileIndex]!, tensor.offset, tensor.bytes);
+}
+
+function madeBytes(tensor: DerivedTensor): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(tensor.bytes);
+  let end = 0;
+  for (const chunk of derivedContent(tensor, 1)) {
+    bytes.set(chunk, end);
+    end += chunk.length;
+  }
+  return bytes;
 }
 
 /** The tensor's elements in f32, row-major, whatever its type. */
