@@ -12,12 +12,15 @@ const plan_check = @import("plan_check.zig");
 const pool_file = @import("pool.zig");
 const Probe = @import("probe.zig").Probe;
 const quantize = @import("quantize/quantize.zig");
+const quant = @import("quant/quant.zig");
 const quantize_matrix = @import("quantize_matrix.zig");
+const row_sums = @import("row_sums.zig");
+const sum_matrix = @import("sum_matrix.zig");
 const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 10;
+const abi_version: u32 = 11;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -189,6 +192,23 @@ export fn tinfer_quantize(args: *const QuantizeArgs) i32 {
         return fail(.invalid, "row {d}, column {d} is {e}: the type ends at {e}", .{ row, fault.column, fault.value, fault.largest });
     }
     return fail(.invalid, "row {d}, column {d} is {s}", .{ row, fault.column, if (std.math.isNan(fault.value)) "NaN" else "infinite" });
+}
+
+/// Sums over the rows of a matrix, see row_sums.zig.
+pub const RowSumArgs = extern struct {
+    job: row_sums.Job,
+    num_threads: u32,
+    /// Index of the CPU variant, from most portable; 0xffffffff = the best one.
+    variant: u32,
+};
+
+export fn tinfer_row_sums(args: *const RowSumArgs) i32 {
+    const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
+    const job = &args.job;
+    const known = quant.fromId(job.type_id) orelse return fail(.unsupported, "weight type {d} has no kernels", .{job.type_id});
+    if (job.cols == 0 or job.cols % quant.blockLen(known) != 0) return fail(.invalid, "rows of {d} elements", .{job.cols});
+    sum_matrix.run(variant, job, args.num_threads);
+    return ok;
 }
 
 /// A loaded plan: in, what to load; out, what it needs and its handle.

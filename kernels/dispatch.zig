@@ -4,6 +4,7 @@ const builtin = @import("builtin");
 const included = @import("included");
 const probe = @import("probe.zig");
 const quantize = @import("quantize/quantize.zig");
+const row_sums = @import("row_sums.zig");
 const worker = @import("worker.zig");
 
 pub const Variant = struct {
@@ -13,6 +14,7 @@ pub const Variant = struct {
     run_probe: *const fn (*probe.Probe, *worker.Worker) callconv(.c) void,
     dequantize: *const fn (u32, [*]const u8, [*]f32, u64) callconv(.c) bool,
     quantize_rows: *const fn (*const quantize.Job, u64, u64, *quantize.Fault) callconv(.c) bool,
+    sum_rows: *const fn (*const row_sums.Job, u64, u64, u32) callconv(.c) void,
 };
 
 /// From the most portable to the fastest; the order of build.zig.

@@ -34,6 +34,7 @@ const sum_slots = @import("cpu/sum_slots.zig");
 const magnitude = @import("cpu/magnitude.zig");
 const quant = @import("quant/quant.zig");
 const quantize = @import("quantize/quantize.zig");
+const row_sums = @import("row_sums.zig");
 
 /// Runs every op of the plan; called by all threads of the pool at once.
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
@@ -199,6 +200,11 @@ fn dequantize(type_id: u32, source: [*]const u8, output: [*]f32, count: u64) cal
     return quant.dequantize(type_id, source, output[0..count]);
 }
 
+/// Sums over rows first..first + count of a matrix.
+fn sumRows(job: *const row_sums.Job, first: u64, count: u64, thread: u32) callconv(.c) void {
+    row_sums.run(job, first, count, thread);
+}
+
 /// Quantises rows of a matrix; false and `fault` at the first element that the type cannot hold.
 fn quantizeRows(
     job: *const quantize.Job,
@@ -219,5 +225,6 @@ comptime {
     @export(&scratchNeed, options.named("scratch_need"));
     @export(&dequantize, options.named("dequantize"));
     @export(&quantizeRows, options.named("quantize_rows"));
+    @export(&sumRows, options.named("sum_rows"));
     @export(&probe.run, options.named("run_probe"));
 }

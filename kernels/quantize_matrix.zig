@@ -1,28 +1,21 @@
-//! Quantisation of a matrix by several threads: rows are handed out in runs, and a row's bytes
-//! depend on that row alone, so any number of threads gives the same.
+//! Quantisation of a matrix by several threads: a row's bytes depend on that row alone, so any
+//! number of threads gives the same.
 const std = @import("std");
 const Variant = @import("dispatch.zig").Variant;
 const quantize = @import("quantize/quantize.zig");
-const max_threads = @import("pool.zig").max_threads;
-
-/// Elements of one run: long enough that taking it costs nothing, short enough to share evenly.
-const run_elements = 1 << 16;
+const RowRuns = @import("row_runs.zig").RowRuns;
 
 const Shared = struct {
     variant: *const Variant,
     job: *const quantize.Job,
-    rows: u64,
-    rows_per_run: u64,
-    next_row: std.atomic.Value(u64) = .init(0),
+    runs: RowRuns,
     lock: std.atomic.Mutex = .unlocked,
     fault: quantize.Fault = .{},
 
     /// Runs before a faulty one are always finished: the fault in the first row is reported.
-    fn work(shared: *Shared) void {
-        while (true) {
-            const first = shared.next_row.fetchAdd(shared.rows_per_run, .monotonic);
-            if (first >= shared.rows) return;
-            const count = @min(shared.rows_per_run, shared.rows - first);
+    fn work(shared: *Shared, _: u32) void {
+        while (shared.runs.next()) |range| {
+            const first, const count = range;
             var fault: quantize.Fault = .{};
             if (shared.variant.quantize_rows(shared.job, first, count, &fault)) continue;
             while (!shared.lock.tryLock()) std.atomic.spinLoopHint();
@@ -40,22 +33,8 @@ pub fn run(
     rows: u64,
     num_threads: u32,
 ) ?quantize.Fault {
-    var shared: Shared = .{
-        .variant = variant,
-        .job = job,
-        .rows = rows,
-        .rows_per_run = @max(1, run_elements / job.cols),
-    };
-    const num_runs = std.math.divCeil(u64, rows, shared.rows_per_run) catch unreachable;
-    var threads: [max_threads]std.Thread = undefined;
-    var spawned: usize = 0;
-    const wanted = @min(num_threads, max_threads, num_runs) -| 1;
-    while (spawned < wanted) : (spawned += 1) {
-        // Without a thread its share falls to the others.
-        threads[spawned] = std.Thread.spawn(.{ .stack_size = 1 << 20 }, Shared.work, .{&shared}) catch break;
-    }
-    shared.work();
-    for (threads[0..spawned]) |thread| thread.join();
+    var shared: Shared = .{ .variant = variant, .job = job, .runs = .of(rows, job.cols) };
+    shared.runs.share(num_threads, &shared, Shared.work);
     return if (shared.fault.row < rows) shared.fault else null;
 }
 

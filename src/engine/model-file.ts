@@ -15,7 +15,7 @@ import {
   type ModelTensor,
 } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
-import { readTensorFloats, readTensorRows } from "../weights/tensor-content.ts";
+import { readTensorFloats, readTensorRows, sumTensorRows } from "../weights/tensor-content.ts";
 import { DerivedWeights } from "./derived-weights.ts";
 import { availableMemoryBytes } from "./machine.ts";
 import { openForRunning } from "./open-model.ts";
@@ -87,6 +87,12 @@ function requireMemory(needed: number, what: string, hint: string): void {
   const sizes = `needs ${gigabytes(needed)}, ${gigabytes(available)} are available`;
   const missing = `${gigabytes(needed - available)} are missing`;
   throw new TinferError("outOfMemory", `${what} ${sizes}: ${missing}`, { hint });
+}
+
+export interface PlanAdapters {
+  readonly adapters?: readonly Adapter[];
+  /** For tables that follow from whole weights. */
+  readonly numThreads?: number;
 }
 
 export class ModelFile implements WeightMemory, Disposable {
@@ -264,7 +270,7 @@ export class ModelFile implements WeightMemory, Disposable {
   buildPlan(
     outputs: PlanOutputs,
     options: Pick<PlanOptions, "slidingWindow" | "contextLen">,
-    adapters: readonly Adapter[] = [],
+    { adapters = [], numThreads = 1 }: PlanAdapters = {},
   ): Plan {
     const readTensor = (name: string) => {
       const tensor = this.header.tensors.get(name);
@@ -278,7 +284,11 @@ export class ModelFile implements WeightMemory, Disposable {
         },
         values: readTensor,
         readRows: (name, first, count) => {
-          return readTensorRows(this.header, this.#tensor(name), first, count);
+          return readTensorRows(this.header, { tensor: this.#tensor(name), first, count });
+        },
+        sumRows: (name, first, count, vectors) => {
+          const rows = { tensor: this.#tensor(name), first, count };
+          return sumTensorRows(this.header, rows, vectors, numThreads);
         },
       },
       outputs,

@@ -51,7 +51,8 @@ export function planModel(
   let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
   const { slidingWindow } = options;
   const choices = { slidingWindow, contextLen: wantedContextLen(file.config, options) };
-  const plan = file.buildPlan(outputs, choices, adapters);
+  const numThreads = threadsOf(file, options);
+  const plan = file.buildPlan(outputs, choices, { adapters, numThreads });
   checkWeightTypes(plan, backend);
   checkPositions(plan, options);
   const resolved = resolveOptions(file, plan, options);
@@ -88,7 +89,7 @@ function resolveOptions(file: ModelFile, plan: Plan, options: ModelOptions): Res
     // Hidden states are wanted of all tokens.
     maxOutputsPerStep:
       plan.hidden === undefined ? options.maxOutputsPerStep : options.maxTokensPerStep,
-    numThreads: options.numThreads ?? options.cpus?.length ?? usefulThreads(file.weightBytes),
+    numThreads: threadsOf(file, options),
     kvTypeK: options.kvTypeK ?? kvType,
     kvTypeV: options.kvTypeV ?? kvType,
   };
@@ -97,8 +98,9 @@ function resolveOptions(file: ModelFile, plan: Plan, options: ModelOptions): Res
 /** Weights that are worth a thread: below, the barriers of a step cost more than it saves. */
 const bytesPerThread = 4e6;
 
-function usefulThreads(weightBytes: number): number {
-  return Math.min(defaultNumThreads(), Math.ceil(weightBytes / bytesPerThread));
+function threadsOf({ weightBytes }: ModelFile, { numThreads, cpus }: ModelOptions): number {
+  const useful = Math.min(defaultNumThreads(), Math.ceil(weightBytes / bytesPerThread));
+  return numThreads ?? cpus?.length ?? useful;
 }
 
 /** Positions that the plan has embeddings for; undefined where it computes them. */

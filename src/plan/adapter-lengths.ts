@@ -4,9 +4,7 @@ import { assert } from "../core/errors.ts";
 import type { Factor, Update } from "./adapters.ts";
 import { columnSums, type LengthSource, rowSums } from "./length-sums.ts";
 import type { ExpertWeights, Table } from "./ops.ts";
-
-/** Reads rows `first` to `first + count` of weight `index`. */
-export type RowReader = (index: number, first: number, count: number) => Float32Array;
+import type { WeightReader } from "./weight-table.ts";
 
 /**
  * How outputs lie: the rows of a product's matrices, their columns where those are needed
@@ -19,7 +17,7 @@ export function lengthTable(
   update: Update,
   weights: ExpertWeights,
   place: OutputPlace,
-  reader: () => RowReader,
+  reader: () => WeightReader,
 ): { table: Table; rows: number; cols: number } {
   const { rows, cols } = weights[0]!;
   const width = place === "rows" ? rows : cols;
@@ -34,7 +32,9 @@ export function lengthTable(
       const source = {
         ...{ rows, cols, rank: update.rank, wanted: wanted.subarray(first, first + width) },
         ...factorsOf(update, index, place, { ...values, rows, cols }),
-        read: (row: number, count: number) => read(index, row, count),
+        read: (row: number, count: number) => read.rows(index, row, count),
+        sums: (row: number, count: number, vectors: Float32Array) =>
+          read.sums(index, row, count, vectors),
       };
       all.set(place === "rows" ? rowSums(source) : columnSums(source), index * 4 * width);
     });

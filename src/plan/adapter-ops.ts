@@ -1,7 +1,7 @@
 // What adapters add to a plan's ops: after a product the two narrow products of each update, its
 // scale between them, and, where an adapter sets the lengths of rows (DoRA), what that changes.
 // All are sums beside the model's own product, so that a scale of 0 leaves its bits alone.
-import { lengthTable, type OutputPlace, type RowReader } from "./adapter-lengths.ts";
+import { lengthTable, type OutputPlace } from "./adapter-lengths.ts";
 import type { AdapterTable, Factor, Update } from "./adapters.ts";
 import {
   type Epilogue,
@@ -14,6 +14,7 @@ import {
   type Tensor,
   type Weight,
 } from "./ops.ts";
+import type { WeightReader } from "./weight-table.ts";
 
 /** What the ops of adapters are made with. */
 export interface AdapterParts {
@@ -21,8 +22,7 @@ export interface AdapterParts {
   /** `rows` rows of a factor from each of `starts` on, as weights that follow one another. */
   factorParts(factor: Factor, starts: readonly number[], rows: number): ExpertWeights;
   table(name: string, table: Table, rows: number, cols: number): Weight;
-  /** Of weights of the model, in f32. */
-  rowReader(weights: ExpertWeights): RowReader;
+  reader(weights: ExpertWeights): WeightReader;
 }
 
 /** A matrix per expert or head with their biases `[count, rows]`. */
@@ -141,7 +141,7 @@ export class AdapterOps {
     operands: { readonly input: Tensor; readonly routing?: Tensor; readonly output: Tensor },
   ): Op {
     const { adapter, gain, weights, bias } = update;
-    const reader = () => this.#parts.rowReader(weights);
+    const reader = () => this.#parts.reader(weights);
     const { table, rows, cols } = lengthTable(update, weights, place, reader);
     const lengths = this.#parts.table(`${update.b.name}: lengths`, table, rows, cols);
     return { kind: "magnitude", routing: undefined, ...operands, lengths, bias, adapter, gain };

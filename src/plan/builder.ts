@@ -73,7 +73,7 @@ export class PlanBuilder extends WeightTable {
       tensor: (rows, width) => this.#tensor(rows, width),
       factorParts: (factor, starts, rows) => this.factorParts(factor, starts, rows),
       table: (name, table, rows, cols) => this.constantMatrices(name, table, rows, cols)[0]!,
-      rowReader: (weights) => this.rowReader(weights),
+      reader: (weights) => this.weightReader(weights),
     });
   }
 

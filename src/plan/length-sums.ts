@@ -11,6 +11,14 @@ export interface LengthSource {
   readonly b: Float32Array;
   /** The length that each row, or column, gets; NaN: that of W. */
   readonly wanted: Float32Array;
+}
+
+export interface RowLengthSource extends LengthSource {
+  /** Of rows `first` to `first + count` of W: |w|² and w · each of `vectors`. */
+  sums(first: number, count: number, vectors: Float32Array): Float64Array;
+}
+
+export interface ColumnLengthSource extends LengthSource {
   /** Rows `first` to `first + count` of W. */
   read(first: number, count: number): Float32Array;
 }
@@ -19,61 +27,50 @@ export interface LengthSource {
 const valuesPerRun = 2 ** 22;
 
 /** `[4, rows]`: wanted lengths, |W|², 2 W·(B A) and |B A|² of each row. */
-export function rowSums(source: LengthSource): Float32Array {
+export function rowSums(source: RowLengthSource): Float32Array {
   const { rows, cols, rank, a, b } = source;
   const gram = gramOf(rank, cols, (r, k) => a[r * cols + k]!);
   const sums = new LengthSums(source, rows, gram);
   const rowsPerRun = Math.max(1, Math.floor(valuesPerRun / cols));
-  const products = new Float64Array(rank);
   for (let first = 0; first < rows; first += rowsPerRun) {
     const count = Math.min(rowsPerRun, rows - first);
-    const values = source.read(first, count);
+    const found = source.sums(first, count, a);
     for (let i = 0; i < count; i++) {
-      const w = values.subarray(i * cols, (i + 1) * cols);
-      let square = 0;
-      for (let k = 0; k < cols; k++) square += w[k]! * w[k]!;
-      for (let r = 0; r < rank; r++) products[r] = dot(w, a, r * cols);
       const row = first + i;
-      sums.set(row, square, products, b.subarray(row * rank, (row + 1) * rank));
+      const [start, end] = [i * (1 + rank), (i + 1) * (1 + rank)];
+      const products = found.subarray(start + 1, end);
+      sums.set(row, found[start]!, products, b.subarray(row * rank, (row + 1) * rank));
     }
   }
   return sums.values;
 }
 
 /** `[4, cols]`: the same of each column, for tables whose rows are inputs. */
-export function columnSums(source: LengthSource): Float32Array {
+export function columnSums(source: ColumnLengthSource): Float32Array {
   const { rows, cols, rank, a, b } = source;
   const gram = gramOf(rank, rows, (r, row) => a[row * rank + r]!);
   const sums = new LengthSums(source, cols, gram);
   const squares = new Float64Array(cols);
-  const products = new Float64Array(cols * rank);
+  const products = new Float64Array(rank * cols);
   const rowsPerRun = Math.max(1, Math.floor(valuesPerRun / cols));
   for (let first = 0; first < rows; first += rowsPerRun) {
     const count = Math.min(rowsPerRun, rows - first);
     const values = source.read(first, count);
-    values.forEach((w, i) => {
-      const col = i % cols;
-      const start = (first + (i - col) / cols) * rank;
-      squares[col]! += w * w;
-      for (let r = 0; r < rank; r++) products[col * rank + r]! += w * a[start + r]!;
-    });
+    for (let i = 0; i < count; i++) {
+      const w = values.subarray(i * cols, (i + 1) * cols);
+      for (let col = 0; col < cols; col++) squares[col]! += w[col]! * w[col]!;
+      for (let r = 0; r < rank; r++) {
+        const factor = a[(first + i) * rank + r]!;
+        const own = products.subarray(r * cols, (r + 1) * cols);
+        for (let col = 0; col < cols; col++) own[col]! += factor * w[col]!;
+      }
+    }
   }
   for (let col = 0; col < cols; col++) {
-    const [start, end] = [col * rank, (col + 1) * rank];
-    sums.set(col, squares[col]!, products.subarray(start, end), b.subarray(start, end));
+    const own = Float64Array.from({ length: rank }, (_, r) => products[r * cols + col]!);
+    sums.set(col, squares[col]!, own, b.subarray(col * rank, (col + 1) * rank));
   }
   return sums.values;
-}
-
-function dot(x: Float32Array, y: Float32Array, start: number): number {
-  let [even, odd] = [0, 0];
-  const { length } = x;
-  let k = 0;
-  for (; k + 1 < length; k += 2) {
-    even += x[k]! * y[start + k]!;
-    odd += x[k + 1]! * y[start + k + 1]!;
-  }
-  return k < length ? even + odd + x[k]! * y[start + k]! : even + odd;
 }
 
 /** A Aᵀ `[rank, rank]`. */

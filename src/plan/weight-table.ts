@@ -12,6 +12,16 @@ export interface WeightSource {
   values(name: string): Float32Array | undefined;
   /** The values of its rows `first` to `first + count`, for who computes with weights at load. */
   readRows?(name: string, first: number, count: number): Float32Array;
+  /** The square of each of these rows and its products with `vectors`: `[count, 1 + vectors]`. */
+  sumRows?(name: string, first: number, count: number, vectors: Float32Array): Float64Array;
+}
+
+/** Reads weights of the model at load; `index` is the weight's among some. */
+export interface WeightReader {
+  /** Rows `first` to `first + count`. */
+  rows(index: number, first: number, count: number): Float32Array;
+  /** Of the same rows the squares and the products with `vectors`: `[count, 1 + vectors]`. */
+  sums(index: number, first: number, count: number, vectors: Float32Array): Float64Array;
 }
 
 const f32TypeId = 0;
@@ -107,25 +117,37 @@ export class WeightTable {
     return parts;
   }
 
-  /** Reads rows `first` to `first + count` of weight `index`, tables made once. */
-  protected rowReader(
-    weights: ExpertWeights,
-  ): (index: number, first: number, count: number) => Float32Array {
+  /** Reads of weight `index` of some; tables are made once. */
+  protected weightReader(weights: ExpertWeights): WeightReader {
     const tables = new Map<Table, Float32Array>();
-    return (index, first, count) => {
-      const { name, cols, slice, constant, gain } = weights[index]!;
-      if (constant !== undefined) {
+    const place = ({ name, slice }: Weight) => {
+      const shape = this.shapeOf(name) ?? [];
+      const all = shape.slice(0, -1).reduce((product, size) => product * size, 1);
+      return slice === undefined ? 0 : (slice.first * all) / slice.count;
+    };
+    return {
+      rows: (index, first, count) => {
+        const weight = weights[index]!;
+        const { name, cols, constant, gain } = weight;
+        if (constant === undefined) {
+          const values = this.#source.readRows!(name, place(weight) + first, count);
+          return gain === 1 ? values : values.map((value) => value * gain);
+        }
         const values = tables.get(constant.table) ?? constant.table.make();
         tables.set(constant.table, values);
         const start = constant.firstValue + first * cols;
         return values.subarray(start, start + count * cols);
-      }
-      const shape = this.shapeOf(name);
-      assert(shape !== undefined && this.#source.readRows !== undefined, `rows of ${name}`);
-      const all = shape.slice(0, -1).reduce((product, size) => product * size, 1);
-      const start = slice === undefined ? 0 : (slice.first * all) / slice.count;
-      const values = this.#source.readRows(name, start + first, count);
-      return gain === 1 ? values : values.map((value) => value * gain);
+      },
+      sums: (index, first, count, vectors) => {
+        const weight = weights[index]!;
+        const { name, cols, constant, gain } = weight;
+        assert(constant === undefined, `${name} is a weight of the file`);
+        const sums = this.#source.sumRows!(name, place(weight) + first, count, vectors);
+        const width = 1 + vectors.length / cols;
+        return gain === 1
+          ? sums
+          : sums.map((sum, i) => sum * (i % width === 0 ? gain * gain : gain));
+      },
     };
   }
 

@@ -1,6 +1,7 @@
 // Reads single tensors of a model into JavaScript memory: for the reference executor, for
 // tests and for conversions. Inference maps the files natively and never comes here.
 import { dequantizeNative } from "../native/quantizer.ts";
+import { sumRowsNative } from "../native/row-sums.ts";
 import { dequantizeRow } from "./dequantize.ts";
 import { readFileRange } from "./file-range.ts";
 import {
@@ -38,23 +39,45 @@ export function readTensorFloats(source: Source, tensor: ModelTensor): Float32Ar
   return floats;
 }
 
-/** Rows `first` to `first + count` of the tensor in f32, as it is used: quantised where it is. */
-export function readTensorRows(
-  source: Source,
-  tensor: ModelTensor,
-  first: number,
-  count: number,
-): Float32Array<ArrayBuffer> {
+/** Some rows of a tensor. */
+export interface TensorRows {
+  readonly tensor: ModelTensor;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Their bytes as the tensor is used: quantised where it is. */
+function readRowBytes(source: Source, { tensor, first, count }: TensorRows) {
   const { name, type, shape } = tensor;
   const cols = shape.at(-1)!;
-  const bytes = rowBytes(type, cols);
-  const content = isInFile(tensor)
-    ? readFileRange(source.paths[tensor.fileIndex]!, tensor.offset + first * bytes, count * bytes)
-    : readTensorBytes(
-        source,
-        derivedTensor(name, type, [count, cols], slicedRows(tensor.rows, first, count)),
-      );
-  const floats = new Float32Array(count * cols);
-  dequantizeNative(quantTypeInfo(type).ggmlType, content, floats, `tensor '${name}'`);
+  if (isInFile(tensor)) {
+    const bytes = rowBytes(type, cols);
+    const path = source.paths[tensor.fileIndex]!;
+    return readFileRange(path, tensor.offset + first * bytes, count * bytes);
+  }
+  const rows = slicedRows(tensor.rows, first, count);
+  return readTensorBytes(source, derivedTensor(name, type, [count, cols], rows));
+}
+
+/** In f32, row-major. */
+export function readTensorRows(source: Source, rows: TensorRows): Float32Array<ArrayBuffer> {
+  const { name, type, shape } = rows.tensor;
+  const floats = new Float32Array(rows.count * shape.at(-1)!);
+  const { ggmlType } = quantTypeInfo(type);
+  dequantizeNative(ggmlType, readRowBytes(source, rows), floats, `tensor '${name}'`);
   return floats;
+}
+
+/** `[count, 1 + vectors]`: the square of each row and its products with `vectors` `[n, cols]`. */
+export function sumTensorRows(
+  source: Source,
+  rows: TensorRows,
+  vectors: Float32Array,
+  numThreads: number,
+): Float64Array {
+  const { name, type, shape } = rows.tensor;
+  const { ggmlType: typeId } = quantTypeInfo(type);
+  const matrix = { typeId, rows: rows.count, cols: shape.at(-1)! };
+  const content = readRowBytes(source, rows);
+  return sumRowsNative({ ...matrix, source: content, vectors, numThreads }, `tensor '${name}'`);
 }
