@@ -11,19 +11,27 @@ import type { ServerState } from "./server-state.ts";
 /** Texts of one request. */
 const maxTexts = 2048;
 
-/** One embedding per prompt; all prompts are checked first. */
+/**
+ * One embedding per prompt; all prompts are checked first. `dimensions`: of each vector only the
+ * first so many, which mean something in models that were trained so (arXiv 2205.13147).
+ */
 export async function embedAll(
   server: ServerState,
   model: ServedModel,
   exchange: Exchange,
   prompts: readonly Int32Array[],
+  dimensions?: number | null,
 ): Promise<{ vectors: Float32Array[]; promptTokens: number }> {
   const { facts } = model.client;
+  const width = dimensions ?? facts.hiddenSize;
+  if (width > facts.hiddenSize) {
+    throw refuse("dimensions", `${width} is more than the ${facts.hiddenSize} of the model`);
+  }
   const own = poolingOf(facts);
   // A text has one vector in every API: the mean where the model leaves the pooling open.
   const pooling = own === "none" ? "mean" : own;
   const { vectors, promptTokens } = await poolAll(server, model, exchange, prompts, pooling);
-  const normalized = vectors.map((vector) => normalizeRows(vector, facts.hiddenSize));
+  const normalized = vectors.map((vector) => normalizeRows(vector.subarray(0, width), width));
   return { vectors: normalized, promptTokens };
 }
 
@@ -54,11 +62,4 @@ export async function poolAll(
   } finally {
     server.admission.leave(performance.now() - start);
   }
-}
-
-/** Refuses a number of dimensions other than the model's: a cut vector means something else. */
-export function checkDimensions(model: ServedModel, dimensions: number | null | undefined): void {
-  const { hiddenSize } = model.client.facts;
-  if (dimensions == null || dimensions === hiddenSize) return;
-  throw refuse("dimensions", `${dimensions} is not supported; the model's vectors: ${hiddenSize}`);
 }

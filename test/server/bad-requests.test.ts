@@ -79,7 +79,11 @@ const cases: Readonly<Record<string, readonly (readonly [object | string, string
   "/v1/embeddings": [
     [{}, "input"],
     [{ input: 5 }, "input"],
-    [{ input: "Hi", dimensions: 3 }, "dimensions"],
+    [{ input: "Hi", dimensions: 65 }, "dimensions"],
+    [{ input: "Hi", dimensions: 0 }, "dimensions"],
+    [{ input: [] }, "input"],
+    [{ input: [512] }, "512"],
+    [{ input: ["Hi", 5] }, "input"],
     [{ input: "Hi", encoding_format: "int8" }, "encoding_format"],
     [{ input: "dog ".repeat(600) }, "512"],
   ],
@@ -106,7 +110,11 @@ const cases: Readonly<Record<string, readonly (readonly [object | string, string
     [{ prompt: "Hi", raw: true, system: "Be brief" }, "system"],
   ],
   "/api/show": [[{}, "model"]],
-  "/api/embed": [[{}, "input"]],
+  "/api/embed": [
+    [{}, "input"],
+    [{ input: 5 }, "input"],
+    [{ input: "Hi", dimensions: 65 }, "dimensions"],
+  ],
   "/api/embeddings": [[{}, "prompt"]],
   "/tokenize": [[{}, "content"]],
   "/detokenize": [

@@ -66,6 +66,18 @@ test("Ollama's clients see that it embeds and nothing else", async () => {
   expect(shown.capabilities).toEqual(["embedding"]);
 });
 
+test("a text that is cut keeps the closing token", async () => {
+  const embed = async (input: string, truncate: boolean) => {
+    const reply = await server.post("/api/embed", { model: "tiny", input, truncate });
+    const { embeddings } = (await reply.json()) as { embeddings: number[][] };
+    return { cut: reply.headers.get("X-Tinfer-Truncated"), vector: embeddings[0]! };
+  };
+  const fitting = await embed("a ".repeat(encoderContextLen - 2), false);
+  const cut = await embed("a ".repeat(encoderContextLen + 5), true);
+  expect([fitting.cut, cut.cut]).toEqual([null, "7"]);
+  expect(cut.vector).toEqual(fitting.vector);
+});
+
 test("a text longer than the table of positions is an error with the numbers", async () => {
   const response = await server.post("/v1/embeddings", { input: "a ".repeat(60) });
   expect(response.status).toBe(400);

@@ -131,6 +131,19 @@ test("embed: one vector per text; the older form agrees", async () => {
   expect(older.embedding).toEqual(embeddings[1]!);
 });
 
+test("embed: no text is no vector, and fewer dimensions are the first ones", async () => {
+  for (const input of ["", []]) {
+    expect((await client.embed({ model: "tiny", input })).embeddings).toEqual([]);
+  }
+  const input = ["The dog ran."];
+  const { embeddings } = await client.embed({ model: "tiny", input });
+  const cut = await client.embed({ model: "tiny", input, dimensions: 8 });
+  const length = Math.hypot(...embeddings[0]!.slice(0, 8));
+  expect(cut.embeddings[0]!.map((value) => value * length)).toEqual(
+    embeddings[0]!.slice(0, 8).map((value) => expect.closeTo(value, 5)),
+  );
+});
+
 test("embed cuts a long text only when told to, and says how much", async () => {
   const input = "dog ".repeat(900);
   expect(client.embed({ model: "tiny", input })).rejects.toThrow("tokens, the context 512");

@@ -210,6 +210,27 @@ test("embeddings: of length 1, the same as floats and base64, one per text", asy
   expect(alone.data[0]!.embedding).toEqual(base64.data[1]!.embedding);
 });
 
+test("embeddings: token ids are texts, and fewer dimensions are the first ones", async () => {
+  const { tokens } = await jsonOf<TokensReply>(
+    server.post("/tokenize", { content: "The dog ran.", add_special: true }),
+  );
+  const embed = async (input: string | number[] | number[][], dimensions?: number) => {
+    const changes = dimensions === undefined ? {} : { dimensions };
+    const reply = await client.embeddings.create({ model: "tiny", input, ...changes });
+    return reply.data.map(({ embedding }) => embedding);
+  };
+  const [whole] = await embed("The dog ran.");
+  expect(await embed(tokens)).toEqual([whole!]);
+  expect(await embed([tokens, tokens.slice(0, 2)])).toHaveLength(2);
+  const [few] = await embed(tokens, 10);
+  const length = Math.hypot(...whole!.slice(0, 10));
+  expect(few).toHaveLength(10);
+  few!.forEach((value, i) => {
+    expect(value).toBeCloseTo(whole![i]! / length, 5);
+  });
+  expect(await embed(tokens, whole!.length)).toEqual([whole!]);
+});
+
 test("models are listed and found by each of their names", async () => {
   expect((await client.models.list()).data.map(({ id }) => id)).toEqual(["tiny"]);
   for (const name of ["tiny", "story-teller", "stories260K", "stories260K.gguf"]) {

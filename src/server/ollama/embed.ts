@@ -1,7 +1,7 @@
 // POST /api/embed, and /api/embeddings, its older form for one text.
 import { z } from "zod";
 import { readBody } from "../body.ts";
-import { checkDimensions, embedAll } from "../embeddings.ts";
+import { embedAll } from "../embeddings.ts";
 import type { Exchange } from "../exchange.ts";
 import type { ServedModel } from "../served-model.ts";
 import type { Route } from "../server-state.ts";
@@ -16,7 +16,7 @@ const shared = {
 
 const embedSchema = z.looseObject({
   ...shared,
-  input: z.union([z.string(), z.array(z.string()).min(1)], {
+  input: z.union([z.string(), z.array(z.string())], {
     error: "expected a string or an array of strings",
   }),
   /** Only on request: a text that is too long is an error otherwise. */
@@ -33,12 +33,17 @@ function encode(
 ): Int32Array[] {
   const texts = typeof body.input === "string" ? [body.input] : body.input;
   const longest = model.client.facts.maxContextLen;
+  const { tokenizer } = model.text;
+  // Clients send no text to see whether the model is there.
+  if (body.input === "") return [];
   return texts.map((text) => {
-    const tokenIds = model.text.tokenizer.encode(text);
+    const tokenIds = tokenizer.encode(text);
     if (!body.truncate || tokenIds.length <= longest) return tokenIds;
-    const cut = tokenIds.length - longest;
-    exchange.truncatedTokens += cut;
-    return tokenIds.subarray(0, longest);
+    exchange.truncatedTokens += tokenIds.length - longest;
+    const cut = tokenIds.slice(0, longest);
+    // Models read their closing token, [SEP] or the end of the text, at the end of what is left.
+    if (tokenizer.addsEos) cut[longest - 1] = tokenIds.at(-1)!;
+    return cut;
   });
 }
 
@@ -50,9 +55,14 @@ export const embedRoute: Route = {
     const body = await readBody(c.req.raw, exchange, server.options.maxBodyBytes, embedSchema);
     const model = server.model.named(body.model);
     refuseUnsupported(exchange, body);
-    checkDimensions(model, body.dimensions);
     const prompts = encode(exchange, model, body);
-    const { vectors, promptTokens } = await embedAll(server, model, exchange, prompts);
+    const { vectors, promptTokens } = await embedAll(
+      server,
+      model,
+      exchange,
+      prompts,
+      body.dimensions,
+    );
     return Response.json({
       model: model.id,
       embeddings: vectors.map((vector) => [...vector]),

@@ -1,7 +1,7 @@
 // POST /v1/embeddings.
 import { z } from "zod";
 import { readBody } from "../body.ts";
-import { checkDimensions, embedAll } from "../embeddings.ts";
+import { embedAll } from "../embeddings.ts";
 import type { Route } from "../server-state.ts";
 import { promptField, toPrompts } from "./completions.ts";
 
@@ -26,9 +26,14 @@ export const embeddingRoute: Route = {
     const limit = server.options.maxBodyBytes;
     const body = await readBody(c.req.raw, exchange, limit, embeddingSchema);
     const model = server.model.named(body.model);
-    checkDimensions(model, body.dimensions);
     const prompts = toPrompts(model.text.tokenizer, body.input);
-    const { vectors, promptTokens } = await embedAll(server, model, exchange, prompts);
+    const { vectors, promptTokens } = await embedAll(
+      server,
+      model,
+      exchange,
+      prompts,
+      body.dimensions,
+    );
     const asText = body.encoding_format === "base64";
     return Response.json({
       object: "list",
