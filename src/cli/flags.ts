@@ -13,6 +13,8 @@ export interface Flag {
   readonly default?: string | number | boolean;
   readonly choices?: readonly string[];
   readonly short?: string;
+  /** What other programs call it, for the error that leads from there to here. */
+  readonly elsewhere?: string;
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -205,15 +207,21 @@ function setOption(
   }
   const flag = flags[name];
   if (flag === undefined) {
-    const nearest = nearestMatch(name, Object.keys(flags));
-    const hint = nearest ? `did you mean --${nearest}?` : "see --help for the flags";
-    throw usage(`unknown flag ${rawName}`, hint);
+    throw usage(`unknown flag ${rawName}`, hintFor(name, flags));
   }
   if (flag.kind !== "boolean" && value === undefined) {
     throw usage(`${rawName} needs a value`, flag.description);
   }
   if (flag.kind === "list") values.set(name, [...((values.get(name) as string[]) ?? []), value]);
   else values.set(name, value ?? true);
+}
+
+/** What to do instead of the unknown flag `name`. */
+function hintFor(name: string, flags: Flags): string {
+  const here = Object.entries(flags).find(([, { elsewhere }]) => elsewhere === name);
+  if (here !== undefined) return `here it is --${here[0]}: ${here[1].description}`;
+  const nearest = nearestMatch(name, Object.keys(flags));
+  return nearest ? `did you mean --${nearest}?` : "see --help for the flags";
 }
 
 function checkPositionals(wanted: readonly Positional[], given: readonly string[]): void {

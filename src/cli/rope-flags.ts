@@ -11,8 +11,14 @@ export const ropeFlags: Flags = {
     choices: ropeScalings,
     description: "how rope is stretched for contexts beyond the trained one; default: the model's",
   },
-  "rope-scale": number("factor by which the context grows; default: the model's"),
-  "rope-theta": number("base of the rope frequencies; default: the model's"),
+  "rope-scale": {
+    ...number("factor by which the context grows; default: the model's"),
+    elsewhere: "rope-freq-scale",
+  },
+  "rope-theta": {
+    ...number("base of the rope frequencies; default: the model's"),
+    elsewhere: "rope-freq-base",
+  },
   "yarn-orig-ctx": number("YaRN: context length before stretching; default: the model's"),
   "yarn-ext-factor": number("YaRN: extrapolation mix, 0 = interpolation alone; default: 1"),
   "yarn-attn-factor": number("YaRN: further factor on attention's magnitude; default: 1"),

@@ -148,3 +148,17 @@ test("model options out of range are wrong usage", async () => {
     expect(stderr).not.toMatch(/bug in tinfer|\n\s+at /);
   });
 });
+
+test("unknown flags lead to the one that is meant, under other programs' names too", async () => {
+  const meant = [
+    ["--rope-freq-base", "here it is --rope-theta: base of the rope frequencies"],
+    ["--rope-freq-scale", "here it is --rope-scale: factor by which the context grows"],
+    ["--thread", "did you mean --threads?"],
+  ] as const;
+  for (const [flag, hint] of meant) {
+    const { stderr, exitCode } = await tinfer(["run", "x", flag, "2"]);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain(`unknown flag ${flag}`);
+    expect(stderr).toContain(hint);
+  }
+});
