@@ -8,16 +8,15 @@ import { join } from "node:path";
 import { parseAdapters } from "../../src/engine/adapter-choice.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
-import { dequantizeRow } from "../../src/weights/dequantize.ts";
 import { type GgufTensorSource, writeGguf } from "../../src/weights/gguf-writer.ts";
-import type { Matrix } from "../golden/folder-fixture.ts";
-import { mergePeft, peftAdapter, saveAdapter } from "../golden/peft-fixture.ts";
+import { mergePeft, saveAdapter } from "../golden/peft-fixture.ts";
 import { logitsOf, nmse } from "../golden/reference-logits.ts";
 import { expectSameBits } from "./compare.ts";
 import { cpuVariants, fillStep, type SequencePart } from "./executor.ts";
 import { Random } from "./random.ts";
 import { tinyAdapter } from "./tiny-adapter.ts";
 import { tinyMixes, tinyModel, tinyVocabSize } from "./tiny-model.ts";
+import { folderMatrices, tinyDora } from "./tiny-peft.ts";
 
 let folder = "";
 beforeAll(() => {
@@ -28,41 +27,13 @@ afterAll(() => {
 });
 
 const model = tinyModel("adapter batch", tinyMixes["experts"]!);
-const modules: Readonly<Record<string, string>> = {
-  ...{ attn_v: "self_attn.v_proj", attn_output: "self_attn.o_proj" },
-  ...{ ffn_gate_inp: "block_sparse_moe.gate", ffn_gate_exps: "block_sparse_moe.experts.#.w1" },
-  ...{
-    ffn_up_exps: "block_sparse_moe.experts.#.w3",
-    ffn_down_exps: "block_sparse_moe.experts.#.w2",
-  },
-};
-
-/** The tensor's matrices by their names in folders; none of those that are not adapted. */
-function matricesOf({ name, type, shape, content }: GgufTensorSource): [string, Matrix][] {
-  const [, layer, part] = /^blk\.(\d+)\.(\w+)\.weight$/.exec(name) ?? [];
-  const to = name === "token_embd.weight" ? "model.embed_tokens" : modules[part ?? ""];
-  if (to === undefined) return [];
-  const values = new Float32Array(shape.reduce((a, b) => a * b, 1));
-  dequantizeRow(type, content as Uint8Array, values);
-  const matrix = shape.slice(-2);
-  const size = matrix[0]! * matrix[1]!;
-  return Array.from({ length: values.length / size }, (_, index) => {
-    const own = { shape: matrix, values: values.subarray(index * size, (index + 1) * size) };
-    const prefix = layer === undefined ? "" : `model.layers.${layer}.`;
-    return [`${prefix}${to.replace("#", String(index))}.weight`, own];
-  });
-}
-
-const tensors = new Map([...model.tensors].flatMap(matricesOf));
-// So that the table counts as one of its own.
-tensors.set("lm_head.weight", { shape: [1], values: new Float32Array(1) });
-const dora = peftAdapter(tensors, new Random("batch"), { alpha: 2, useDora: true });
+const { tensors, adapter: dora } = tinyDora(model, new Random("batch"));
 
 test("lengths follow from the quantised weights", () => {
   const whole = new Map(tensors);
   mergePeft(whole, dora, -0.8);
   const merged = [...model.tensors].map((tensor): GgufTensorSource => {
-    const parts = matricesOf(tensor).map(([name]) => whole.get(name)!.values);
+    const parts = folderMatrices(tensor).map(([name]) => whole.get(name)!.values);
     if (parts.length === 0) return tensor;
     const bytes = parts.map((values) => new Uint8Array(values.slice().buffer));
     return { ...tensor, type: "f32", content: new Uint8Array(Buffer.concat(bytes)) };
@@ -94,8 +65,12 @@ describe("the same bits alone and among others", () => {
         maxOutputsPerStep: 64,
       });
       const { session, plan } = loaded;
-      const run = (parts: readonly { part: SequencePart; scales: readonly number[] }[]) => {
-        fillStep(session.stepData, { parts: parts.map(({ part }) => part) });
+      const run = (
+        parts: readonly { part: SequencePart; scales: readonly number[] }[],
+        outputRows?: readonly number[],
+      ) => {
+        const step = { parts: parts.map(({ part }) => part) };
+        fillStep(session.stepData, outputRows === undefined ? step : { ...step, outputRows });
         let row = 0;
         for (const { part, scales } of parts) {
           const count = part.tokenIds.length;
@@ -127,6 +102,14 @@ describe("the same bits alone and among others", () => {
         expectSameBits(own, logits, tinyVocabSize, `${cpuVariant} scales ${sequence.scales}`);
         row += numRows;
         return logits;
+      });
+      // The last layer's rows are only those whose logits are wanted.
+      const lastRows = [8, 9, 23, 28];
+      const some = run(sequences, lastRows);
+      lastRows.forEach((place, index) => {
+        const whole = together.subarray(place * tinyVocabSize, (place + 1) * tinyVocabSize);
+        const own = some.subarray(index * tinyVocabSize, (index + 1) * tinyVocabSize);
+        expectSameBits(own, whole, tinyVocabSize, `${cpuVariant} row ${place}`);
       });
       // Without a scale the bits are those of the model, which has no adapters then.
       using without = new LoadedModel(base, {

@@ -1,7 +1,9 @@
 // What is recorded on this CPU to be replayed on another: every op with its odd sizes, tiny models
 // of all weight types, and the golden models where they are. The files land in one folder.
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseAdapters } from "../../src/engine/adapter-choice.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
@@ -10,13 +12,16 @@ import { PlanBuilder } from "../../src/plan/builder.ts";
 import { gates, normKinds, type Tensor } from "../../src/plan/ops.ts";
 import { readGguf } from "../../src/weights/gguf.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
+import { saveAdapter } from "../golden/peft-fixture.ts";
 import { readFloats } from "../golden/reference-logits.ts";
 import { attentionCases, buildCase, limitsOf, makeSteps } from "./attention-cases.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
 import { colsOfType, Random, weightTypes } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { TestWeights } from "./test-weights.ts";
+import { tinyAdapter } from "./tiny-adapter.ts";
 import { tinyMixes, tinyModel, tinyVocabSize } from "./tiny-model.ts";
+import { tinyDora } from "./tiny-peft.ts";
 
 /** `short` leaves out the golden models and most repetitions. */
 export interface RecordOptions {
@@ -122,22 +127,26 @@ interface ModelCase {
   readonly contextLen: number;
   /** Logits of all tokens by another implementation. */
   readonly reference?: Float32Array | undefined;
+  /** As `--lora` takes them. */
+  readonly adapters?: readonly string[];
 }
 
 /** Lengths of the steps that a prompt is cut into; the last one repeats. */
 const chunkLens = [33, 1, 1, 7, 12];
 const mostChunk = Math.max(...chunkLens);
 
-function recordModel(folder: string, { name, path, tokenIds, contextLen, reference }: ModelCase) {
+function recordModel(folder: string, given: ModelCase) {
+  const { name, path, tokenIds, contextLen, reference, adapters = [] } = given;
   using model = new LoadedModel(path, {
-    ...defaultModelOptions,
+    ...{ ...defaultModelOptions, adapters: parseAdapters(adapters) },
     ...{ backend: "cpu", kvTypeK: "f32", kvTypeV: "f32", contextLen },
     ...{ maxTokensPerStep: mostChunk, maxOutputsPerStep: mostChunk },
   });
   const { plan, memoryPlan, file, session } = model;
   const logits = plan.logits!;
   const { limits, layout, maxContextLen } = memoryPlan;
-  const recording = new Recording({ plan, limits, layout, weights: file });
+  const weights = model.adapters.memory(file);
+  const recording = new Recording({ plan, limits, layout, weights });
   const driver = new StepDriver(session, maxContextLen);
   let start = 0;
   for (let i = 0; start < tokenIds.length; i++) {
@@ -158,7 +167,21 @@ function recordTinyModels(folder: string, names: readonly string[]): void {
     const random = new Random(`recorded ${name}`);
     const tokenIds = Array.from({ length: 70 }, () => random.below(tinyVocabSize));
     recordModel(folder, { name: `tiny-${name}`, path, tokenIds, contextLen: 96 });
+    if (name === "experts") recordAdapters(folder, path, tokenIds);
   }
+}
+
+/** Two adapters at once, one of which sets lengths. */
+function recordAdapters(folder: string, path: string, tokenIds: readonly number[]): void {
+  const model = tinyModel("experts", tinyMixes["experts"]!);
+  const plain = join(folder, "adapter.gguf");
+  writeGguf(plain, tinyAdapter(model, new Random("recorded adapter")).content);
+  const { adapter } = tinyDora(model, new Random("recorded lengths"));
+  // Only files in the folder are recordings.
+  const own = mkdtempSync(join(tmpdir(), "tinfer-recorded-"));
+  const adapters = [`${plain}=0.5`, `${saveAdapter(own, adapter)}=0.9`];
+  recordModel(folder, { name: "tiny-adapters", path, tokenIds, contextLen: 96, adapters });
+  rmSync(own, { recursive: true });
 }
 
 /** Longer prompts take an emulated CPU too long. */
