@@ -265,6 +265,33 @@ describe("Unicode", () => {
   });
 });
 
+describe("pairs of texts", () => {
+  const texts = ["[UNK]", "[CLS]", "[SEP]", "[END]", "▁a", "▁b"];
+  const entries = texts.map((text) => ({ text, type: text.startsWith("[") ? 3 : 1, score: -1 }));
+  const pieces = (model: string, flags: Record<string, boolean | number>) => {
+    const ids = { unknown_token_id: 0, bos_token_id: 1, seperator_token_id: 2 };
+    const given = { ...ids, add_space_prefix: true, ...flags };
+    const tokenizer = createTokenizer(createMetadata(model, entries, given));
+    return [...tokenizer.encodePair("a", "b")].map((id) => texts[id]!).join(" ");
+  };
+
+  test("stand in the frame that the flags ask for", () => {
+    expect(pieces("bert", {})).toBe("[CLS] ▁a [SEP] ▁b");
+    expect(pieces("bert", { add_eos_token: true, add_sep_token: false })).toBe(
+      "[CLS] ▁a [SEP] ▁b [SEP]",
+    );
+    // As XLM-R has it, whose separator is the end again.
+    const all = { add_bos_token: true, add_eos_token: true, add_sep_token: true };
+    expect(pieces("t5", { ...all, eos_token_id: 3 })).toBe("[CLS] ▁a [END] [SEP] ▁b [END]");
+    expect(pieces("t5", { add_eos_token: false })).toBe("▁a ▁b");
+  });
+
+  test("text that looks like a special token is text", () => {
+    const tokenizer = createTokenizer(createMetadata("bert", entries, { seperator_token_id: 2 }));
+    expect(tokenizer.encodePair("[SEP]", "a").filter((id) => id === 2)).toHaveLength(1);
+  });
+});
+
 describe("unigram", () => {
   test("takes the spelling with the best sum of scores", () => {
     const entries: Entry[] = [
