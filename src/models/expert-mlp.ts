@@ -85,6 +85,25 @@ function gateAndUp(b: PlanBuilder, name: NameOf, count: number, rows: number, co
   return { gate: part("ffn_gate"), up: part("ffn_up") };
 }
 
+/** residual += the MLP; in files with experts (Mixtral) theirs, each as wide as a dense one. */
+export function addMlpOrExperts(
+  b: PlanBuilder,
+  input: Tensor,
+  layer: Layer,
+  config: ModelConfig,
+  residual: Tensor,
+): void {
+  const { numExperts } = config.experts;
+  if (numExperts === 0) {
+    addProjection(b, gatedMlp(b, input, layer, "silu"), layer.name("ffn_down"), residual);
+    return;
+  }
+  const { intermediateSize } = layer;
+  const routing = softmaxRouting(config);
+  const mlp = { numExperts, intermediateSize, routing, activation: "silu" } as const;
+  routedExperts(b, input, layer, mlp, residual);
+}
+
 /** residual += the MLP of the experts that every token goes to, `intermediateSize` wide in all. */
 export function addSharedExperts(
   b: PlanBuilder,

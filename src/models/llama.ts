@@ -6,14 +6,13 @@ import {
   addProjection,
   attend,
   finishTokens,
-  gatedMlp,
   layersOf,
   projectQkv,
   rmsNorm,
   tokenEmbedding,
   wantedRows,
 } from "./blocks.ts";
-import { routedExperts, softmaxRouting } from "./expert-mlp.ts";
+import { addMlpOrExperts } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { addRotations, ropeFactors } from "./rope.ts";
@@ -33,16 +32,7 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     addProjection(b, heads, layer.name("attn_output"), hidden);
 
     const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
-    const { numExperts } = config.experts;
-    if (numExperts > 0) {
-      const { intermediateSize } = layer;
-      const routing = softmaxRouting(config);
-      const mlp = { numExperts, intermediateSize, routing, activation: "silu" } as const;
-      routedExperts(b, mlpInput, layer, mlp, hidden);
-      continue;
-    }
-    const gated = gatedMlp(b, mlpInput, layer, "silu");
-    addProjection(b, gated, layer.name("ffn_down"), hidden);
+    addMlpOrExperts(b, mlpInput, layer, config, hidden);
   }
   return finishTokens(b, rmsNorm(b, hidden, "output_norm", config), config);
 }

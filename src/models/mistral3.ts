@@ -5,13 +5,13 @@ import {
   addProjection,
   attend,
   finishTokens,
-  gatedMlp,
   layersOf,
   projectQkv,
   rmsNorm,
   tokenEmbedding,
   wantedRows,
 } from "./blocks.ts";
+import { addMlpOrExperts } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { addRotations, ropeFactors } from "./rope.ts";
@@ -33,8 +33,7 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     addProjection(b, heads, layer.name("attn_output"), hidden);
 
     const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
-    const gated = gatedMlp(b, mlpInput, layer, "silu");
-    addProjection(b, gated, layer.name("ffn_down"), hidden);
+    addMlpOrExperts(b, mlpInput, layer, config, hidden);
   }
   return finishTokens(b, rmsNorm(b, hidden, "output_norm", config), config);
 }

@@ -71,26 +71,44 @@ describe("windows", () => {
   });
 });
 
+/** A plan over files that have every tensor with the shape of its part's name; norms are `[32]`. */
+function planOf(
+  architecture: string,
+  shapes: Record<string, number[]>,
+  keys: Record<string, MetadataValue>,
+) {
+  const find = (name: string) => {
+    const part = name.replace(/^blk\.\d+\.(.*)\.weight$/, "$1");
+    const shape = /norm(\.weight)?$/.test(part) ? [32] : shapes[part];
+    return shape && { shape, typeId: 0 };
+  };
+  const config = configOf(architecture, { vocab_size: 4, feed_forward_length: 8, ...keys });
+  const b = new PlanBuilder({ find, values: () => undefined });
+  return familyOf(architecture).buildPlan(b, config, options());
+}
+const attentionShapes = {
+  "token_embd.weight": [4, 32],
+  ...{ attn_q: [32, 32], attn_k: [32, 32], attn_v: [32, 32], attn_output: [32, 32] },
+};
+
+test("files of Llama and Ministral 3 may have experts", () => {
+  const matrices = {
+    ffn_gate_exps: [4, 8, 32],
+    ffn_up_exps: [4, 8, 32],
+    ffn_down_exps: [4, 32, 8],
+  };
+  const shapes = { ...attentionShapes, ...matrices, ffn_gate_inp: [4, 32] };
+  for (const architecture of ["llama", "mistral3"]) {
+    const plan = planOf(architecture, shapes, { expert_count: 4, expert_used_count: 2 });
+    expect(plan.ops.filter((op) => op.kind === "expertLinear").length).toBe(6);
+  }
+});
+
 describe("rope", () => {
   test("Gemma 2's layers with a window take the base that the file has for them", () => {
-    const shapes: Record<string, number[]> = {
-      "token_embd.weight": [4, 32],
-      ...{ attn_q: [32, 32], attn_k: [32, 32], attn_v: [32, 32], attn_output: [32, 32] },
-      ...{ ffn_gate: [8, 32], ffn_up: [8, 32], ffn_down: [32, 8] },
-    };
-    const find = (name: string) => {
-      const part = name.replace(/^blk\.\d+\.(.*)\.weight$/, "$1");
-      const isNorm = /norm(\.weight)?$/.test(part);
-      const shape = isNorm ? [32] : shapes[part];
-      return shape && { shape, typeId: 0 };
-    };
+    const matrices = { ffn_gate: [8, 32], ffn_up: [8, 32], ffn_down: [32, 8] };
     const rotatingOps = (keys: Record<string, MetadataValue>) => {
-      const config = configOf("gemma2", { vocab_size: 4, feed_forward_length: 8, ...keys });
-      const plan = familyOf("gemma2").buildPlan(
-        new PlanBuilder({ find, values: () => undefined }),
-        config,
-        options(),
-      );
+      const plan = planOf("gemma2", { ...attentionShapes, ...matrices }, keys);
       const tables = plan.ops.filter((op) => op.kind === "rotations");
       const layers = plan.ops.filter((op) => op.kind === "qkvPrep");
       return layers.map((op) => tables.findIndex(({ output }) => output === op.rotations));
