@@ -96,6 +96,19 @@ export function numLayers(config: JsonObject): number {
   throw config.invalid(keys.find((key) => config.has(key))!, `a number from 1 to ${mostLayers}`);
 }
 
+/**
+ * The window, and which layers have it: as the file says for each or counts them, else the family's
+ * pattern. Where none has it there is none.
+ */
+export function windowMetadata(config: JsonObject, values: MetadataValues): void {
+  const slides = config.list("layer_types")?.map((type) => type === "sliding_attention");
+  const period = config.count("sliding_window_pattern", "_sliding_window_pattern");
+  if (slides?.includes(true) === false || (slides === undefined && period === 1)) return;
+  values.u32("attention.sliding_window", config.count("sliding_window"));
+  if (slides !== undefined) values.bools("attention.sliding_window_pattern", slides);
+  else values.u32("attention.sliding_window_pattern", period);
+}
+
 /** `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before). */
 export function ropeParameters(config: JsonObject): JsonObject | undefined {
   const parameters = config.object("rope_parameters") ?? config.object("rope_scaling");
@@ -110,6 +123,10 @@ function rotaryMetadata(config: JsonObject, values: MetadataValues): void {
   const rope = ropeParameters(config);
   const theta = rope?.number("rope_theta") ?? config.number("rope_theta", "rotary_emb_base");
   values.f32("rope.freq_base", theta);
+  const ofWindows = config.object("rope_parameters")?.object("sliding_attention");
+  const windowTheta =
+    ofWindows?.number("rope_theta") ?? config.number("rope_local_base_freq", "local_rope_theta");
+  values.f32("rope.freq_base_swa", windowTheta);
   const share = config.number("partial_rotary_factor") ?? rope?.number("partial_rotary_factor");
   values.u32("rope.dimension_count", share && Math.floor(headDim(config) * share));
   const type = ropeType(rope);

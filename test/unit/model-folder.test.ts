@@ -177,6 +177,26 @@ test("experts with inputs as rows: gate and up lie side by side, and are turned"
   }
 });
 
+test("windows: which layers have one, and what those rotate by", () => {
+  const layers = (...flags: number[]) =>
+    flags.map((slides) => (slides ? "sliding_attention" : "full_attention"));
+  const windowsOf = (more: object) => {
+    const own = { model_type: "gemma3_text", num_hidden_layers: 3, sliding_window: 8, ...more };
+    const { windowLen, windowPattern, ownRope } = readModelConfig(open({}, own).metadata);
+    return [windowLen, windowPattern, ownRope.windowTheta];
+  };
+  expect(windowsOf({})).toEqual([8, undefined, undefined]);
+  expect(windowsOf({ sliding_window_pattern: 2, rope_local_base_freq: 500 })).toEqual([8, 2, 500]);
+  const rope_parameters = {
+    full_attention: { rope_type: "default", rope_theta: 7000 },
+    sliding_attention: { rope_type: "default", rope_theta: 300 },
+  };
+  const listed = windowsOf({ layer_types: layers(0, 1, 1), rope_parameters });
+  expect(listed).toEqual([8, [false, true, true], 300]);
+  expect(windowsOf({ sliding_window_pattern: 1 })[0]).toBeUndefined();
+  expect(windowsOf({ layer_types: layers(0, 0, 0) })[0]).toBeUndefined();
+});
+
 test("one scale for each of several 8-bit matrices", () => {
   const ones = { dtype: "F8_E4M3", shape: [2, 2, 4], bytes: new Uint8Array(16).fill(0x38) };
   const name = "model.layers.0.mlp.experts.down_proj";

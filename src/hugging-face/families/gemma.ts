@@ -1,4 +1,5 @@
 // Gemma 1 to 3: norms multiply by 1 + w, which GGUF stores as one factor.
+import { windowMetadata } from "../common.ts";
 import { addOne } from "../conversions.ts";
 import type { FolderFamily, Targets } from "../family.ts";
 import type { JsonObject } from "../json-file.ts";
@@ -35,7 +36,7 @@ export const gemma2: FolderFamily = {
   architecture: "gemma2",
   metadata: (config, values) => {
     caps(config, values);
-    values.u32("attention.sliding_window", config.count("sliding_window"));
+    windowMetadata(config, values);
   },
   names: sandwichNames,
 };
@@ -53,8 +54,7 @@ export const gemma3: FolderFamily = {
     values.u32("attention.value_length", config.count("head_dim") ?? 256);
     if (!values.has("rope.freq_base")) values.f32("rope.freq_base", 1e6);
     caps(config, values);
-    if (config.count("sliding_window_pattern") === 1) return;
-    values.u32("attention.sliding_window", config.count("sliding_window"));
+    windowMetadata(config, values);
   },
   names: {
     ...sandwichNames,

@@ -1,5 +1,6 @@
 // gpt-oss: attention sinks, windows, and experts, most often in 4 bits, whose gate and up rows
 // alternate.
+import { windowMetadata } from "../common.ts";
 import { half, halfOfVectors, transpose, transposedHalf } from "../conversions.ts";
 import type { FolderFamily } from "../family.ts";
 
@@ -7,7 +8,7 @@ export const gptOss: FolderFamily = {
   modelTypes: ["gpt_oss"],
   architecture: "gpt-oss",
   metadata: (config, values) => {
-    values.u32("attention.sliding_window", config.count("sliding_window"));
+    windowMetadata(config, values);
     values.u32("expert_feed_forward_length", config.count("intermediate_size"));
   },
   names: {
