@@ -5,6 +5,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAdapters } from "../../src/engine/adapter-choice.ts";
+import { openForRunning } from "../../src/engine/open-model.ts";
+import {
+  readTensorFloats,
+  readTensorRows,
+  sumTensorRows,
+} from "../../src/weights/tensor-content.ts";
 import { goldenFolder } from "../golden-folder.ts";
 import { Random } from "../kernel/random.ts";
 import { folderCases, longRope, type OwnConfig } from "./folder-cases.ts";
@@ -49,6 +55,34 @@ function check(name: string, own: OwnConfig, options: Omit<PeftOptions, "alpha">
 }
 
 if (models !== undefined) {
+  test("lengths are those of weights that are quantised while loading", () => {
+    const base = join(folders, "quantised");
+    makeFolder(join(models, "llama2.gguf"), base, folderCases["llama2"]!);
+    for (const type of [undefined, "q8_0", "q4_0"]) {
+      const header = openForRunning(base, type);
+      const matrices = [...header.tensors.values()].filter(({ shape }) => shape.length === 2);
+      expect(matrices.some((tensor) => tensor.type === (type ?? "f32"))).toBe(true);
+      for (const tensor of matrices) {
+        const [rows, cols] = tensor.shape as [number, number];
+        const whole = readTensorFloats(header, tensor);
+        for (const [first, count] of [
+          [0, rows],
+          [rows - 5, 3],
+        ] as const) {
+          const part = { tensor, first, count };
+          const values = whole.subarray(first * cols, (first + count) * cols);
+          expect(readTensorRows(header, part)).toEqual(values.slice());
+          const squares = sumTensorRows(header, part, new Float32Array(0), 2);
+          squares.forEach((square, row) => {
+            const own = values.subarray(row * cols, (row + 1) * cols);
+            const sum = own.reduce((total, value) => total + value * value, 0);
+            expect(square / sum).toBeCloseTo(1, 5);
+          });
+        }
+      }
+    }
+  });
+
   const long = { "phi3-longrope": "phi3", phimoe: "phimoe" };
   const cases: Record<string, OwnConfig> = { ...folderCases };
   for (const [name, type] of Object.entries(long)) {
