@@ -145,10 +145,10 @@ class AdapterFolder {
       const [there, other] = a === undefined ? ["lora_B", "lora_A"] : ["lora_A", "lora_B"];
       throw this.#invalid(`${quote(`${module}.${there}`)} is there without ${quote(other)}`);
     }
-    const lengths = this.#lengths(module, parts.lengths);
-    const found = targetsOf(`${module}.weight`, this.#names, this.#model.numLayers);
+    const lengths = this.#lengths(module, parts.lengths, b.shape[0]!);
+    const found = this.#targets(`${module}.weight`);
     const factors = { a: this.#factor(a), b: this.#factor(b), lengths };
-    if (found === undefined) return this.#parameterUpdates(module, factors);
+    if (found.length === 0) return this.#parameterUpdates(module, factors);
     return found.map(({ name, target }) => {
       if (isTable) return [name, this.#tableUpdate(module, factors)];
       if (target.to.endsWith("_exps")) return [name, this.#expertUpdate(module, target, factors)];
@@ -156,7 +156,17 @@ class AdapterFolder {
     });
   }
 
-  #lengths(module: string, tensor: SafeTensor | undefined): FolderFactor | undefined {
+  /** None for modules that the model has not, or does not use. */
+  #targets(name: string): { name: string; target: Target }[] {
+    return targetsOf(name, this.#names, this.#model.numLayers) ?? [];
+  }
+
+  /** One for each of the module's `numOutputs`. */
+  #lengths(
+    module: string,
+    tensor: SafeTensor | undefined,
+    numOutputs: number,
+  ): FolderFactor | undefined {
     const isWanted = this.#settings.setsLengths;
     if ((tensor !== undefined) !== isWanted) {
       const what = isWanted ? "use_dora, but without" : "without use_dora, but with";
@@ -164,6 +174,9 @@ class AdapterFolder {
     }
     if (tensor === undefined) return undefined;
     const count = tensor.shape.reduce((product, size) => product * size, 1);
+    if (count !== numOutputs) {
+      throw this.#invalid(`${quote(tensor.name)} has ${count} values, wanted ${numOutputs}`);
+    }
     return this.#factor({ ...tensor, shape: [count, 1] });
   }
 
@@ -213,8 +226,8 @@ class AdapterFolder {
     const owner = module.replace(/(\.base_layer)+$/, "");
     const { b, a } = factors;
     const name = expertParameters(a.shape, b.shape, this.#model);
-    const own = name && targetsOf(`${owner}.${name}`, this.#names, this.#model.numLayers);
-    if (own === undefined || own === "" || own.length === 0) {
+    const own = name === undefined ? [] : this.#targets(`${owner}.${name}`);
+    if (own.length === 0) {
       const text = `${this.#path}: module ${quote(module)} has no place in this model`;
       throw new TinferError("unsupported", text, {
         hint: "use the adapter with the model that it was made for, or convert it to GGUF",

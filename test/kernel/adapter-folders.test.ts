@@ -230,10 +230,13 @@ describe("refused", () => {
   const vector = { shape: [128], values: new Float32Array(128) };
   const lengthsName = nameA.replace("lora_A.weight", "lora_magnitude_vector");
   const withLengths = new Map([...good, [lengthsName, vector]]);
+  const short = { shape: [127], values: new Float32Array(127) };
+  const tooFew = new Map([...good, [lengthsName, short]]);
   const cases: readonly (readonly [string, Tensors, Record<string, unknown>, RegExp])[] = [
     ["other kinds", good, { peft_type: "IA3" }, /peft_type 'IA3' is not supported/],
     ["DoRA without lengths", good, { use_dora: true }, /without a lora_magnitude_vector of/],
     ["lengths without DoRA", withLengths, {}, /without use_dora, but with a lora_magnitude/],
+    ["too few lengths", tooFew, { use_dora: true }, /has 127 values, wanted 128/],
     ["biases of factors", good, { lora_bias: true }, /lora_bias .* is not supported/],
     ["trained biases", good, { bias: "lora_only" }, /bias 'lora_only' .* is not supported/],
     ["whole modules", good, { modules_to_save: ["lm_head"] }, /modules_to_save .* is not supp/],
@@ -247,6 +250,15 @@ describe("refused", () => {
     ["the other half", new Map([[nameB, b]]), {}, /is there without .*lora_A/],
     ["nothing", new Map(), {}, /changes no tensor/],
     ["whole tensors", new Map([["base_model.model.lm_head.weight", a]]), {}, /is not a factor/],
+    [
+      "layers beyond the model's",
+      new Map([
+        ["base_model.model.model.layers.2.self_attn.v_proj.lora_A.weight", a],
+        ["base_model.model.model.layers.2.self_attn.v_proj.lora_B.weight", b],
+      ]),
+      {},
+      /layers.2.self_attn.v_proj' has no place in this model/,
+    ],
     [
       "unknown modules",
       new Map([
