@@ -200,7 +200,13 @@ test("windows: which layers have one, and what those rotate by", () => {
 test("one scale for each of several 8-bit matrices", () => {
   const ones = { dtype: "F8_E4M3", shape: [2, 2, 4], bytes: new Uint8Array(16).fill(0x38) };
   const name = "model.layers.0.mlp.experts.down_proj";
-  const own = { model_type: "mistral4", qk_rope_head_dim: 2, qk_nope_head_dim: 2, v_head_dim: 2 };
+  const own = {
+    ...{ model_type: "mistral4", qk_rope_head_dim: 2, qk_nope_head_dim: 2, v_head_dim: 2 },
+    rope_parameters: {
+      ...{ rope_type: "yarn", factor: 4, original_max_position_embeddings: 32 },
+      llama_4_scaling_beta: 0.5,
+    },
+  };
   const header = open(
     {
       [name]: ones,
@@ -211,6 +217,10 @@ test("one scale for each of several 8-bit matrices", () => {
   );
   const values = floats(header, "blk.0.ffn_down_exps.weight");
   expect(values).toEqual([...new Array(8).fill(0.5), ...new Array(8).fill(3)]);
+  const temperature = ["scale", "length"].map((part) => {
+    return header.metadata.get(`mistral4.attention.temperature_${part}`);
+  });
+  expect(temperature).toEqual([0.5, 32]);
 });
 
 test("a RoBERTa for pairs of texts brings the head of a reranker", () => {

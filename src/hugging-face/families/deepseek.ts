@@ -80,8 +80,13 @@ export const mistral4: FolderFamily = {
   architecture: "mistral4",
   metadata: (config, values) => {
     deepseek2.metadata(config, values);
-    const growth = ropeParameters(config)?.number("llama_4_scaling_beta");
+    const rope = ropeParameters(config);
+    const growth = rope?.number("llama_4_scaling_beta");
     values.f32("attention.temperature_scale", growth);
+    if (growth === undefined) return;
+    // Here it follows from the rotations' scaling; llama.cpp wants it said.
+    const interval = rope?.count("original_max_position_embeddings");
+    values.u32("attention.temperature_length", interval);
   },
   names: {
     ...deepseek2.names,
