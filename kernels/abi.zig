@@ -20,7 +20,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 11;
+const abi_version: u32 = 12;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -297,6 +297,7 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
         _ = fail(.invalid, "plan: {s}", .{problem});
         return error.Invalid;
     }
+    plan.linkScales(ownWeights(session));
     const need = scratchLayout(&session.step, variant, args.num_threads);
     session.scratch = try memory.allocate(scratchBytes(need, args.num_threads), .huge);
     errdefer memory.release(session.scratch);
@@ -312,17 +313,22 @@ fn loadSession(session: *Session, args: *PlanArgs, variant: *const dispatch.Vari
     session.pool.start() catch return error.Threads;
 }
 
+/// The table of weights, which lies in `plan_copy`.
+fn ownWeights(session: *Session) []plan.Weight {
+    return @constCast(session.step.weights);
+}
+
 /// The addresses of all weights, u64 each, in the plan's order.
 pub const WeightArgs = extern struct { handle: u64, addresses: u64, count: u64 };
 
 /// Moves the plan's weights to other addresses with the same bytes; between two steps.
 export fn tinfer_plan_move_weights(args: *const WeightArgs) i32 {
     const session: *Session = @ptrFromInt(args.handle);
-    const weights = session.step.weights;
+    const weights = ownWeights(session);
     if (args.count != weights.len) return fail(.invalid, "{d} addresses for {d} weights", .{ args.count, weights.len });
     const addresses: [*]const u64 = @ptrFromInt(args.addresses);
-    // The table lies in `plan_copy`, which is this session's own.
-    for (@constCast(weights), addresses) |*weight, address| weight.address = address;
+    for (weights, addresses) |*weight, address| weight.address = address;
+    plan.linkScales(weights);
     return ok;
 }
 

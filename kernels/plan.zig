@@ -2,7 +2,7 @@
 //! src/plan/binary.ts writes it; the field order here and in src/plan/ops.ts is one contract.
 
 pub const magic: u32 = 0x4e4c5054; // "TPLN"
-pub const version: u32 = 2;
+pub const version: u32 = 3;
 /// Operand that is not there.
 pub const none: u32 = 0xffff_ffff;
 /// Token slots in one block of the KV cache.
@@ -42,9 +42,32 @@ pub const Rows = enum(u32) { tokens = 0, outputs = 1 };
 /// An f32 activation `[rows, width]` in the arena, rows contiguous.
 pub const Tensor = extern struct { offset: u64, width: u32, rows: Rows };
 
-/// A weight matrix `[rows, cols]` in its file's quant type; `type` is the GGUF type number. Products
-/// with it count `gain` times (lookups have that in their scale).
-pub const Weight = extern struct { address: u64, type: u32, rows: u32, cols: u32, gain: f32 = 1 };
+/// A weight matrix `[rows, cols]` in its file's quant type; `type` is a number of quant/quant.zig.
+/// Products with it count `gain` times (lookups have that in their scale).
+pub const Weight = extern struct {
+    address: u64,
+    /// Where `scales` lies; `linkScales` fills it in.
+    scale_address: u64 = 0,
+    type: u32,
+    rows: u32,
+    cols: u32,
+    gain: f32 = 1,
+    /// 8-bit floats: the F32 weight `[row blocks, column blocks]` that holds their scales; `none`
+    /// where every scale is 1.
+    scales: u32 = none,
+    /// Rows and columns that share a scale. Columns are a multiple of 16, or all.
+    block_rows: u32 = 0,
+    block_cols: u32 = 0,
+    /// Blocks begin at row 0 of a tensor of which this is a part: the row of it that is row 0 here.
+    first_row: u32 = 0,
+};
+
+/// Tells each weight where its scales lie, once all addresses are known.
+pub fn linkScales(weights: []Weight) void {
+    for (weights) |*weight| {
+        if (weight.scales != none) weight.scale_address = weights[weight.scales].address;
+    }
+}
 
 /// Storage type of cached keys and values.
 pub const KvType = enum(u32) { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4 };
@@ -383,7 +406,7 @@ comptime {
     }.f;
     expectSize(Header, 64);
     expectSize(Tensor, 16);
-    expectSize(Weight, 24);
+    expectSize(Weight, 48);
     expectSize(Cache, 32);
     expectSize(Op, 256);
     expectSize(StepHeader, 64);

@@ -27,7 +27,7 @@ pub fn open(bytes: []align(8) const u8, step: *worker.Step) ?[]const u8 {
         if (tensor.offset % 64 != 0) return "tensor not aligned";
         if (tensor.offset + rows * tensor.width * 4 > header.arena_bytes) return "tensor outside the arena";
     }
-    for (step.weights) |*weight| if (checkWeight(weight)) |problem| return problem;
+    for (step.weights) |*weight| if (checkWeight(step.weights, weight)) |problem| return problem;
     for (step.caches) |*cache| {
         if (cache.offset % 64 != 0 or cache.num_kv_heads == 0) return "cache misplaced or without heads";
         const planes = kv_cache.Layout.of(cache, header.num_blocks).plane_bytes;
@@ -45,10 +45,25 @@ fn take(comptime T: type, bytes: []align(8) const u8, offset: *usize, count: u32
     return start[0..count];
 }
 
-fn checkWeight(weight: *const plan.Weight) ?[]const u8 {
+fn checkWeight(weights: []const plan.Weight, weight: *const plan.Weight) ?[]const u8 {
     const known = quant.fromId(weight.type) orelse return "weight type without kernels";
     if (weight.cols % quant.blockLen(known) != 0) return "weight rows are not whole quant blocks";
-    return if (weight.rows == 0 or weight.cols == 0) "empty weight" else null;
+    if (weight.rows == 0 or weight.cols == 0) return "empty weight";
+    if (weight.scales == plan.none) return null;
+    if (!quant.isScaled(known)) return "weight whose type has no scales";
+    return checkScales(weights, weight);
+}
+
+fn checkScales(weights: []const plan.Weight, weight: *const plan.Weight) ?[]const u8 {
+    if (weight.scales >= weights.len) return "scales out of range";
+    const scales = weights[weight.scales];
+    if (scales.type != @intFromEnum(quant.Type.f32)) return "scales that are not f32";
+    const block_cols = weight.block_cols;
+    if (weight.block_rows == 0 or block_cols == 0) return "empty scale blocks";
+    if (block_cols < weight.cols and block_cols % 16 != 0) return "scale blocks are not whole steps";
+    if (scales.cols != (@as(u64, weight.cols) + block_cols - 1) / block_cols) return "scales per row";
+    const last_row = @as(u64, weight.first_row) + weight.rows - 1;
+    return if (last_row / weight.block_rows >= scales.rows) "rows without scales" else null;
 }
 
 /// Operand fields are recognised by name, so a new op needs no line here.

@@ -4,6 +4,7 @@ const std = @import("std");
 const plan = @import("plan.zig");
 const worker_file = @import("worker.zig");
 const quant = @import("quant/quant.zig");
+const Scales = @import("quant/scales.zig").Scales;
 const simd = @import("simd.zig");
 const activation = @import("cpu/activation.zig");
 const product = @import("cpu/product.zig");
@@ -43,6 +44,8 @@ fn randomWeight(
                 f32 => block.* = rng.floatNorm(f32),
                 f16 => block.* = @floatCast(rng.floatNorm(f32)),
                 u16 => block.* = @truncate(@as(u32, @bitCast(rng.floatNorm(f32))) >> 16),
+                // Neither infinite nor NaN in either format.
+                u8 => block.* = rng.int(u8) & 0xfb,
                 else => {
                     const low = known == .q8_0 or known == .q6_k;
                     if (extreme) @memset(std.mem.asBytes(block), if (low) 0x80 else 0xff);
@@ -54,12 +57,27 @@ fn randomWeight(
             };
         },
     }
-    return .{
+    var weight: plan.Weight = .{
         .address = @intFromPtr(bytes.ptr),
         .type = @intFromEnum(t),
         .rows = @intCast(n),
         .cols = @intCast(k),
     };
+    if (quant.isScaled(t) and rng.boolean()) try addScales(a, &weight, rng);
+    return weight;
+}
+
+/// Blocks of the whole tensor, of rows, or of whole steps, the first one cut.
+fn addScales(a: std.mem.Allocator, weight: *plan.Weight, rng: std.Random) !void {
+    weight.scales = 0;
+    weight.first_row = rng.uintLessThan(u32, 50);
+    weight.block_rows = ([_]u32{ 1000, 1, 3 })[rng.uintLessThan(usize, 3)];
+    weight.block_cols = ([_]u32{ 2000, 16, 48, 128 })[rng.uintLessThan(usize, 4)];
+    const num_rows = (weight.first_row + weight.rows - 1) / weight.block_rows + 1;
+    const per_row = (weight.cols + weight.block_cols - 1) / weight.block_cols;
+    const scales = try a.alloc(f32, num_rows * per_row);
+    for (scales) |*scale| scale.* = @exp(6 * rng.float(f32) - 6);
+    weight.scale_address = @intFromPtr(scales.ptr);
 }
 
 /// One output by the definition. The exact integers come from dequantising blocks whose float
@@ -129,6 +147,16 @@ fn defineFloat(comptime Q: type, blocks: [*]align(1) const Q.Block, x: []const f
     }
     return sumHalving(&strands);
 }
+/// Each weight is rounded to f32 before it is multiplied.
+fn defineScaled(w: plan.Weight, row: usize, codes: []const f32, x: []const f32) f32 {
+    const scales: Scales = .of(&w);
+    var strands: [16]f32 = @splat(0);
+    for (x, codes, 0..) |value, code, k| {
+        const weight = code * scales.ofRow(row).values[k / scales.block_cols];
+        strands[k % 16] = simd.fma(f32, weight, value, strands[k % 16]);
+    }
+    return sumHalving(&strands);
+}
 fn sumHalving(strands: *[16]f32) f32 {
     for ([_]usize{ 8, 4, 2, 1 }) |half| for (0..half) |i| {
         strands[i] += strands[i + half];
@@ -137,7 +165,13 @@ fn sumHalving(strands: *[16]f32) f32 {
 }
 fn defineOne(w: plan.Weight, n: usize, x: []const f32) f32 {
     const row = @as([*]const u8, @ptrFromInt(w.address)) + n * quant.rowBytes(w.type, w.cols);
-    return switch (quant.fromId(w.type).?) {
+    const known = quant.fromId(w.type).?;
+    if (quant.isScaled(known)) {
+        var codes: [2048]f32 = undefined;
+        _ = quant.dequantize(w.type, row, codes[0..x.len]);
+        return defineScaled(w, n, codes[0..x.len], x);
+    }
+    return switch (known) {
         inline else => |t| define(t, row, x),
     };
 }

@@ -24,6 +24,8 @@ fn hasArm(comptime feature: std.Target.aarch64.Feature) bool {
 pub const has_vnni512 = hasX86(.avx512vnni) and hasX86(.avx512bw);
 pub const has_gfni512 = hasX86(.gfni) and hasX86(.avx512bw);
 pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
+/// `lookUp128` is one instruction.
+pub const has_byte_tables = has_avx512 and hasX86(.avx512vbmi);
 pub const has_avx2 = hasX86(.avx2);
 const has_bmi = hasX86(.bmi);
 pub const has_sdot = hasArm(.dotprod);
@@ -340,6 +342,25 @@ pub inline fn lookUpWords(
         }
     }
     return found[0];
+}
+
+extern fn @"llvm.x86.avx512.vpermi2var.qi.512"(Bytes, Bytes, Bytes) Bytes;
+
+/// With `has_byte_tables`: `table[index mod 128]` for every byte.
+pub inline fn lookUp128(indices: Bytes, comptime table: [128]u8) Bytes {
+    return @"llvm.x86.avx512.vpermi2var.qi.512"(table[0..64].*, indices, table[64..128].*);
+}
+
+/// The same of `low` and `high`, bytes 0 and 1 of each word being 0.
+pub inline fn pickUpperHalves(low: Bytes, high: Bytes, comptime indices: [64]u8) Ints {
+    // One instruction, where LLVM would mask what it has picked.
+    return asm ("vpermt2b %[high], %[indices], %[words] {%[mask]} {z}"
+        : [words] "=v" (-> Ints),
+        : [low] "0" (low),
+          [high] "v" (high),
+          [indices] "v" (@as(Bytes, indices)),
+          [mask] "{k1}" (@as(u64, 0xcccc_cccc_cccc_cccc)),
+    );
 }
 
 /// AVX-512: `table[index mod 64]` for every byte.

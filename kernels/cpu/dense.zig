@@ -1,13 +1,17 @@
-//! Many activation rows against F32, F16 and BF16 weights, with the same bits as matvec_float.zig:
-//! every output keeps 16 strands in vector lanes and halves them at the end.
+//! Many activation rows against F32, F16, BF16 and 8-bit float weights, with the same bits as
+//! matvec_float.zig: every output keeps 16 strands in vector lanes and halves them at the end.
 const std = @import("std");
 const assert = std.debug.assert;
 const simd = @import("../simd.zig");
+const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
+const scales_file = @import("../quant/scales.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const layout = @import("tile_layout.zig");
 const Step = strands.Step;
+const Scales = scales_file.Scales;
+const RowScales = scales_file.RowScales;
 const columns = layout.columns;
 const panel_rows = layout.panel_rows;
 
@@ -59,16 +63,17 @@ pub fn packRows(
     for (0..panel_rows) |m| {
         const source: [*]const u8 = @ptrCast(sources[@min(m, sources.len - 1)]);
         const length = if (m < sources.len) k else 0;
-        layRow(Row, panel_rows, source, 0, length, count, count, target + m);
+        layRow(Row, panel_rows, source, 1, 0, length, count, count, target + m);
     }
 }
 
-/// Steps of one row from element `first` on into every `width`-th place of `target`, whose parts
-/// are `part_steps` steps apart.
+/// Steps of one row from element `first` on, all of one scale, into every `width`-th place of
+/// `target`, whose parts are `part_steps` steps apart.
 inline fn layRow(
     comptime Row: type,
     comptime width: usize,
     source: [*]const u8,
+    scale: f32,
     first: usize,
     k: usize,
     num_steps: usize,
@@ -78,11 +83,35 @@ inline fn layRow(
     var step: usize = 0;
     while (step < num_steps) : (step += Row.steps) {
         const at = first + step / Row.steps * Row.elements;
-        const read = if (at < k) Row.read(source, at, k) else @as(Row.Lanes, @splat(@splat(0)));
+        const none: Row.Lanes = @splat(@splat(0));
+        const read = if (at < k) Row.read(source, at, k, scale) else none;
         inline for (read, 0..) |lanes_of_step, i| inline for (0..parts) |part| {
             const place = (part * part_steps + step + i) * width;
             target[place] = simd.part(u32, lanes, lanes_of_step, part * lanes);
         };
+    }
+}
+
+/// `count` steps of a weight row from element `first` on, each with the scale of its block.
+fn layWeights(
+    comptime Row: type,
+    source: [*]const u8,
+    scales: RowScales,
+    first: usize,
+    k: usize,
+    count: usize,
+    target: [*]Lanes,
+) void {
+    if (!Row.is_scaled) return layRow(Row, strip, source, 1, first, k, count, max_depth, target);
+    var step: usize = 0;
+    while (step < count) {
+        const at = first + step * Row.elements;
+        const block = at / scales.block_cols;
+        const left = (block + 1) * scales.block_cols - at;
+        const steps = @min(count - step, (left + Row.elements - 1) / Row.elements);
+        const scale = scales.values[block];
+        layRow(Row, strip, source, scale, at, k, steps, max_depth, target + step * strip);
+        step += steps;
     }
 }
 
@@ -91,12 +120,10 @@ inline fn layRow(
 /// out `[panels * 6][32]` = packed activations · weight rows n0..n0+n; columns past n and rows
 /// past `rows` are unspecified.
 pub fn computePanel(
-    weight_type: quant.Type,
-    weight: [*]const u8,
+    weight: *const plan.Weight,
     n0: usize,
     n: usize,
     rows: usize,
-    k: usize,
     packed_memory: [*]align(64) const u8,
     scratch: []align(64) u8,
     out: [*]align(64) f32,
@@ -104,12 +131,15 @@ pub fn computePanel(
     assert(n >= 1 and n <= columns and scratch.len >= thread_bytes);
     const memory: *Scratch = @ptrCast(scratch.ptr);
     const num_panels = (rows + panel_rows - 1) / panel_rows;
-    switch (weight_type) {
-        inline .f32, .f16, .bf16 => |t| {
+    const k = weight.cols;
+    const address: [*]const u8 = @ptrFromInt(weight.address);
+    const scales = Scales.of(weight).from(n0);
+    switch (quant.fromId(weight.type).?) {
+        inline .f32, .f16, .bf16, .f8_e4m3, .f8_e5m2 => |t| {
             const Row = strands.Weights(t);
             const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
             defer if (mode) |previous| previous.end();
-            const source = weight + n0 * k * @sizeOf(Row.Format.Block);
+            const source = address + n0 * k * @sizeOf(Row.Format.Block);
             const bytes = panelBytes(Row.group, k);
             var panel: usize = 0;
             while (panel < num_panels) : (panel += chunk_panels) {
@@ -117,7 +147,7 @@ pub fn computePanel(
                 const activations: [*]align(64) const Lanes =
                     @ptrCast(@alignCast(packed_memory + panel * bytes));
                 const target: [*]align(64) f32 = @alignCast(out + panel * panel_rows * columns);
-                computeChunk(Row, source, n, count, k, activations, memory, target);
+                computeChunk(Row, source, &scales, n, count, k, activations, memory, target);
             }
         },
         else => unreachable,
@@ -127,6 +157,7 @@ pub fn computePanel(
 fn computeChunk(
     comptime Row: type,
     weight: [*]const u8,
+    scales: *const Scales,
     n: usize,
     num_panels: usize,
     k: usize,
@@ -140,10 +171,12 @@ fn computeChunk(
     while (first < num_steps) : (first += most) {
         const count = @min(most, num_steps - first);
         for (0..columns) |c| {
-            const source = weight + @min(c, n - 1) * k * @sizeOf(Row.Format.Block);
+            const row = @min(c, n - 1);
+            const source = weight + row * k * @sizeOf(Row.Format.Block);
             const target: [*]Lanes = @ptrCast(&memory.weights[c / strip]);
             const element = first / Row.steps * Row.elements;
-            layRow(Row, strip, source, element, k, count, max_depth, target + c % strip);
+            const own = scales.ofRow(row);
+            layWeights(Row, source, own, element, k, count, target + c % strip);
         }
         for (0..num_panels) |panel| {
             const x = activations + (panel * parts * num_steps + first) * panel_rows;

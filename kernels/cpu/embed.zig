@@ -1,6 +1,7 @@
 //! embed: the scaled, dequantised table row of each token, of its position, or the first.
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
+const Scales = @import("../quant/scales.zig").Scales;
 const worker_file = @import("../worker.zig");
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
@@ -12,6 +13,7 @@ pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
     const output = step.tensor(op.output);
     const row_bytes = quant.rowBytes(weight.type, weight.cols);
     const table: [*]const u8 = @ptrFromInt(weight.address);
+    const scales: Scales = .of(&weight);
 
     var phase = worker.phase(step.rows(op.output));
     while (phase.next()) |t| {
@@ -22,6 +24,7 @@ pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
         };
         const target = output[@as(usize, t) * weight.cols ..][0..weight.cols];
         _ = quant.dequantize(weight.type, table + row * row_bytes, target);
+        if (weight.scales != plan.none) scales.ofRow(row).multiply(target);
         if (op.scale != 1) for (target) |*value| {
             value.* *= op.scale;
         };

@@ -10,6 +10,7 @@ const tile_gemm = @import("tile_gemm.zig");
 const batches_file = @import("expert_batches.zig");
 const Batches = batches_file.Batches;
 const Limits = batches_file.Limits;
+const Scales = @import("../quant/scales.zig").Scales;
 const Slice = @import("rounds.zig").Slice;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
@@ -235,13 +236,7 @@ pub const Inputs = struct {
 
     /// Rows first..first + count of every quarter of a matrix.
     pub fn spanOf(inputs: *const Inputs, weight: plan.Weight, slice: Slice) matvec.Span {
-        return .{
-            .weight = @ptrFromInt(weight.address),
-            .num_rows = weight.rows,
-            .first = slice.first,
-            .count = slice.count,
-            .prefetch_bytes = inputs.prefetch_bytes,
-        };
+        return .of(&weight, slice.first, slice.count, inputs.prefetch_bytes);
     }
 
     /// out `[rows of experts[i]][32]` = its rows · weight rows first..first + n, at most 32. Space
@@ -258,9 +253,9 @@ pub const Inputs = struct {
         const weight_type = quant.fromId(weight.type).?;
         const k = inputs.layout.k;
         const address: [*]const u8 = @ptrFromInt(weight.address);
-        const row_bytes = inputs.rowBytes(weight);
         if (!inputs.batches.isTiled(i)) return inputs.multiplyRows(i, weight_type, .{
-            .weight = address + first * row_bytes,
+            .weight = address + first * inputs.rowBytes(weight),
+            .scales = Scales.of(&weight).from(first),
             .num_rows = n,
             .first = 0,
             // Whole quarters: their results lie side by side.
@@ -271,13 +266,10 @@ pub const Inputs = struct {
         const first_row = inputs.batches.panel_starts[i] * tile_gemm.panel_rows;
         const panels = inputs.panels[indexOf(group)];
         tile_gemm.computePanel(
-            weight.type,
-            address,
-            row_bytes,
+            &weight,
             first,
             n,
             inputs.batches.pairsOf(i).len,
-            k,
             @alignCast(panels + tile_gemm.packedBytes(group, first_row, k)),
             kernel_memory,
             out,

@@ -1,9 +1,10 @@
-//! Few activation rows against F32, F16 and BF16 weights: 16 strands are summed in increasing k,
-//! then halved in a fixed order.
+//! Few activation rows against F32, F16, BF16 and 8-bit float weights: 16 strands are summed in
+//! increasing k, then halved in a fixed order.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
+const RowScales = @import("../quant/scales.zig").RowScales;
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const Span = @import("matvec_span.zig").Span;
 const Floats = simd.Floats;
@@ -22,7 +23,7 @@ pub fn layInput(comptime group: u32, x: []const f32, memory: [*]align(64) u8) vo
     const target: [*]align(64) Row.Lanes = @ptrCast(memory);
     const source: [*]const u8 = @ptrCast(x.ptr);
     for (0..strands.numSteps(group, x.len) / Row.steps) |i| {
-        target[i] = Row.read(source, i * Row.elements, x.len);
+        target[i] = Row.read(source, i * Row.elements, x.len, 1);
     }
 }
 
@@ -41,36 +42,53 @@ pub fn multiply(
     const Row = strands.Weights(t);
     const streams = if (4 * M <= max_sums) 4 else 2;
     for (0..span.count) |r| inline for (0..4 / streams) |group| {
-        var rows: [streams][*]const u8 = undefined;
+        var rows: [streams]WeightRow = undefined;
         inline for (0..streams) |i| {
             const row = span.row(group * streams + i, r);
-            rows[i] = span.weight + row * k * @sizeOf(Row.Format.Block);
+            rows[i] = .{
+                .start = span.weight + row * k * @sizeOf(Row.Format.Block),
+                .scales = span.scales.ofRow(row),
+            };
         }
-        const sums = someRows(Row, M, streams, rows, k, x, span.prefetch_bytes);
+        const sums = someRows(Row, M, streams, &rows, k, x, span.prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
             out[m * out_stride + (group * streams + i) * span.count + r] = sums[m][i];
         };
     };
 }
 
+const WeightRow = struct { start: [*]const u8, scales: RowScales };
+
 inline fn someRows(
     comptime Row: type,
     comptime M: usize,
     comptime streams: usize,
-    rows: [streams][*]const u8,
+    rows: *const [streams]WeightRow,
     k: usize,
     x: *const [M][*]align(64) const u8,
     prefetch_bytes: usize,
 ) [M][streams]f32 {
-    const size = @sizeOf(Row.Format.Block);
-    var acc: [M][streams]Floats = @splat(@splat(@splat(0)));
-    const whole = k / Row.elements * Row.elements;
-    var at: usize = 0;
-    while (at < whole) : (at += Row.elements) {
-        inline for (rows) |row| simd.prefetch(row + at * size + prefetch_bytes);
-        addElements(Row, M, streams, &acc, rows, x, at, at + Row.elements);
+    var acc: Sums(M, streams) = @splat(@splat(@splat(0)));
+    var run: Run(streams) = undefined;
+    inline for (rows, &run.starts) |row, *start| start.* = row.start;
+    run.prefetch_bytes = prefetch_bytes;
+    if (Row.is_scaled) {
+        // All rows have the same blocks of columns.
+        const block_cols = rows[0].scales.block_cols;
+        var first: usize = 0;
+        var block: usize = 0;
+        while (first < k) : ({
+            block += 1;
+            first = block * block_cols;
+        }) {
+            inline for (rows, &run.scales) |row, *scale| scale.* = row.scales.values[block];
+            const end = @min(first + block_cols, k);
+            addColumns(Row, M, streams, &acc, &run, x, first, end);
+        }
+    } else {
+        run.scales = @splat(1);
+        addColumns(Row, M, streams, &acc, &run, x, 0, k);
     }
-    if (whole < k) addElements(Row, M, streams, &acc, rows, x, whole, k);
     var sums: [M][streams]f32 = undefined;
     inline for (0..M) |m| inline for (0..streams) |i| {
         sums[m][i] = simd.sumHalving(acc[m][i]);
@@ -78,24 +96,65 @@ inline fn someRows(
     return sums;
 }
 
-/// Adds the elements that are read together from `at` on; those from `end` on do not exist.
-inline fn addElements(
+fn Sums(comptime M: usize, comptime streams: usize) type {
+    return [M][streams]Floats;
+}
+
+/// Weight rows that are read side by side, in columns that have one scale each.
+fn Run(comptime streams: usize) type {
+    return struct { starts: [streams][*]const u8, scales: [streams]f32, prefetch_bytes: usize };
+}
+
+/// Adds the products of columns `first` to `end`; what follows `end` does not exist, or `end` is a
+/// multiple of the elements that are read together.
+inline fn addColumns(
     comptime Row: type,
     comptime M: usize,
     comptime streams: usize,
-    acc: *[M][streams]Floats,
-    rows: [streams][*]const u8,
+    acc: *Sums(M, streams),
+    run: *const Run(streams),
     x: *const [M][*]align(64) const u8,
-    at: usize,
+    first: usize,
     end: usize,
 ) void {
-    var w: [streams]Row.Lanes = undefined;
-    inline for (0..streams) |i| w[i] = Row.read(rows[i], at, end);
-    inline for (0..M) |m| {
-        const steps: [*]align(64) const Row.Lanes = @ptrCast(x[m]);
-        const v = steps[at / Row.elements];
-        inline for (0..Row.steps) |s| inline for (0..streams) |i| {
-            acc[m][i] = Row.multiplyAdd(16, acc[m][i], w[i][s], v[s]);
-        };
+    const length = Row.elements * Row.reads;
+    const whole = first + (end - first) / length * length;
+    var at = first;
+    while (at < whole) : (at += length) {
+        inline for (run.starts) |start| {
+            simd.prefetch(start + at * @sizeOf(Row.Format.Block) + run.prefetch_bytes);
+        }
+        var w: [streams][Row.reads]Row.Lanes = undefined;
+        inline for (&w, run.starts, run.scales) |*own, start, scale| {
+            own.* = Row.readSome(start, at, scale);
+        }
+        addProducts(Row, M, streams, Row.reads, acc, &w, x, at);
     }
+    while (at < end) : (at += Row.elements) {
+        var w: [streams][1]Row.Lanes = undefined;
+        inline for (&w, run.starts, run.scales) |*own, start, scale| {
+            own.* = .{Row.read(start, at, end, scale)};
+        }
+        addProducts(Row, M, streams, 1, acc, &w, x, at);
+    }
+}
+
+/// Adds the products of what was read from element `at` on.
+inline fn addProducts(
+    comptime Row: type,
+    comptime M: usize,
+    comptime streams: usize,
+    comptime reads: usize,
+    acc: *Sums(M, streams),
+    w: *const [streams][reads]Row.Lanes,
+    x: *const [M][*]align(64) const u8,
+    at: usize,
+) void {
+    inline for (0..reads) |read| inline for (0..M) |m| {
+        const steps: [*]align(64) const Row.Lanes = @ptrCast(x[m]);
+        const v = steps[at / Row.elements + read];
+        inline for (0..Row.steps) |s| inline for (0..streams) |i| {
+            acc[m][i] = Row.multiplyAdd(16, acc[m][i], w[i][read][s], v[s]);
+        };
+    };
 }

@@ -1,4 +1,6 @@
 //! Which weight rows one unit of the rows regime multiplies, and in what order.
+const plan = @import("../plan.zig");
+const Scales = @import("../quant/scales.zig").Scales;
 
 /// Rows first..first+count of each quarter of a matrix. The four rows in work lie a quarter apart:
 /// streams that far apart are all followed by the hardware prefetcher, neighbouring rows are not,
@@ -6,11 +8,23 @@
 pub const Span = struct {
     /// The whole matrix, `[num_rows]` rows.
     weight: [*]const u8,
+    scales: Scales,
     num_rows: usize,
     first: usize,
     count: usize,
     /// How far ahead of the weights in use a line is asked for (tuning.zig).
     prefetch_bytes: usize,
+
+    pub fn of(weight: *const plan.Weight, first: usize, count: usize, prefetch_bytes: usize) Span {
+        return .{
+            .weight = @ptrFromInt(weight.address),
+            .scales = .of(weight),
+            .num_rows = weight.rows,
+            .first = first,
+            .count = count,
+            .prefetch_bytes = prefetch_bytes,
+        };
+    }
 
     pub fn quarterRows(num_rows: usize) usize {
         return (num_rows + 3) / 4;

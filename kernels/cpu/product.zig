@@ -274,13 +274,7 @@ const Sharing = struct {
         count: usize,
 
         fn span(unit: *const Unit, weight: plan.Weight) matvec.Span {
-            return .{
-                .weight = @ptrFromInt(weight.address),
-                .num_rows = weight.rows,
-                .first = unit.first,
-                .count = unit.count,
-                .prefetch_bytes = unit.prefetch_bytes,
-            };
+            return .of(&weight, unit.first, unit.count, unit.prefetch_bytes);
         }
     };
 
@@ -386,19 +380,14 @@ fn computePanel(
     scratch: []align(64) u8,
     out: [*]align(64) f32,
 ) void {
-    const weight_type = quant.fromId(weight.type).?;
-    const source: [*]const u8 = @ptrFromInt(weight.address);
     const rows = input.rows;
     const k = input.k;
-    const index = Groups.indexOf(quant.group(weight_type));
+    const index = Groups.indexOf(quant.group(quant.fromId(weight.type).?));
     tile_gemm.computePanel(
-        weight.type,
-        source,
-        quant.rowBytes(weight.type, k),
+        &weight,
         first,
         n,
         rows,
-        k,
         @alignCast(packed_rows + groups.packedOffset(index, k, rows)),
         scratch,
         out,

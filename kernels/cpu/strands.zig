@@ -1,6 +1,6 @@
 //! What both regimes of float weights agree on: rows in steps of 16 lanes, one lane per strand of
-//! the sum. F32 and F16 rows are f32 lanes; BF16 rows are pairs, whose activations are rounded to
-//! BF16 and whose products and sums flush what is below the normal range to zero.
+//! the sum. F32, F16 and 8-bit rows are f32 lanes; BF16 rows are pairs, whose activations are
+//! rounded to BF16 and whose products and sums flush what is below the normal range to zero.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const brain = @import("../brain.zig");
@@ -40,17 +40,32 @@ fn Rows(comptime Q: type, comptime in_pairs: bool) type {
         pub const elements = if (in_pairs) 32 else 16;
         pub const steps = if (in_pairs) pair_steps else 1;
         pub const Lanes = [steps]Step;
+        pub const is_scaled = @hasDecl(Q, "is_scaled");
+
+        /// Reads at a time: 8-bit floats are decoded by cache lines.
+        pub const reads = if (is_scaled) 64 / elements else 1;
+
+        /// The first `reads` reads of the row at `p` from `first` on, all of one scale.
+        pub inline fn readSome(p: [*]const u8, first: usize, scale: f32) [reads]Lanes {
+            if (!is_scaled) return .{read(p, first, first + elements, scale)};
+            const values: @Vector(64, u32) = @bitCast(Q.load(64, p + first, scale));
+            var lanes: [reads]Lanes = undefined;
+            inline for (&lanes, 0..) |*some, i| some[0] = simd.part(u32, 16, values, i * 16);
+            return lanes;
+        }
 
         /// Elements of the row at `p` from `first` on; those from `k` on are zeros and not read.
-        pub inline fn read(p: [*]const u8, first: usize, k: usize) Lanes {
+        /// `scale` is that of all of them, where they are scaled.
+        pub inline fn read(p: [*]const u8, first: usize, k: usize, scale: f32) Lanes {
             const source = p + first * @sizeOf(Q.Block);
-            if (first + elements <= k) return whole(source);
+            if (first + elements <= k) return whole(source, scale);
             var rest: [elements]Q.Block = @splat(0);
             const blocks: [*]align(1) const Q.Block = @ptrCast(source);
             for (rest[0 .. k - first], blocks) |*element, block| element.* = block;
-            return whole(@ptrCast(&rest));
+            return whole(@ptrCast(&rest), scale);
         }
-        inline fn whole(p: [*]const u8) Lanes {
+        inline fn whole(p: [*]const u8, scale: f32) Lanes {
+            if (is_scaled) return .{@bitCast(Q.load(16, p, scale))};
             if (!in_pairs) return .{@bitCast(Q.load(16, p))};
             const pairs: Step = if (Q.Block == u16)
                 simd.load(Step, p)

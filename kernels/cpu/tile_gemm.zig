@@ -2,6 +2,7 @@
 //! tile from the file's own blocks, activations are quantised and packed once. Floats: dense.zig.
 const std = @import("std");
 const assert = std.debug.assert;
+const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
 const dense = @import("dense.zig");
 const layout = @import("tile_layout.zig");
@@ -35,7 +36,7 @@ fn Unpacker(comptime weight_type: quant.Type) ?type {
         .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
         .nvfp4, .q1_0, .q2_0 => decoded.DecodedBlocks(Format),
         .iq4_xs, .tq1_0, .tq2_0 => decoded.Decoded(Format),
-        .f32, .f16, .bf16 => null,
+        .f32, .f16, .bf16, .f8_e4m3, .f8_e5m2 => null,
     };
 }
 
@@ -99,24 +100,24 @@ pub fn threadBytes(rows: usize, k: usize) usize {
 /// out `[numPanels(rows) * 6][32]` = activations · weight rows `n0..n0 + n`; columns from `n` on
 /// and rows from `rows` on are unspecified. Reads no weight row outside those `n`.
 pub fn computePanel(
-    type_id: u32,
-    weight: [*]const u8,
-    row_bytes: usize,
+    weight: *const plan.Weight,
     n0: usize,
     n: usize,
     rows: usize,
-    k: usize,
     packed_memory: [*]align(64) const u8,
     scratch: []align(64) u8,
     out: [*]align(64) f32,
 ) void {
+    const k = weight.cols;
     assert(n >= 1 and n <= columns and scratch.len >= threadBytes(rows, k));
-    const known = quant.fromId(type_id).?;
+    const known = quant.fromId(weight.type).?;
     if (quant.isFloat(known)) {
-        return dense.computePanel(known, weight, n0, n, rows, k, packed_memory, scratch, out);
+        return dense.computePanel(weight, n0, n, rows, packed_memory, scratch, out);
     }
+    const row_bytes = quant.rowBytes(weight.type, k);
+    const first: [*]const u8 = @ptrFromInt(weight.address);
     var sources: unpack.Sources = undefined;
-    for (&sources, 0..) |*source, i| source.* = weight + (n0 + @min(i, n - 1)) * row_bytes;
+    for (&sources, 0..) |*source, i| source.* = first + (n0 + @min(i, n - 1)) * row_bytes;
     const tile: *Tile = @ptrCast(scratch.ptr);
     switch (known) {
         inline else => |weight_type| if (comptime Unpacker(weight_type)) |Format| {

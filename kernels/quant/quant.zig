@@ -1,7 +1,8 @@
-//! The weight types by GGUF number: bytes per row, activation group and dequantisation. One file
-//! per block format beside this one; this table is the only place that lists them.
+//! The weight types by GGUF number (or one of our own): bytes per row, activation group and
+//! dequantisation. One file per block format beside this one; this table alone lists them.
 const std = @import("std");
 const float = @import("float.zig");
+const float8 = @import("float8.zig");
 
 pub const Type = enum(u32) {
     f32 = 0,
@@ -32,6 +33,9 @@ pub const Type = enum(u32) {
     nvfp4 = 40,
     q1_0 = 41,
     q2_0 = 42,
+    // Of safetensors; no GGUF file has them.
+    f8_e4m3 = 0xf8e4,
+    f8_e5m2 = 0xf8e5,
 };
 
 /// The file of a type: `Block`, `block_len`, `dequantize` and what the dot kernels need.
@@ -40,6 +44,8 @@ pub fn Format(comptime t: Type) type {
         .f32 => float.F32,
         .f16 => float.F16,
         .bf16 => float.BF16,
+        .f8_e4m3 => float8.E4M3,
+        .f8_e5m2 => float8.E5M2,
         .q4_0 => @import("q4_0.zig"),
         .q4_1 => @import("q4_1.zig"),
         .q5_0 => @import("q5_0.zig"),
@@ -73,9 +79,16 @@ pub fn fromId(type_id: u32) ?Type {
     return std.enums.fromInt(Type, type_id);
 }
 
-/// One element a "block": no scale is shared.
+/// One element a "block": no scale is shared in it.
 pub fn isFloat(t: Type) bool {
     return blockLen(t) == 1;
+}
+
+/// Scales lie apart from the weights (scales.zig).
+pub fn isScaled(t: Type) bool {
+    return switch (t) {
+        inline else => |known| @hasDecl(Format(known), "is_scaled"),
+    };
 }
 
 /// The activation group of BF16 weights: each activation is rounded to BF16 by itself.
@@ -109,7 +122,8 @@ pub fn rowBytes(type_id: u32, cols: u64) u64 {
     };
 }
 
-/// Expands `output.len` weights; false for a type that is not in the table.
+/// Expands `output.len` weights, scaled ones as if all scales were 1; false for a type that is not
+/// in the table.
 pub fn dequantize(type_id: u32, source: [*]const u8, output: []f32) bool {
     switch (fromId(type_id) orelse return false) {
         inline else => |t| {

@@ -5,11 +5,12 @@ import { viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
-import type { Op, OpOf, RowNorm, Table, Tensor, Weight } from "../plan/ops.ts";
+import type { Op, OpOf, RowNorm, Table, Tensor, Weight, WeightScales } from "../plan/ops.ts";
 import { StepData } from "../plan/step-data.ts";
 import { layoutTables } from "../plan/tables.ts";
 import { canDequantize, dequantizeRow } from "../weights/dequantize.ts";
 import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
+import { scaleRow } from "../weights/scaled-rows.ts";
 import {
   type Backend,
   type LoadOptions,
@@ -98,8 +99,17 @@ class ReferenceSession implements Session, ReferenceState {
       const source = new Uint8Array(viewMemory(address + row * bytes, bytes));
       const target = matrix.subarray(row * weight.cols, (row + 1) * weight.cols);
       dequantizeRow(type.name, source, target);
+      if (weight.scales !== undefined) this.#scaleRow(weight.scales, row, target);
     }
     return weight.gain === 1 ? matrix : matrix.map((value) => value * weight.gain);
+  }
+
+  #scaleRow(
+    { weight, blockRows, blockCols, firstRow }: WeightScales,
+    row: number,
+    of: Float32Array,
+  ) {
+    scaleRow(of, this.weightRow(weight, Math.floor((firstRow + row) / blockRows)), blockCols);
   }
 
   recordOpTimes(times: OpTimes | undefined): void {

@@ -113,6 +113,8 @@ function formatOf(weight: Weight): PeakKind {
   switch (typeNameOf(weight)) {
     case "f32":
     case "f16":
+    case "f8_e4m3":
+    case "f8_e5m2":
       return "f32";
     case "bf16":
       return "bf16";

@@ -33,8 +33,10 @@ export function productsPlan(plan: Plan, memory: WeightMemory): Plan | undefined
   const weightIds = new Map<Weight, number>();
   /** The same weight in this plan, which has no more than it reads. */
   const own = (weight: Weight): Weight => {
+    const { scales } = weight;
+    const ownScales = scales && { scales: { ...scales, weight: own(scales.weight) } };
     const id = weightIds.get(weight) ?? weights.length;
-    if (id === weights.length) weights.push({ ...weight, id });
+    if (id === weights.length) weights.push({ ...weight, id, ...ownScales });
     weightIds.set(weight, id);
     return weights[id]!;
   };

@@ -25,11 +25,11 @@ import {
 } from "./ops.ts";
 
 const magic = 0x4e4c5054;
-const version = 2;
+const version = 3;
 const none = 0xffffffff;
 const headerBytes = 64;
 const tensorBytes = 16;
-const weightBytes = 24;
+const weightBytes = 48;
 const cacheBytes = 32;
 const opBytes = 256;
 
@@ -202,11 +202,16 @@ export function encodePlan(
   });
   weights.forEach((weight, index) => {
     const at = weightsStart + index * weightBytes;
+    const { typeId, rows, cols, gain, scales } = weight;
+    const { blockRows = 0, blockCols = 0, firstRow = 0 } = scales ?? {};
     u64(at, addresses[index]!);
-    [weight.typeId, weight.rows, weight.cols].forEach((value, i) => {
-      u32(at + 8 + i * 4, value);
+    [typeId, rows, cols].forEach((value, i) => {
+      u32(at + 16 + i * 4, value);
     });
-    view.setFloat32(at + 20, weight.gain, true);
+    view.setFloat32(at + 28, gain, true);
+    [id(scales?.weight), blockRows, blockCols, firstRow].forEach((value, i) => {
+      u32(at + 32 + i * 4, value);
+    });
   });
   caches.forEach((cache, index) => {
     const at = cachesStart + index * cacheBytes;

@@ -25,15 +25,27 @@ export interface Weight {
   readonly name: string;
   readonly rows: number;
   readonly cols: number;
-  /** GGUF type number. */
+  /** Type number (weights/quant-types.ts). */
   readonly typeId: number;
   /** The matrix is this many times what is stored; 1 but for types with a scale per tensor. */
   readonly gain: number;
   /** Where this is a part of the tensor `name`, which has `count` equal pieces (rows, or values of
    * a vector): the piece that it begins at. */
   readonly slice?: { readonly first: number; readonly count: number };
+  /** Of 8-bit floats: what their codes are multiplied by; 1 where absent. */
+  readonly scales?: WeightScales;
   /** Where it begins in a table of the model code; undefined for weights of the file. */
   readonly constant?: { readonly table: Table; readonly firstValue: number };
+}
+
+export interface WeightScales {
+  /** F32 `[row blocks, column blocks]`, of the whole tensor that the weight is a part of. */
+  readonly weight: Weight;
+  /** Rows and columns of a block. */
+  readonly blockRows: number;
+  readonly blockCols: number;
+  /** Row of the tensor that is the weight's first. */
+  readonly firstRow: number;
 }
 
 export const kvTypes = ["f32", "f16", "bf16", "q8_0", "q4_0"] as const;

@@ -4,10 +4,22 @@ import { assert, TinferError } from "../core/errors.ts";
 import type { Factor } from "./adapters.ts";
 import type { ExpertWeights, Table, Weight } from "./ops.ts";
 
-/** A matrix of the model file as the plan needs it. */
+/** A tensor of the model file as the plan needs it. */
+export interface WeightFacts {
+  readonly shape: readonly number[];
+  readonly typeId: number;
+  /** Of 8-bit floats: the tensor with their scales, and the rows and columns of a block. */
+  readonly scales?: {
+    readonly name: string;
+    readonly shape: readonly number[];
+    readonly blockRows: number;
+    readonly blockCols: number;
+  };
+}
+
 export interface WeightSource {
-  /** Shape and type of a tensor of the file, or undefined when it has none of that name. */
-  find(name: string): { shape: readonly number[]; typeId: number } | undefined;
+  /** A tensor of the file, or undefined when it has none of that name. */
+  find(name: string): WeightFacts | undefined;
   /** Values of a small F32 tensor; undefined when there is none of that name. */
   values(name: string): Float32Array | undefined;
   /** The values of its rows `first` to `first + count`, for who computes with weights at load. */
@@ -58,9 +70,21 @@ export class WeightTable {
     const found = this.#source.find(name);
     if (found === undefined) return undefined;
     checkMatrix(name, found.shape, rows, cols);
-    const weight = this.#addWeight({ name, rows, cols, typeId: found.typeId });
+    const scales = this.#scalesOf(found, 0);
+    const weight = this.#addWeight({ name, rows, cols, typeId: found.typeId, ...scales });
     this.#byName.set(name, weight);
     return weight;
+  }
+
+  /** The scales of a weight that begins at row `firstRow` of the tensor `found`. */
+  #scalesOf({ scales }: WeightFacts, firstRow: number): Pick<Weight, "scales"> {
+    if (scales === undefined) return {};
+    const { name, blockRows, blockCols } = scales;
+    const [rows, cols] = scales.shape as [number, number];
+    const known = this.#byName.get(name);
+    const weight = known ?? this.#addWeight({ name, rows, cols, typeId: f32TypeId });
+    this.#byName.set(name, weight);
+    return { scales: { weight, blockRows, blockCols, firstRow } };
   }
 
   /**
@@ -95,7 +119,9 @@ export class WeightTable {
     const found = this.#source.find(name);
     if (found === undefined) throw missing(name);
     checkMatrix(name, found.shape, count, cols);
-    return this.#addWeight({ name, rows, cols, typeId: found.typeId, slice: { first, count } });
+    const scales = this.#scalesOf(found, first);
+    const slice = { first, count };
+    return this.#addWeight({ name, rows, cols, typeId: found.typeId, slice, ...scales });
   }
 
   /** `rows` rows of an adapter's factor from each of `starts` on, one after the other. */
@@ -176,7 +202,13 @@ export class WeightTable {
     if (this.hasWeight(stacked) || !this.hasWeight(single(0))) {
       return this.expertParts(stacked, [count, 1, rows, cols], 0);
     }
-    return Array.from({ length: count }, (_, index) => this.weight(single(index), rows, cols));
+    const names = Array.from({ length: count }, (_, index) => single(index));
+    // Experts follow one another in the plan: their scales come before all of them.
+    for (const name of names) {
+      const found = this.#source.find(name);
+      if (found !== undefined) this.#scalesOf(found, 0);
+    }
+    return names.map((name) => this.weight(name, rows, cols));
   }
 
   /**
@@ -188,10 +220,13 @@ export class WeightTable {
     [count, parts, rows, cols]: readonly [number, number, number, number],
     index: number,
   ): ExpertWeights {
-    const { typeId } = this.#stack(stacked, [count, parts * rows, cols]);
+    const found = this.#stack(stacked, [count, parts * rows, cols]);
+    const { typeId } = found;
     return Array.from({ length: count }, (_, expert) => {
       const slice = { first: expert * parts + index, count: count * parts };
-      return this.#addWeight({ name: stacked, rows, cols, typeId, slice }, expert);
+      const scales = this.#scalesOf(found, slice.first * rows);
+      const place = { name: stacked, rows, cols, typeId, slice };
+      return this.#addWeight({ ...place, ...scales }, expert);
     });
   }
 

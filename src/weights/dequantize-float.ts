@@ -1,5 +1,6 @@
 // Dequantisation of the float types and of the integer types stored as they are.
 import type { DequantizeBlock } from "./dequantize-block.ts";
+import { float8Values } from "./float8.ts";
 
 /** The upper half of an f32: sign, 8 bits of exponent (bias 127), 7 bits of mantissa. */
 function bf16ToNumber(half: number): number {
@@ -20,5 +21,12 @@ export const dequantizeFloat = {
   },
   bf16: (view, start, output, first) => {
     output[first] = bf16ToNumber(view.getUint16(start, true));
+  },
+  /** Codes alone; what they are multiplied by lies elsewhere. */
+  f8_e4m3: (view, start, output, first) => {
+    output[first] = float8Values.f8_e4m3[view.getUint8(start)]!;
+  },
+  f8_e5m2: (view, start, output, first) => {
+    output[first] = float8Values.f8_e5m2[view.getUint8(start)]!;
   },
 } as const satisfies Record<string, DequantizeBlock>;

@@ -1,7 +1,15 @@
 // The 8-bit floats of "OFP8 Formats for Deep Learning" (arXiv 2209.05433): what each of the 256
 // codes stands for.
 
-export type Float8 = "F8_E4M3" | "F8_E5M2" | "F8_E8M0";
+/** The weight types among them; their scales lie apart (scaled-rows.ts). */
+export const float8Types = ["f8_e4m3", "f8_e5m2"] as const;
+export type Float8Type = (typeof float8Types)[number];
+
+export function isFloat8(type: string): type is Float8Type {
+  return float8Types.some((float8) => float8 === type);
+}
+
+type Float8 = Float8Type | "f8_e8m0";
 
 function codes(toValue: (code: number) => number): Float32Array {
   return Float32Array.from({ length: 256 }, (_, code) => toValue(code));
@@ -32,7 +40,7 @@ function e5m2(code: number): number {
 const e8m0 = (code: number) => (code === 0xff ? Number.NaN : 2 ** (code - 127));
 
 export const float8Values: Readonly<Record<Float8, Float32Array>> = {
-  F8_E4M3: codes(e4m3),
-  F8_E5M2: codes(e5m2),
-  F8_E8M0: codes(e8m0),
+  f8_e4m3: codes(e4m3),
+  f8_e5m2: codes(e5m2),
+  f8_e8m0: codes(e8m0),
 };

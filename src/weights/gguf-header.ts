@@ -8,6 +8,7 @@ import { plainMetadata, quote, readPairs } from "./gguf-values.ts";
 import type { Metadata } from "./metadata.ts";
 import { decodeStrict } from "./packed-strings.ts";
 import {
+  isGgufType,
   type QuantType,
   type QuantTypeInfo,
   quantTypeOf,
@@ -201,7 +202,7 @@ function readTensorType(cursor: GgufCursor, field: string): QuantTypeInfo {
   const offset = cursor.position;
   const ggmlType = cursor.u32(`type of ${field}`);
   const type = quantTypeOf(ggmlType);
-  if (type !== undefined) return type;
+  if (type !== undefined && isGgufType(type)) return type;
   const removed = removedTypeName(ggmlType);
   throw cursor.error(
     `type of ${field}`,

@@ -13,7 +13,7 @@ import {
 } from "./gguf-types.ts";
 import type { StringArray } from "./metadata.ts";
 import { encodeLossless } from "./packed-strings.ts";
-import { type QuantType, quantTypeInfo, tensorBytes } from "./quant-types.ts";
+import { isGgufType, type QuantType, quantTypeInfo, tensorBytes } from "./quant-types.ts";
 
 export interface GgufTensorSource {
   readonly name: string;
@@ -167,6 +167,7 @@ function headerBytes(
     writer.value(value);
   }
   for (const [index, { name, type, shape }] of tensors.entries()) {
+    assert(isGgufType(quantTypeInfo(type)), `GGUF has no ${type} (tensor ${name})`);
     writer.string(name);
     writer.number("u32", shape.length);
     for (const dimension of shape.toReversed()) writer.number("u64", dimension);

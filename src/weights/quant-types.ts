@@ -1,10 +1,11 @@
-// The table of GGUF tensor types: number in the file, quant block length and bytes.
+// The table of weight types: number in GGUF files, quant block length and bytes.
 // One row per type; what can be computed with is decided by the kernels, not here.
 import { assert } from "../core/errors.ts";
+import { isFloat8 } from "./float8.ts";
 
 export interface QuantTypeInfo {
   readonly name: QuantType;
-  /** The number that stands for the type in a GGUF file. */
+  /** The number that stands for the type in a GGUF file; ours for the types that none has. */
   readonly ggmlType: number;
   /** Elements that share a scale; a row holds a whole number of quant blocks. */
   readonly quantBlockSize: number;
@@ -59,6 +60,9 @@ const rows = {
   nvfp4: row(40, 64, 36),
   q1_0: row(41, 128, 18),
   q2_0: row(42, 64, 18),
+  // Of safetensors (kernels/quant/quant.zig).
+  f8_e4m3: row(0xf8e4, 1, 1),
+  f8_e5m2: row(0xf8e5, 1, 1),
 } as const;
 
 export type QuantType = keyof typeof rows;
@@ -93,6 +97,11 @@ export function quantTypeOf(ggmlType: number): QuantTypeInfo | undefined {
 /** The name of a type that GGUF once had and no longer has, or undefined. */
 export function removedTypeName(ggmlType: number): string | undefined {
   return removedTypes.get(ggmlType);
+}
+
+/** Whether GGUF files hold the type. */
+export function isGgufType({ name }: QuantTypeInfo): boolean {
+  return !isFloat8(name);
 }
 
 export function isQuantType(name: string): name is QuantType {

@@ -1,11 +1,14 @@
 // Matrices as a run of rows that are read when asked for, and what conversions do to them: put
 // rows in another order, add one, stack, transpose. Nothing here holds more than it was asked for.
+// 8-bit floats stay what they are where whole rows move, and become F32 otherwise.
 import { assert, TinferError } from "../core/errors.ts";
 import { readFileRange } from "./file-range.ts";
-import type { DerivedTensor } from "./model-header.ts";
+import type { Float8Type } from "./float8.ts";
+import type { DerivedTensor, TensorScales } from "./model-header.ts";
 import { type QuantType, rowBytes, tensorBytes } from "./quant-types.ts";
 import { isSourceType, quantizeMatrix, type SourceType } from "./quantize.ts";
 import { release } from "./release.ts";
+import { type RowScales, unscaledRows } from "./scaled-rows.ts";
 
 export interface RowSource {
   /** Floats, or blocks that are used as they are. */
@@ -14,6 +17,8 @@ export interface RowSource {
   readonly cols: number;
   /** The bytes of rows `first` to `first + count`; the caller may change and release them. */
   read(first: number, count: number): Uint8Array<ArrayBuffer>;
+  /** Of 8-bit floats: what their codes are multiplied by; 1 where absent. */
+  readonly scales?: RowScales;
 }
 
 /** One chunk of a conversion takes about this much at its larger side. */
@@ -21,7 +26,7 @@ const chunkBytes = 32 * 2 ** 20;
 
 export function fileRows(
   place: { readonly path: string; readonly offset: number },
-  type: SourceType,
+  type: SourceType | Float8Type,
   [numRows, cols]: readonly [number, number],
 ): RowSource {
   const bytes = rowBytes(type, cols);
@@ -37,10 +42,11 @@ export function pickedRows(
   numRows: number,
   order: (row: number) => number,
 ): RowSource {
-  const { cols, type } = source;
+  const { cols, type, scales } = source;
   const bytes = rowBytes(type, cols);
   return {
     ...{ type, cols, numRows },
+    ...(scales && { scales: pickedScales(scales, numRows, order) }),
     read: (first, count) => {
       const wanted = Array.from({ length: count }, (_, i) => order(first + i));
       const low = wanted.reduce((least, row) => Math.min(least, row), source.numRows);
@@ -56,14 +62,27 @@ export function pickedRows(
   };
 }
 
+/** The scales of rows in another order: each row has its own, unless one serves all of them. */
+function pickedScales(
+  { rows, blockRows, blockCols }: RowScales,
+  numRows: number,
+  order: (row: number) => number,
+): RowScales {
+  if (rows.numRows === 1) return { rows, blockRows: numRows, blockCols };
+  const ofRow = (row: number) => Math.floor(order(row) / blockRows);
+  return { rows: pickedRows(rows, numRows, ofRow), blockRows: 1, blockCols };
+}
+
 /** Rows `start` to `start + numRows` of `source`. */
 export function slicedRows(source: RowSource, start: number, numRows: number): RowSource {
   assert(start >= 0 && start + numRows <= source.numRows, "slice lies within the rows");
+  if (source.scales !== undefined) return pickedRows(source, numRows, (row) => start + row);
   return { ...source, numRows, read: (first, count) => source.read(start + first, count) };
 }
 
-/** Columns `start` to `start + cols` of `source`, whose rows are floats. */
-export function slicedColumns(source: RowSource, start: number, cols: number): RowSource {
+/** Columns `start` to `start + cols` of `given`, whose rows are floats. */
+export function slicedColumns(given: RowSource, start: number, cols: number): RowSource {
+  const source = unscaledRows(given);
   assert(start >= 0 && start + cols <= source.cols, "slice lies within the columns");
   const { type } = source;
   const [from, bytes, stride] = [start, cols, source.cols].map((count) => rowBytes(type, count));
@@ -83,7 +102,8 @@ export function slicedColumns(source: RowSource, start: number, cols: number): R
 }
 
 /** One after the other; all have the same type and width. */
-export function stackedRows(sources: readonly RowSource[]): RowSource {
+export function stackedRows(given: readonly RowSource[]): RowSource {
+  const sources = given.map(unscaledRows);
   const [head] = sources;
   assert(head !== undefined, "at least one source");
   const { type, cols } = head;
@@ -115,9 +135,9 @@ export function stackedRows(sources: readonly RowSource[]): RowSource {
 
 /** The same elements with `change` done to each, as F32. */
 export function mappedRows(source: RowSource, change: (value: number) => number): RowSource {
+  const { numRows, cols } = source;
   return {
-    ...source,
-    type: "f32",
+    ...{ type: "f32", numRows, cols },
     read: (first, count) => {
       const floats = readFloats(source, first, count);
       for (let i = 0; i < floats.length; i++) floats[i] = change(floats[i]!);
@@ -134,7 +154,8 @@ export interface Matrices {
 }
 
 /** Every matrix transposed, one after the other. Keeps the last one until its end was read. */
-export function transposedMatrices(source: RowSource, matrices: Matrices): RowSource {
+export function transposedMatrices(given: RowSource, matrices: Matrices): RowSource {
+  const source = unscaledRows(given);
   const { start, stride, numRows } = matrices;
   const { type, cols } = source;
   const count = source.numRows / stride;
@@ -184,7 +205,8 @@ function transposed(content: Uint8Array<ArrayBuffer>, rows: number, cols: number
   return new Uint8Array(output.buffer);
 }
 
-export function readFloats(source: RowSource, first: number, count: number) {
+export function readFloats(given: RowSource, first: number, count: number) {
+  const source = unscaledRows(given);
   const content = source.read(first, count);
   const { type, cols } = source;
   assert(isSourceType(type), `rows of floats, not of ${type}`);
@@ -199,12 +221,22 @@ export function derivedTensor(
   name: string,
   type: QuantType,
   shape: readonly number[],
-  rows: RowSource,
+  given: RowSource,
 ): DerivedTensor {
+  const rows = type === given.type ? given : unscaledRows(given);
   const numElements = shape.reduce((product, dimension) => product * dimension, 1);
   const { numRows, cols } = rows;
   assert(numElements === numRows * cols, `${name}: ${numElements} elements in ${numRows} rows`);
-  return { name, type, shape, bytes: tensorBytes(type, shape), rows };
+  const scales = rows.scales && { scales: derivedScales(name, rows.scales) };
+  return { name, type, shape, bytes: tensorBytes(type, shape), rows, ...scales };
+}
+
+/** What the scales of a tensor are called. */
+export const scalesName = (tensor: string) => `${tensor}_scale`;
+
+export function derivedScales(tensor: string, { rows, ...blocks }: RowScales): TensorScales {
+  const shape = [rows.numRows, rows.cols];
+  return { tensor: derivedTensor(scalesName(tensor), "f32", shape, rows), ...blocks };
 }
 
 /** The bytes of a derived tensor in order, made chunk by chunk; each is good until the next. */

@@ -3,7 +3,12 @@
 import type { ByteSource } from "../../src/weights/gguf-cursor.ts";
 import type { GgufValue } from "../../src/weights/gguf-types.ts";
 import { encodeGguf } from "../../src/weights/gguf-writer.ts";
-import { type QuantType, quantTypes, tensorBytes } from "../../src/weights/quant-types.ts";
+import {
+  isGgufType,
+  type QuantType,
+  quantTypes,
+  tensorBytes,
+} from "../../src/weights/quant-types.ts";
 
 /** Bytes as a file; `byteLength` beyond them reads as zeros, like the hole of a sparse file. */
 export function memorySource(
@@ -61,9 +66,10 @@ export function patternBytes(numBytes: number, seed: number): Uint8Array {
   return Uint8Array.from({ length: numBytes }, (_, index) => (index * 31 + seed * 7) & 255);
 }
 
-/** One tensor of each type, two rows of one quant block. */
+/** One tensor of each type of GGUF, two rows of one quant block. */
 export function tensorsOfEveryType() {
-  return [...quantTypes.values()].map(({ name, quantBlockSize }, index) => {
+  const types = [...quantTypes.values()].filter(isGgufType);
+  return types.map(({ name, quantBlockSize }, index) => {
     const shape = [2, quantBlockSize];
     const content = patternBytes(tensorBytes(name, shape), index);
     return { name: `blk.${index}.${name}`, type: name, shape, content };

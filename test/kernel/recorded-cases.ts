@@ -10,6 +10,7 @@ import { StepDriver } from "../../src/engine/step-driver.ts";
 import { knownArchitectures } from "../../src/models/registry.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
 import { gates, normKinds, type Tensor } from "../../src/plan/ops.ts";
+import { isFloat8 } from "../../src/weights/float8.ts";
 import { readGguf } from "../../src/weights/gguf.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { saveAdapter } from "../golden/peft-fixture.ts";
@@ -60,6 +61,10 @@ function recordLinear(folder: string, rowCounts: readonly number[]): void {
     using weights = new TestWeights();
     weights.addFloats("x", random.activations(maxRows, k), [maxRows, k]);
     weights.add("w", type, [n, k], random.weights(type, n, k));
+    if (isFloat8(type)) {
+      const scales = random.normals(Math.ceil(n / 5) * Math.ceil(k / 48));
+      weights.addScales("w", scales, [5, 48]);
+    }
     weights.addFloats("b", random.normals(n));
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, k);

@@ -3,7 +3,7 @@
 import { dlopen } from "bun:ffi";
 import type { WeightMemory } from "../../src/backend/backend.ts";
 import { MemoryRegion, viewMemory } from "../../src/native/memory.ts";
-import type { WeightSource } from "../../src/plan/weight-table.ts";
+import type { WeightFacts, WeightSource } from "../../src/plan/weight-table.ts";
 import { type QuantType, quantTypeInfo, tensorBytes } from "../../src/weights/quant-types.ts";
 
 /** A multiple of every platform's page. */
@@ -28,6 +28,7 @@ interface Placed {
   readonly content: Uint8Array;
   readonly region: MemoryRegion;
   readonly address: number;
+  readonly scales?: WeightFacts["scales"];
 }
 
 export class TestWeights implements WeightSource, WeightMemory, Disposable {
@@ -60,15 +61,26 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
     this.add(name, "f32", shape, bytes);
   }
 
+  /** Gives the weight `name`, of 8-bit floats, a scale for each block of its rows and columns. */
+  addScales(name: string, values: Float32Array, [blockRows, blockCols]: readonly [number, number]) {
+    const weight = this.#get(name);
+    const perRow = Math.ceil(weight.shape.at(-1)! / blockCols);
+    const scales = { name: `${name}_scale`, shape: [values.length / perRow, perRow] };
+    this.addFloats(scales.name, values, scales.shape);
+    this.#placed.set(name, { ...weight, scales: { ...scales, blockRows, blockCols } });
+  }
+
   #get(name: string): Placed {
     const found = this.#placed.get(name);
     if (found === undefined) throw new Error(`no test weight '${name}'`);
     return found;
   }
 
-  find(name: string): { shape: readonly number[]; typeId: number } | undefined {
+  find(name: string): WeightFacts | undefined {
     const found = this.#placed.get(name);
-    return found && { shape: found.shape, typeId: quantTypeInfo(found.type).ggmlType };
+    if (found === undefined) return undefined;
+    const { shape, type, scales } = found;
+    return { shape, typeId: quantTypeInfo(type).ggmlType, ...(scales && { scales }) };
   }
   values(name: string): Float32Array | undefined {
     const found = this.#placed.get(name);

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { TinferError } from "../../src/core/errors.ts";
 import { readGguf } from "../../src/weights/gguf.ts";
 import { parseGgufHeader } from "../../src/weights/gguf-header.ts";
+import { quantTypeInfo } from "../../src/weights/quant-types.ts";
 import { memorySource, RawHeader, smallFiles } from "../fuzz/gguf-corpus.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "tinfer-gguf-"));
@@ -206,6 +207,11 @@ describe("tensors", () => {
 
   test("types", () => {
     expect(refuse(one().tensor("w", [4], 99, 0).body(16), 45, "99").code).toBe("unsupported");
+    // Our own number of a type that no GGUF file has.
+    const { ggmlType } = quantTypeInfo("f8_e4m3");
+    expect(refuse(one().tensor("w", [4], ggmlType, 0).body(16), 45, "63716").code).toBe(
+      "unsupported",
+    );
     expect(refuse(one().tensor("w", [4], 31, 0), 45, "q4_0_4_4").message).toContain("removed");
   });
 
