@@ -1,7 +1,7 @@
 // What a model file says of itself, for `tinfer show`: read from the header alone, and from any
 // GGUF file: vocabularies, adapters and architectures that tinfer does not know.
 import { TinferError } from "../core/errors.ts";
-import { openModel } from "../engine/open-model.ts";
+import { asLoaded, isModelFolder, openModel } from "../engine/open-model.ts";
 import { readModelConfig } from "../models/model-config.ts";
 import { knownArchitectures } from "../models/registry.ts";
 import { givenRopeOptions, type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
@@ -12,7 +12,12 @@ import {
   type MetadataValue,
   type StringArray,
 } from "../weights/metadata.ts";
-import type { ModelHeader, ModelTensor } from "../weights/model-header.ts";
+import {
+  isInFile,
+  type ModelHeader,
+  type ModelTensor,
+  withScales,
+} from "../weights/model-header.ts";
 
 /** Longer arrays and texts appear by their length and beginning. */
 export const metadataLimits = { items: 64, shownItems: 8, textLen: 65_536 } as const;
@@ -31,6 +36,8 @@ export interface ModelDescription {
   readonly scaledContextLen: number | null;
   readonly parameters: { readonly total: number; readonly active: number };
   readonly weightBytes: number;
+  /** Of the weights as they are loaded: what is used in place, and what is made of the files. */
+  readonly loading: { readonly mappedBytes: number; readonly derivedBytes: number };
   readonly types: readonly { type: string; tensors: number; bytes: number }[];
   readonly tokenizer: TokenizerDescription | null;
   readonly chatTemplate: boolean;
@@ -68,11 +75,22 @@ export function describeModel(path: string, rope: RopeOptions = {}): ModelDescri
         : withRopeOptions(readModelConfig(metadata), rope).scaledContextLen,
     parameters: countParameters(header, architecture),
     weightBytes: tensors.reduce((sum, tensor) => sum + tensor.bytes, 0),
+    loading: describeLoading(asLoaded(header, isModelFolder(path))),
     types: countTypes(tensors),
     tokenizer: describeTokenizer(metadata),
     chatTemplate: (textOf(metadata, "tokenizer.chat_template") ?? "") !== "",
     metadata: Object.fromEntries([...metadata].map(([key, value]) => [key, describeValue(value)])),
     tensors: tensors.map(({ name, type, shape, bytes }) => ({ name, type, shape, bytes })),
+  };
+}
+
+function describeLoading({ tensors }: ModelHeader): ModelDescription["loading"] {
+  const loaded = [...withScales(tensors.values())];
+  const bytesOf = (isCounted: (tensor: ModelTensor) => boolean) =>
+    loaded.filter(isCounted).reduce((sum, { bytes }) => sum + bytes, 0);
+  return {
+    mappedBytes: bytesOf(isInFile),
+    derivedBytes: bytesOf((tensor) => !isInFile(tensor)),
   };
 }
 
@@ -96,7 +114,9 @@ export function countParameters(header: ModelHeader, architecture: string | null
 
 /** The same in bytes. */
 export function countWeightBytes(header: ModelHeader, architecture: string | null) {
-  return sumWeights(header, architecture, ({ bytes }) => bytes);
+  return sumWeights(header, architecture, ({ bytes, scales }) => {
+    return bytes + (scales?.tensor.bytes ?? 0);
+  });
 }
 
 function sumWeights(

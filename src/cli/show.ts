@@ -60,6 +60,12 @@ function describeContext({ contextLen, scaledContextLen }: ModelDescription): st
   return isScaled ? `${trained}, ${grouped(scaledContextLen)} with the rope scaling` : trained;
 }
 
+function describeLoading({ loading }: ModelDescription): string {
+  const { mappedBytes, derivedBytes } = loading;
+  const made = derivedBytes === 0 ? "" : `, ${formatBytes(derivedBytes)} made at load`;
+  return `${formatBytes(mappedBytes)} used in place${made}`;
+}
+
 function printModel(model: ModelDescription): void {
   const { parameters, architecture, files, types } = model;
   const active =
@@ -79,6 +85,7 @@ function printModel(model: ModelDescription): void {
     ["tokenizer", describeTokenizer(model.tokenizer)],
     ["template", model.chatTemplate ? "yes" : "no"],
     ["types", typeList.join(", ") || "no tensors"],
+    ["loading", describeLoading(model)],
   ];
   const lines = formatTable(rows.map(([name, text]) => [dim(name!), text!]));
   const metadata = Object.entries(model.metadata);

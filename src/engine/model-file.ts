@@ -7,12 +7,14 @@ import { familyOf } from "../models/registry.ts";
 import { type RopeOptions, withRopeOptions } from "../models/rope-options.ts";
 import type { Adapter } from "../plan/adapters.ts";
 import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
+import type { WeightFacts } from "../plan/weight-table.ts";
 import { requireNoAdapter } from "../weights/lora-file.ts";
 import {
   isDerived,
   isInFile,
   type ModelHeader,
   type ModelTensor,
+  withScales,
 } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { readTensorFloats, readTensorRows, sumTensorRows } from "../weights/tensor-content.ts";
@@ -72,11 +74,18 @@ export interface LoadProgress {
 /** Where the tensors that are used as they are begin, or undefined where there are none. */
 function firstOffset({ tensors }: ModelHeader, fileIndex: number): number | undefined {
   let first: number | undefined;
-  for (const tensor of tensors.values()) {
+  for (const tensor of withScales(tensors.values())) {
     if (!isInFile(tensor) || tensor.fileIndex !== fileIndex) continue;
     first = Math.min(first ?? tensor.offset, tensor.offset);
   }
   return first;
+}
+
+function factsOf({ shape, type, scales }: ModelTensor): WeightFacts {
+  const { ggmlType: typeId } = quantTypeInfo(type);
+  if (scales === undefined) return { shape, typeId };
+  const { tensor, ...blocks } = scales;
+  return { shape, typeId, scales: { name: tensor.name, shape: tensor.shape, ...blocks } };
 }
 
 /** Throws where `needed` bytes are more than there are; the words say what they are for. */
@@ -101,12 +110,15 @@ export class ModelFile implements WeightMemory, Disposable {
   /** By file index; files of which nothing is used as it is are missing. */
   readonly #filesByIndex = new Map<number, ResidentFile>();
   readonly #derived: DerivedWeights;
+  /** All that lies in memory: the header's tensors and their scales, by name. */
+  readonly #tensors: ReadonlyMap<string, ModelTensor>;
 
   constructor(path: string, rope: RopeOptions = {}, quantize?: string) {
     this.header = openForRunning(path, quantize);
     requireRunnable(this.header);
     this.config = withRopeOptions(readModelConfig(this.header.metadata), rope);
-    const tensors = [...this.header.tensors.values()];
+    const tensors = [...withScales(this.header.tensors.values())];
+    this.#tensors = new Map(tensors.map((tensor) => [tensor.name, tensor]));
     this.#derived = new DerivedWeights(tensors.filter(isDerived));
     using cleanup = new DisposableStack();
     this.header.paths.forEach((shard, index) => {
@@ -122,7 +134,7 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   #tensor(name: string): ModelTensor {
-    const tensor = this.header.tensors.get(name);
+    const tensor = this.#tensors.get(name);
     assert(tensor !== undefined, `tensor ${name} is in the file`);
     return tensor;
   }
@@ -156,7 +168,7 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   #sumBytes(isCounted: (tensor: ModelTensor) => boolean): number {
-    const tensors = [...this.header.tensors.values()].filter(isCounted);
+    const tensors = [...this.#tensors.values()].filter(isCounted);
     return tensors.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
@@ -280,7 +292,7 @@ export class ModelFile implements WeightMemory, Disposable {
       {
         find: (name) => {
           const tensor = this.header.tensors.get(name);
-          return tensor && { shape: tensor.shape, typeId: quantTypeInfo(tensor.type).ggmlType };
+          return tensor && factsOf(tensor);
         },
         values: readTensor,
         readRows: (name, first, count) => {

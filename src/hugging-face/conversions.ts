@@ -8,6 +8,7 @@ import {
   slicedRows,
   transposedMatrices,
 } from "../weights/rows.ts";
+import { unscaledRows } from "../weights/scaled-rows.ts";
 import type { Conversion, RowOrigin, SourceTensor } from "./family.ts";
 import type { JsonObject } from "./json-file.ts";
 
@@ -27,8 +28,9 @@ const withOrigin = (rowOrigin: RowOrigin, convert: Conversion): Conversion =>
   Object.assign(convert, { rowOrigin });
 
 /** A vector's elements as rows, so that reordering treats biases like matrices. */
-function asColumn({ rows, shape }: SourceTensor): SourceTensor["rows"] {
-  if (shape.length > 1) return rows;
+function asColumn({ rows: given, shape }: SourceTensor): SourceTensor["rows"] {
+  if (shape.length > 1) return given;
+  const rows = unscaledRows(given);
   const count = shape[0] ?? 1;
   return {
     ...{ type: rows.type, numRows: count, cols: 1 },
@@ -129,7 +131,8 @@ export function halfOfVectors(which: 0 | 1): Conversion {
       const picked = Float32Array.from({ length: count * cols }, (_, i) => floats[2 * i + which]!);
       return new Uint8Array(picked.buffer);
     };
-    return { shape: [...shape.slice(0, -1), cols], rows: { ...rows, type: "f32", cols, read } };
+    const { numRows } = rows;
+    return { shape: [...shape.slice(0, -1), cols], rows: { type: "f32", numRows, cols, read } };
   };
 }
 

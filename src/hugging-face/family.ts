@@ -5,6 +5,12 @@ import type { RowSource } from "../weights/rows.ts";
 import type { JsonObject } from "./json-file.ts";
 import type { MetadataValues } from "./metadata-values.ts";
 
+/** Where bytes begin. */
+export interface Place {
+  readonly fileIndex: number;
+  readonly offset: number;
+}
+
 /** A tensor on its way from its file: what a conversion changes, and what it makes. */
 export interface SourceTensor {
   /** Outermost first. */
@@ -12,7 +18,9 @@ export interface SourceTensor {
   /** The elements as rows of the last dimension. */
   readonly rows: RowSource;
   /** Set while the bytes are those of the file. */
-  readonly place?: { readonly fileIndex: number; readonly offset: number };
+  readonly place?: Place;
+  /** Where the scales lie, if they are as they are used. */
+  readonly scalePlace?: Place;
 }
 
 /**

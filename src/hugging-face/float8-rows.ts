@@ -3,14 +3,20 @@
 // 2412.19437, section 3.3).
 import { TinferError } from "../core/errors.ts";
 import { readFileRange } from "../weights/file-range.ts";
-import { float8Values } from "../weights/float8.ts";
-import { release } from "../weights/release.ts";
+import { type Float8Type, float8Values } from "../weights/float8.ts";
 import { fileRows, type RowSource, readFloats } from "../weights/rows.ts";
-import type { SafeTensor } from "../weights/safetensors.ts";
+import type { SafeDtype, SafeTensor } from "../weights/safetensors.ts";
+import { areUsableBlocks, type RowScales, unscaledRows } from "../weights/scaled-rows.ts";
 
 const defaultBlock = [128, 128] as const;
 
+export const float8Dtypes: Partial<Record<SafeDtype, Float8Type>> = {
+  F8_E4M3: "f8_e4m3",
+  F8_E5M2: "f8_e5m2",
+};
+
 export interface Float8Options {
+  readonly type: Float8Type;
   /** Path of the file that holds the tensor, and of that with its scale. */
   readonly pathOf: (tensor: SafeTensor) => string;
   readonly scale: SafeTensor | undefined;
@@ -18,59 +24,19 @@ export interface Float8Options {
   readonly block: readonly number[] | undefined;
 }
 
-/** The values as F32 rows. */
+/** The codes with their scales; as F32 where no kernel takes blocks of that width. */
 export function float8Rows(tensor: SafeTensor, options: Float8Options): RowSource {
+  const { type, pathOf, scale, block = defaultBlock } = options;
   const cols = tensor.shape.at(-1) ?? 1;
   const numRows = tensor.shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  const values = float8Values[tensor.dtype as "F8_E4M3" | "F8_E5M2"];
-  const path = options.pathOf(tensor);
-  const scales = options.scale && new Scales(tensor, options.scale, options);
-  return {
-    ...{ type: "f32", numRows, cols },
-    read: (first, count) => {
-      const codes = readFileRange(path, tensor.offset + first * cols, count * cols);
-      const floats = new Float32Array(codes.length);
-      for (let row = 0; row < count; row++) {
-        const start = row * cols;
-        for (let i = start; i < start + cols; i++) floats[i] = values[codes[i]!]!;
-        scales?.apply(floats.subarray(start, start + cols), first + row);
-      }
-      release(codes);
-      return new Uint8Array(floats.buffer);
-    },
-  };
-}
-
-class Scales {
-  readonly #blockRows: number;
-  readonly #blockCols: number;
-  /** Scales per row of blocks. */
-  readonly #perRow: number;
-  readonly #tensor: SafeTensor;
-  readonly #path: string;
-  /** Read when first needed. */
-  #values: Float32Array | undefined;
-
-  constructor(tensor: SafeTensor, scale: SafeTensor, options: Float8Options) {
-    const cols = tensor.shape.at(-1) ?? 1;
-    const [blockRows, blockCols] = blockOf(tensor, scale, options.block ?? defaultBlock);
-    this.#blockRows = blockRows;
-    this.#blockCols = blockCols;
-    this.#perRow = Math.ceil(cols / blockCols);
-    this.#tensor = scale;
-    this.#path = options.pathOf(scale);
-  }
-
-  apply(row: Float32Array, index: number): void {
-    this.#values ??= scaleValues(this.#tensor, this.#path);
-    const first = Math.floor(index / this.#blockRows) * this.#perRow;
-    const blockCols = this.#blockCols;
-    for (let block = 0; block < this.#perRow; block++) {
-      const scale = this.#values[first + block]!;
-      const end = Math.min(row.length, (block + 1) * blockCols);
-      for (let i = block * blockCols; i < end; i++) row[i]! *= scale;
-    }
-  }
+  const place = { path: pathOf(tensor), offset: tensor.offset };
+  const rows = fileRows(place, type, [numRows, cols]);
+  if (scale === undefined) return rows;
+  const [blockRows, blockCols] = blockOf(tensor, scale, block);
+  const shape = [Math.ceil(numRows / blockRows), Math.ceil(cols / blockCols)] as const;
+  const scales: RowScales = { rows: scaleRows(scale, pathOf(scale), shape), blockRows, blockCols };
+  const scaled = { ...rows, scales };
+  return areUsableBlocks(blockCols, cols) ? scaled : unscaledRows(scaled);
 }
 
 /** Rows and columns that share a scale, from the shape of the scales. */
@@ -84,12 +50,13 @@ function blockOf({ shape }: SafeTensor, scale: SafeTensor, block: readonly numbe
   // Stacked matrices, as of experts, may have one each.
   if (shape.length === 3 && count === shape[0]) return [rows / count, cols] as const;
   const [blockRows = 128, blockCols = 128] = block;
-  const [scaleRows, scaleCols] = scale.shape;
+  // Where matrices are stacked, blocks must not reach from one into the next.
+  const areApart = shape.length === 2 || shape.at(-2)! % blockRows === 0;
   const fits =
-    scale.shape.length === 2 &&
-    scaleRows === Math.ceil(rows / blockRows) &&
-    scaleCols === Math.ceil(cols / blockCols);
-  if (fits) return [blockRows, blockCols] as const;
+    scale.shape.length === shape.length &&
+    count === Math.ceil(rows / blockRows) * Math.ceil(cols / blockCols) &&
+    scale.shape.at(-1) === Math.ceil(cols / blockCols);
+  if (fits && areApart) return [blockRows, blockCols] as const;
   const shapes = `[${scale.shape.join(", ")}] does not cover [${rows}, ${cols}]`;
   const blocks = `in blocks of ${blockRows} × ${blockCols}`;
   throw new TinferError("invalidFile", `tensor '${scale.name}': ${shapes} ${blocks}`, {
@@ -97,17 +64,30 @@ function blockOf({ shape }: SafeTensor, scale: SafeTensor, block: readonly numbe
   });
 }
 
-function scaleValues(scale: SafeTensor, path: string): Float32Array {
-  const count = scale.shape.reduce((product, size) => product * size, 1);
-  const { dtype } = scale;
+/** The scales as F32, whatever the file has. */
+function scaleRows(
+  scale: SafeTensor,
+  path: string,
+  [numRows, cols]: readonly [number, number],
+): RowSource {
+  const { dtype, offset } = scale;
   if (dtype === "F8_E8M0") {
-    const codes = readFileRange(path, scale.offset, count);
-    return Float32Array.from(codes, (code) => float8Values.F8_E8M0[code]!);
+    const read = (first: number, count: number) => {
+      const codes = readFileRange(path, offset + first * cols, count * cols);
+      const powers = Float32Array.from(codes, (code) => float8Values.f8_e8m0[code]!);
+      return new Uint8Array(powers.buffer);
+    };
+    return { type: "f32", numRows, cols, read };
   }
   const types = { F32: "f32", F16: "f16", BF16: "bf16" } as const;
   const type = types[dtype as keyof typeof types];
   if (type !== undefined) {
-    return readFloats(fileRows({ path, offset: scale.offset }, type, [1, count]), 0, 1);
+    const rows = fileRows({ path, offset }, type, [numRows, cols]);
+    if (type === "f32") return rows;
+    const read = (first: number, count: number) => {
+      return new Uint8Array(readFloats(rows, first, count).buffer);
+    };
+    return { type: "f32", numRows, cols, read };
   }
   throw new TinferError("unsupported", `tensor '${scale.name}': scales of dtype ${dtype}`, {
     hint: "scales are F32, F16, BF16 or F8_E8M0; take another copy of the model",

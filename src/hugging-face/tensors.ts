@@ -1,16 +1,24 @@
 // The tensors of a folder under GGUF's names: those that can be mapped as they are, and those that
 // are made from what the files hold.
 import { TinferError } from "../core/errors.ts";
+import { isFloat8 } from "../weights/float8.ts";
 import { quote } from "../weights/gguf-values.ts";
-import type { ModelTensor } from "../weights/model-header.ts";
+import type { ModelTensor, TensorScales } from "../weights/model-header.ts";
 import { tensorBytes } from "../weights/quant-types.ts";
 import type { SourceType } from "../weights/quantize.ts";
-import { derivedTensor, fileRows, type RowSource } from "../weights/rows.ts";
+import {
+  derivedScales,
+  derivedTensor,
+  fileRows,
+  type RowSource,
+  scalesName,
+} from "../weights/rows.ts";
 import type { SafeDtype, SafeTensor } from "../weights/safetensors.ts";
 import type { SafetensorsModel } from "../weights/safetensors-folder.ts";
+import { unscaledRows } from "../weights/scaled-rows.ts";
 import { commonNames, numLayers, otherTowers, unusedNames } from "./common.ts";
-import type { FolderFamily, SourceTensor, Target, Targets } from "./family.ts";
-import { float8Rows } from "./float8-rows.ts";
+import type { FolderFamily, Place, SourceTensor, Target, Targets } from "./family.ts";
+import { float8Dtypes, float8Rows } from "./float8-rows.ts";
 import type { JsonObject } from "./json-file.ts";
 import { mxfp4Rows } from "./mxfp4-rows.ts";
 
@@ -103,7 +111,7 @@ class FolderTensors {
     this.#config = config;
     this.#names = family.names ?? {};
     this.#numLayers = numLayers(config);
-    this.#block = config.object("quantization_config")?.numbers("weight_block_size");
+    this.#block = scaleBlock(config);
   }
 
   convert(source: SafeTensor): ModelTensor[] {
@@ -121,11 +129,14 @@ class FolderTensors {
 
   #place(name: string, source: SafeTensor, target: Target): ModelTensor {
     const read: SourceTensor = this.#source(source);
-    const { shape, rows, place } = target.convert?.(read, this.#config) ?? read;
-    const type = staysF32(name, shape) ? "f32" : rows.type;
-    if (place !== undefined && type === rows.type) {
-      return { name, type, shape, ...place, bytes: tensorBytes(type, shape) };
+    const converted = target.convert?.(read, this.#config) ?? read;
+    const { shape, place } = converted;
+    const type = staysF32(name, shape) ? "f32" : converted.rows.type;
+    if (place !== undefined && type === converted.rows.type) {
+      const scales = scalesOf(name, converted);
+      return { name, type, shape, ...place, bytes: tensorBytes(type, shape), ...scales };
     }
+    const rows = type === "f32" ? unscaledRows(converted.rows) : converted.rows;
     const { numRows, cols } = rows;
     const numElements = numRows * cols;
     // A vector's rows may be single elements; as a tensor it is one row.
@@ -134,12 +145,17 @@ class FolderTensors {
 
   #source(tensor: SafeTensor): SourceTensor {
     const shape = tensor.shape.length === 0 ? [1] : tensor.shape;
-    const { dtype, fileIndex, offset } = tensor;
-    if (dtype === "F8_E4M3" || dtype === "F8_E5M2") {
+    const { dtype, offset } = tensor;
+    const float8 = float8Dtypes[dtype];
+    if (float8 !== undefined) {
       const { tensors } = this.#model;
       const scale = tensors.get(`${tensor.name}_scale_inv`) ?? tensors.get(`${tensor.name}_scale`);
       const pathOf = (part: SafeTensor) => this.#pathOf(part);
-      return { shape, rows: float8Rows(tensor, { pathOf, scale, block: this.#block }) };
+      const rows = float8Rows(tensor, { type: float8, pathOf, scale, block: this.#block });
+      // Blocks that no kernel takes make F32 of it.
+      if (!isFloat8(rows.type)) return { shape, rows };
+      const scalePlace = scale?.dtype === "F32" && { scalePlace: placeOf(scale) };
+      return { shape, rows, place: placeOf(tensor), ...scalePlace };
     }
     if (tensor.name.endsWith("_blocks")) {
       const scales = this.#model.tensors.get(tensor.name.replace(/_blocks$/, "_scales"));
@@ -151,12 +167,36 @@ class FolderTensors {
     const cols = shape.at(-1)!;
     const numRows = shape.slice(0, -1).reduce((product, size) => product * size, 1);
     const rows = fileRows({ path: this.#pathOf(tensor), offset }, type, [numRows, cols]);
-    return { shape, rows, place: { fileIndex, offset } };
+    return { shape, rows, place: placeOf(tensor) };
   }
 
   #pathOf(tensor: SafeTensor): string {
     return this.#model.paths[tensor.fileIndex]!;
   }
+}
+
+const placeOf = ({ fileIndex, offset }: SafeTensor): Place => ({ fileIndex, offset });
+
+/** The scales of a tensor that lies in a file: in a file too, or made at load. */
+function scalesOf(
+  name: string,
+  { rows, scalePlace }: SourceTensor,
+): { scales: TensorScales } | undefined {
+  if (rows.scales === undefined) return undefined;
+  const made = derivedScales(name, rows.scales);
+  if (scalePlace === undefined) return { scales: made };
+  const { type, shape, bytes } = made.tensor;
+  const tensor = { name: scalesName(name), type, shape, bytes, ...scalePlace };
+  return { scales: { ...made, tensor } };
+}
+
+/** Rows and columns that share a scale, where config.json says so. */
+function scaleBlock(config: JsonObject): readonly number[] | undefined {
+  const quantisation = config.object("quantization_config");
+  const block = quantisation?.numbers("weight_block_size");
+  const isSize = (count: number) => Number.isInteger(count) && count > 0 && count < 2 ** 32;
+  if (block === undefined || (block.length === 2 && block.every(isSize))) return block;
+  throw quantisation!.invalid("weight_block_size", "rows and columns of a block");
 }
 
 function targetList(targets: Targets): readonly Target[] {

@@ -4,14 +4,16 @@ import { dequantizeNative } from "../native/quantizer.ts";
 import { sumRowsNative } from "../native/row-sums.ts";
 import { dequantizeRow } from "./dequantize.ts";
 import { readFileRange } from "./file-range.ts";
+import { isFloat8 } from "./float8.ts";
 import {
   type DerivedTensor,
   isInFile,
   type ModelHeader,
   type ModelTensor,
 } from "./model-header.ts";
-import { quantTypeInfo, rowBytes } from "./quant-types.ts";
-import { derivedContent, derivedTensor, slicedRows } from "./rows.ts";
+import { type QuantType, quantTypeInfo, rowBytes } from "./quant-types.ts";
+import { rowsOf } from "./retype.ts";
+import { derivedContent, derivedTensor, readFloats, slicedRows } from "./rows.ts";
 
 type Source = Pick<ModelHeader, "paths">;
 
@@ -34,6 +36,10 @@ function madeBytes(tensor: DerivedTensor): Uint8Array<ArrayBuffer> {
 /** The tensor's elements in f32, row-major, whatever its type. */
 export function readTensorFloats(source: Source, tensor: ModelTensor): Float32Array<ArrayBuffer> {
   const numElements = tensor.shape.reduce((product, dimension) => product * dimension, 1);
+  if (isFloat8(tensor.type)) {
+    const rows = rowsOf(source, tensor);
+    return readFloats(rows, 0, rows.numRows);
+  }
   const floats = new Float32Array(numElements);
   dequantizeRow(tensor.type, readTensorBytes(source, tensor), floats);
   return floats;
@@ -46,7 +52,22 @@ export interface TensorRows {
   readonly count: number;
 }
 
-/** Their bytes as the tensor is used: quantised where it is. */
+interface TypedBytes {
+  readonly type: QuantType;
+  readonly content: Uint8Array;
+}
+
+/** The rows as the tensor is used, quantised where it is; scaled ones as F32. */
+function readTyped(source: Source, rows: TensorRows): TypedBytes {
+  const { type } = rows.tensor;
+  if (!isFloat8(type)) return { type, content: readRowBytes(source, rows) };
+  const floats = readFloats(rowsOf(source, rows.tensor), rows.first, rows.count);
+  return {
+    type: "f32",
+    content: new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength),
+  };
+}
+
 function readRowBytes(source: Source, { tensor, first, count }: TensorRows) {
   const { name, type, shape } = tensor;
   const cols = shape.at(-1)!;
@@ -61,10 +82,10 @@ function readRowBytes(source: Source, { tensor, first, count }: TensorRows) {
 
 /** In f32, row-major. */
 export function readTensorRows(source: Source, rows: TensorRows): Float32Array<ArrayBuffer> {
-  const { name, type, shape } = rows.tensor;
+  const { name, shape } = rows.tensor;
   const floats = new Float32Array(rows.count * shape.at(-1)!);
-  const { ggmlType } = quantTypeInfo(type);
-  dequantizeNative(ggmlType, readRowBytes(source, rows), floats, `tensor '${name}'`);
+  const { type, content } = readTyped(source, rows);
+  dequantizeNative(quantTypeInfo(type).ggmlType, content, floats, `tensor '${name}'`);
   return floats;
 }
 
@@ -75,9 +96,9 @@ export function sumTensorRows(
   vectors: Float32Array,
   numThreads: number,
 ): Float64Array {
-  const { name, type, shape } = rows.tensor;
+  const { name, shape } = rows.tensor;
+  const { type, content } = readTyped(source, rows);
   const { ggmlType: typeId } = quantTypeInfo(type);
   const matrix = { typeId, rows: rows.count, cols: shape.at(-1)! };
-  const content = readRowBytes(source, rows);
   return sumRowsNative({ ...matrix, source: content, vectors, numThreads }, `tensor '${name}'`);
 }

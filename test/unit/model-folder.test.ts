@@ -92,6 +92,45 @@ test("8-bit floats come with their scales, of blocks as config.json says", () =>
   expect(floats(whole, "blk.0.ffn_up.weight")).toEqual(new Array(16).fill(0.5));
 });
 
+test("8-bit floats stay where they are, with their scales; moved rows take theirs along", () => {
+  const codes = Uint8Array.from({ length: 32 * 16 }, (_, i) => 0x30 + (i % 16));
+  const stored = { dtype: "F8_E4M3", shape: [16, 32], bytes: codes };
+  const name = (part: string) => `model.layers.0.${part}.weight`;
+  const quantization_config = { quant_method: "fp8", weight_block_size: [4, 16] };
+  const scale = f32(
+    [4, 2],
+    [1, 2, 3, 4, 5, 6, 7, 8].map((value) => value / 8),
+  );
+  const own = { hidden_size: 32, quantization_config };
+  const header = open(
+    {
+      [name("mlp.up_proj")]: stored,
+      [`${name("mlp.up_proj")}_scale_inv`]: scale,
+      [name("mlp.gate_proj")]: stored,
+      [`${name("mlp.gate_proj")}_scale`]: bf16([16, 1], new Array(16).fill(0.5)),
+      [name("self_attn.k_proj")]: stored,
+      [`${name("self_attn.k_proj")}_scale_inv`]: scale,
+    },
+    own,
+  );
+  const up = header.tensors.get("blk.0.ffn_up.weight")!;
+  expect([up.type, isInFile(up), isInFile(up.scales!.tensor)]).toEqual(["f8_e4m3", true, true]);
+  expect([up.scales!.blockRows, up.scales!.blockCols]).toEqual([4, 16]);
+  // Scales that are not F32 are made.
+  const gate = header.tensors.get("blk.0.ffn_gate.weight")!;
+  expect([isInFile(gate), isInFile(gate.scales!.tensor)]).toEqual([true, false]);
+  expect(gate.scales!.tensor.shape).toEqual([16, 1]);
+  const k = header.tensors.get("blk.0.attn_k.weight")!;
+  expect([k.type, isInFile(k), k.scales!.blockRows]).toEqual(["f8_e4m3", false, 1]);
+  // Of one head: rows 0, 8, 1, 9 and so on.
+  const order = Array.from({ length: 16 }, (_, row) => (row % 2) * 8 + (row >> 1));
+  const upFloats = floats(header, up.name);
+  const moved = order.flatMap((row) => upFloats.slice(row * 32, (row + 1) * 32));
+  expect(floats(header, k.name)).toEqual(moved);
+  expect(upFloats.slice(0, 2)).toEqual([0.5 / 8, 0.5625 / 8]);
+  expect(upFloats.slice(-2)).toEqual([1.75, 1.875]);
+});
+
 test("experts in 4 bits: scales join their blocks, gate and up rows part", () => {
   // Two rows of one block: weights 0 to 15 twice, then 15 to 0 twice; scales 1 and 2.
   const codes = (weight: (index: number) => number) =>
@@ -135,6 +174,12 @@ test("what is not known is refused by name", () => {
 });
 
 test("absurd hyperparameters are refused before anything is made of them", () => {
+  for (const weight_block_size of [[128], [0, 128], [0.5, 16], [-1, 2 ** 40]]) {
+    const quantization_config = { quant_method: "fp8", weight_block_size };
+    expect(() => open({}, { quantization_config })).toThrow(
+      /quantization_config.weight_block_size/,
+    );
+  }
   for (const value of [-1, 1.5, 1e12, "4", [4], {}]) {
     expect(() => open({}, { num_hidden_layers: value })).toThrow(/num_hidden_layers/);
   }
