@@ -10,7 +10,7 @@ const Shared = worker_file.Shared;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
-pub const max_threads = 256;
+pub const max_threads = worker_file.max_threads;
 /// The cancel word of what nobody cancels.
 const never: u32 = 0;
 
@@ -78,7 +78,8 @@ pub const Pool = struct {
     /// cancelled on the way.
     pub fn run(pool: *Pool, task: Task) bool {
         pool.task = task;
-        pool.shared.next_unit.store(0, .monotonic);
+        // A new phase, though no barrier comes before it.
+        _ = pool.shared.generation.fetchAdd(1, .monotonic);
         pool.unfinished.store(pool.num_threads - 1, .release);
         _ = pool.started.fetchAdd(1, .seq_cst);
         if (pool.sleepers.load(.seq_cst) > 0) worker_file.futexWake(&pool.started);

@@ -7,7 +7,7 @@ const Worker = @import("worker.zig").Worker;
 
 pub const Kind = enum(u32) { read = 0, int8 = 1, bf16 = 2, f32 = 3, _ };
 
-/// In: what to measure; out: the best of some rounds.
+/// In: what to measure; out: the best of some rounds, and their mean.
 pub const Probe = extern struct {
     /// What `read` reads.
     address: u64,
@@ -21,6 +21,8 @@ pub const Probe = extern struct {
     nanoseconds: u64,
     /// Bytes read, or operations (a multiply-add is two); 0 = the variant has no such instruction.
     work: u64,
+    /// Of a round on average; `nanoseconds` is the best one's.
+    mean_nanoseconds: u64,
     /// Of the round that runs.
     first_start: u64,
     last_end: u64,
@@ -43,7 +45,12 @@ pub fn run(probe: *Probe, worker: *Worker) callconv(.c) void {
         worker.sync();
         if (worker.index != 0) continue;
         const taken = probe.last_end - probe.first_start;
-        probe.nanoseconds = if (round == 0) taken else @min(probe.nanoseconds, taken);
+        if (round == 0) {
+            probe.nanoseconds = taken;
+            probe.mean_nanoseconds = 0;
+        }
+        probe.nanoseconds = @min(probe.nanoseconds, taken);
+        probe.mean_nanoseconds += taken / num_rounds;
         probe.work = workOf(probe);
     }
 }

@@ -6,4 +6,5 @@ comptime {
     _ = @import("cpu/sample_math.zig");
     _ = @import("fused_test.zig");
     _ = @import("product_test.zig");
+    _ = @import("worker_test.zig");
 }

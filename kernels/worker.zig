@@ -6,10 +6,12 @@ const clock = @import("clock.zig");
 const plan = @import("plan.zig");
 const Tuning = @import("tuning.zig").Tuning;
 
+pub const max_threads = 256;
+
 /// State shared by the threads of one pool. Lives in the pool; cache lines are kept apart.
 pub const Shared = struct {
-    /// Next unit of the current phase.
-    next_unit: std.atomic.Value(u32) align(128) = .init(0),
+    /// What is left of each thread's units of the current phase.
+    ranges: [max_threads]Range = @splat(.{}),
     arrived: std.atomic.Value(u32) align(128) = .init(0),
     generation: std.atomic.Value(u32) align(128) = .init(0),
     sleepers: std.atomic.Value(u32) align(128) = .init(0),
@@ -41,7 +43,7 @@ pub const Worker = struct {
     /// Units 0..num_units shared among all threads. Every thread must call with the same count;
     /// `sync` comes before the op's next phase, the executor's own barrier after its last.
     pub fn phase(worker: *Worker, num_units: u32) Phase {
-        return .{ .shared = worker.shared, .num_units = num_units };
+        return .init(worker, num_units);
     }
 
     /// Waits for all threads; afterwards everything written before is visible to all of them.
@@ -68,12 +70,11 @@ pub const Worker = struct {
         return false;
     }
 
-    /// Rewinds the unit counter for the next phase and lets the other threads go on.
+    /// Lets the other threads go on.
     pub fn release(worker: *Worker) void {
         const shared = worker.shared;
         const stop = worker.isCancelled();
         worker.stopped = stop;
-        shared.next_unit.store(0, .monotonic);
         if (worker.count == 1) return;
         shared.arrived.store(0, .monotonic);
         shared.stopped.store(stop, .monotonic);
@@ -82,15 +83,104 @@ pub const Worker = struct {
     }
 };
 
+/// Units begin..end, never none.
+pub const Run = struct { begin: u32, end: u32 };
+
+/// How threads share the units of a phase: each begins with a contiguous part and takes its units
+/// in order, so that units next to each other in memory make one long stream; a thread that has
+/// none left takes the rear half of what another has.
 pub const Phase = struct {
-    shared: *Shared,
+    worker: *Worker,
     num_units: u32,
+    /// Tells this phase from the one before, whose ranges may still stand.
+    epoch: u16,
+
+    fn init(worker: *Worker, num_units: u32) Phase {
+        std.debug.assert(num_units <= std.math.maxInt(u24));
+        if (worker.count == 1) worker.shared.ranges[0].state.raw = .{ .end = @intCast(num_units) };
+        const generation = worker.shared.generation.load(.monotonic);
+        return .{ .worker = worker, .num_units = num_units, .epoch = @truncate(generation) };
+    }
 
     /// The next unit nobody has taken, or null.
     pub fn next(phase: *Phase) ?u32 {
-        const unit = phase.shared.next_unit.fetchAdd(1, .monotonic);
-        return if (unit < phase.num_units) unit else null;
+        const run = phase.nextRun(1) orelse return null;
+        return run.begin;
     }
+
+    /// The next units, at most `most`: fewer towards the end, so that the threads end together.
+    pub fn nextRun(phase: *Phase, most: u32) ?Run {
+        const worker = phase.worker;
+        const own = &worker.shared.ranges[worker.index].state;
+        if (worker.count == 1) {
+            const left = own.raw;
+            if (left.begin == left.end) return null;
+            own.raw.begin += @intCast(@min(most, left.end - left.begin));
+            return .{ .begin = left.begin, .end = own.raw.begin };
+        }
+        if (phase.take(worker.index, .front, most)) |run| return run;
+        for (1..worker.count) |distance| {
+            const victim = (worker.index + distance) % worker.count;
+            const stolen = phase.take(victim, .rear_half, most) orelse continue;
+            const end = stolen.begin + fair(stolen.begin, stolen.end, most);
+            // Nobody else changes a range without units.
+            own.store(.{
+                .epoch = phase.epoch,
+                .begin = @intCast(end),
+                .end = @intCast(stolen.end),
+            }, .monotonic);
+            return .{ .begin = stolen.begin, .end = end };
+        }
+        return null;
+    }
+
+    /// Takes the first units of a thread's range, or the rear half.
+    fn take(
+        phase: *Phase,
+        index: usize,
+        comptime part: enum { front, rear_half },
+        most: u32,
+    ) ?Run {
+        const state = &phase.worker.shared.ranges[index].state;
+        var seen = state.load(.monotonic);
+        while (true) {
+            const units = if (seen.epoch == phase.epoch) seen else phase.firstUnits(index);
+            if (units.begin == units.end) return null;
+            const middle: u24 = @intCast(units.begin + switch (part) {
+                .front => fair(units.begin, units.end, most),
+                .rear_half => (units.end - units.begin) / 2,
+            });
+            var left = units;
+            if (part == .front) left.begin = middle else left.end = middle;
+            seen = state.cmpxchgWeak(seen, left, .monotonic, .monotonic) orelse return switch (part) {
+                .front => .{ .begin = units.begin, .end = middle },
+                .rear_half => .{ .begin = middle, .end = units.end },
+            };
+        }
+    }
+
+    /// How many of the units a thread takes at once: others may take from what it leaves.
+    fn fair(begin: u32, end: u32, most: u32) u32 {
+        return std.math.clamp((end - begin) / 4, 1, most);
+    }
+
+    /// What thread `index` begins with.
+    fn firstUnits(phase: *const Phase, index: usize) Range.State {
+        const total: u64 = phase.num_units;
+        const count = phase.worker.count;
+        return .{
+            .epoch = phase.epoch,
+            .begin = @intCast(total * index / count),
+            .end = @intCast(total * (index + 1) / count),
+        };
+    }
+};
+
+/// Units begin..end of the phase that `epoch` names. A thread's own word, which others change too.
+const Range = struct {
+    state: std.atomic.Value(State) align(128) = .init(.{}),
+
+    const State = packed struct(u64) { epoch: u16 = 0, begin: u24 = 0, end: u24 = 0 };
 };
 
 /// Spins, then sleeps, until `value` differs from `seen`.

@@ -62,7 +62,7 @@ const tinfer: Engine = (path, threads) => {
   return {
     prompt: find("pp")?.tokensPerSecond,
     generate: generate?.tokensPerSecond,
-    share: generate?.roofline?.share,
+    share: generate?.roofline?.shareBeside,
   };
 };
 
@@ -188,7 +188,7 @@ const report = [
   `Machine: ${cpus()[0]?.model}, ${cpus().length} cores. Commit ${commit.stdout.toString().trim()}.`,
   `Prompt ${values["prompt-tokens"]}, generation ${values["generate-tokens"]}, depth ${values.depth};`,
   `medians of ${values.rounds} interleaved single runs, tokens per second; ratio = median of ratios;`,
-  "share: of tinfer's generation in what the memory bandwidth measured beside it allows.",
+  "share: of tinfer's generation in what memory allowed right before and after it, on average.",
   `Repeat: LLAMA_BENCH=… bun scripts/compare-llama-cpp.ts --threads ${values.threads}`,
   "",
   "| model | threads | test | tinfer | llama.cpp | ratio | share |",

@@ -221,10 +221,14 @@ pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) v
     const self: Run = .init(step, op, worker.count);
     var tile: Tile = .init(&self, worker.scratch);
     var phase = worker.phase(self.numUnits());
-    // Units come in rising order. The last sequences, usually prompts, go first: they are long.
+    // The last sequences, usually prompts, go first: they are long.
     var sequence: usize = step.data.num_sequences - 1;
     var first_unit: u32 = 0;
     while (phase.next()) |unit| {
+        if (unit < first_unit) {
+            sequence = step.data.num_sequences - 1;
+            first_unit = 0;
+        }
         while (unit - first_unit >= self.unitsOf(sequence)) {
             first_unit += self.unitsOf(sequence);
             sequence -= 1;
@@ -245,6 +249,7 @@ fn mergePartials(self: *const Run, tile: *const Tile, worker: *Worker) void {
         const token = unit / num_parts;
         const kv_head = unit % num_parts / self.num_parts;
         const heads = self.partOf(unit % self.num_parts);
+        if (token < self.query_starts[sequence]) sequence = 0;
         while (self.query_starts[sequence + 1] <= token) sequence += 1;
         const num_chunks = self.chunksOf(sequence).count();
         const output = tile.outputs[0..self.layout.width];

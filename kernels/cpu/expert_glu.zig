@@ -7,7 +7,7 @@ const tile_gemm = @import("tile_gemm.zig");
 const expert_inputs = @import("expert_inputs.zig");
 const units_file = @import("expert_units.zig");
 const Epilogue = @import("epilogue.zig").Epilogue;
-const Slice = @import("rounds.zig").Slice;
+const Slice = @import("slices.zig").Slice;
 const Units = units_file.Units;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
@@ -61,8 +61,8 @@ pub fn run(step: *const Step, op: *const plan.ExpertGlu, worker: *Worker) void {
     };
     const row_bytes = inputs.rowBytes(unit.gate[0]) + inputs.rowBytes(unit.up[0]);
     const units: Units = .of(&inputs, worker, unit.gate[0].rows, row_bytes);
-    var phase = worker.phase(@intCast(units.count()));
-    while (phase.next()) |index| switch (units.at(index)) {
+    var sharing = units.share(worker);
+    while (sharing.next()) |place| switch (place) {
         .panel => |panel| unit.runPanel(panel.expert, panel.first),
         .slice => |few| unit.runSlice(few.expert, few.slice),
     };

@@ -11,7 +11,7 @@ const batches_file = @import("expert_batches.zig");
 const Batches = batches_file.Batches;
 const Limits = batches_file.Limits;
 const Scales = @import("../quant/scales.zig").Scales;
-const Slice = @import("rounds.zig").Slice;
+const Slice = @import("slices.zig").Slice;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
@@ -154,8 +154,8 @@ pub const Inputs = struct {
                 inputs.layRow(x, unit, few_pairs[unit]);
                 continue;
             }
-            // Units come in ascending order.
             const panel = unit - few_pairs.len;
+            if (panel < inputs.batches.panel_starts[expert]) expert = 0;
             while (inputs.batches.panel_starts[expert + 1] <= panel) expert += 1;
             inputs.layPanel(x, expert, panel);
         }

@@ -7,9 +7,9 @@ const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const quant = @import("../quant/quant.zig");
 const tile_gemm = @import("tile_gemm.zig");
-const rounds_file = @import("rounds.zig");
+const slices_file = @import("slices.zig");
 const expert_inputs = @import("expert_inputs.zig");
-const Rounds = rounds_file.Rounds;
+const Slices = slices_file.Slices;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
 const Floats = simd.Floats;
@@ -28,7 +28,7 @@ fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
 fn maxValues(layout: *const Layout) usize {
     const places = layout.limits.maxPanels() * tile_gemm.panel_rows;
     const few: usize = @min(layout.limits.maxPairs(), most_sliced_pairs);
-    return @max(places * tile_gemm.columns, few * 4 * rounds_file.max_quarter_rows);
+    return @max(places * tile_gemm.columns, few * 4 * slices_file.max_quarter_rows);
 }
 fn valueBytes(layout: *const Layout) usize {
     return maxValues(layout) * @sizeOf(f32);
@@ -117,16 +117,16 @@ const Unit = struct {
     fn runSlices(unit: *const Unit, worker: *Worker, max_values: usize) void {
         const batches = &unit.inputs.batches;
         if (batches.experts.len == 0) return;
-        const most_rows = batches.pairsOf(0).len;
         const row_bytes = unit.inputs.rowBytes(unit.experts[0]);
         const width = unit.sum.width;
-        const tuning = &worker.shared.tuning;
-        var rounds: Rounds = .of(tuning, worker.count, width, most_rows, row_bytes);
-        rounds.largest = @min(rounds.largest, max_values / (4 * batches.pairs.len));
-        rounds.smallest = @min(rounds.smallest, rounds.largest);
-        var phase = worker.phase(@intCast(rounds.numUnits()));
-        while (phase.next()) |index| {
-            const slice = rounds.at(index).?;
+        const most_rows = batches.pairsOf(0).len;
+        var slices: Slices = .of(&worker.shared.tuning, width, most_rows, row_bytes);
+        const longest = max_values / (4 * batches.pairs.len);
+        slices.size = @min(slices.size, longest);
+        slices.most = @min(slices.most, @as(u32, @intCast(longest / slices.size)));
+        var phase = worker.phase(@intCast(slices.count()));
+        while (phase.nextRun(slices.most)) |units| {
+            const slice = slices.at(units.begin, units.end);
             const stride = 4 * slice.count;
             for (batches.experts, 0..) |expert, i| {
                 const weight = unit.experts[expert];

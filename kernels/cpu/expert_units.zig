@@ -1,12 +1,13 @@
 //! How the products of all experts are cut into units that threads share, and the memory of one.
 const worker_file = @import("../worker.zig");
 const tile_gemm = @import("tile_gemm.zig");
-const rounds_file = @import("rounds.zig");
+const slices_file = @import("slices.zig");
 const expert_inputs = @import("expert_inputs.zig");
 const Tuning = @import("../tuning.zig").Tuning;
-const Rounds = rounds_file.Rounds;
+const Slices = slices_file.Slices;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
+const Run = worker_file.Run;
 const Worker = worker_file.Worker;
 
 const columns = tile_gemm.columns;
@@ -16,22 +17,20 @@ pub fn valueBytes(layout: *const Layout) usize {
     const max_rows = layout.limits.max_rows;
     const rows = tile_gemm.numPanels(max_rows) * tile_gemm.panel_rows;
     const few: usize = @min(max_rows, Tuning.max_rows_regime);
-    return @max(rows * columns, few * 4 * rounds_file.max_quarter_rows) * @sizeOf(f32);
+    return @max(rows * columns, few * 4 * slices_file.max_quarter_rows) * @sizeOf(f32);
 }
 
-/// How the work is cut: tiled experts in panels, then the others in slices, of which only those of
-/// the last expert become short.
+/// How the work is cut: tiled experts in panels, then the others in slices.
 pub const Units = struct {
     num_tiled: usize,
     num_experts: usize,
     panels_each: usize,
-    /// Of an expert with few rows that is not the last, and of the last.
-    middle: Rounds,
-    last: Rounds,
+    /// Of an expert with few rows.
+    slices: Slices,
 
     pub const Place = union(enum) {
         panel: struct { expert: usize, first: usize },
-        slice: struct { expert: usize, slice: rounds_file.Slice },
+        slice: struct { expert: usize, slice: slices_file.Slice },
     };
 
     /// `row_bytes` of all matrices that a unit multiplies with, each of `width` rows.
@@ -44,35 +43,54 @@ pub const Units = struct {
         const batches = &inputs.batches;
         const num_tiled = batches.num_tiled;
         const is_few = num_tiled < batches.experts.len;
-        const rows = if (is_few) batches.pairsOf(num_tiled).len else 1;
-        const tuning = &worker.shared.tuning;
-        const last: Rounds = .of(tuning, worker.count, width, rows, row_bytes);
+        const few_rows = if (is_few) batches.pairsOf(num_tiled).len else 1;
         return .{
             .num_tiled = num_tiled,
             .num_experts = batches.experts.len,
             .panels_each = (width + columns - 1) / columns,
-            .middle = last.withoutEnd(),
-            .last = last,
+            .slices = .of(&worker.shared.tuning, width, few_rows, row_bytes),
         };
     }
 
-    pub fn count(units: *const Units) usize {
+    fn count(units: *const Units) usize {
         const tiled = units.num_tiled * units.panels_each;
-        const num_few = units.num_experts - units.num_tiled;
-        if (num_few == 0) return tiled;
-        return tiled + (num_few - 1) * units.middle.numUnits() + units.last.numUnits();
+        return tiled + (units.num_experts - units.num_tiled) * units.slices.count();
     }
 
-    pub fn at(units: *const Units, index: usize) Place {
+    /// The first place among the run's units, and how many units it takes.
+    fn first(units: *const Units, run: Run) struct { Place, u32 } {
         const tiled = units.num_tiled * units.panels_each;
-        if (index < tiled) return .{ .panel = .{
-            .expert = index / units.panels_each,
-            .first = index % units.panels_each * columns,
-        } };
-        const each = units.middle.numUnits();
-        const expert = @min(units.num_tiled + (index - tiled) / each, units.num_experts - 1);
-        const left = index - tiled - (expert - units.num_tiled) * each;
-        const rounds = if (expert + 1 < units.num_experts) units.middle else units.last;
-        return .{ .slice = .{ .expert = expert, .slice = rounds.at(left).? } };
+        if (run.begin < tiled) return .{ .{ .panel = .{
+            .expert = run.begin / units.panels_each,
+            .first = run.begin % units.panels_each * columns,
+        } }, 1 };
+        const each = units.slices.count();
+        const expert = (run.begin - tiled) / each;
+        const begin = (run.begin - tiled) % each;
+        const end = @min(begin + run.end - run.begin, each);
+        return .{ .{ .slice = .{
+            .expert = units.num_tiled + expert,
+            .slice = units.slices.at(begin, end),
+        } }, @intCast(end - begin) };
     }
+
+    /// Hands the units out among the threads, neighbouring slices of an expert as one.
+    pub fn share(units: *const Units, worker: *Worker) Sharing {
+        return .{ .units = units, .phase = worker.phase(@intCast(units.count())) };
+    }
+
+    pub const Sharing = struct {
+        units: *const Units,
+        phase: worker_file.Phase,
+        run: Run = .{ .begin = 0, .end = 0 },
+
+        pub fn next(sharing: *Sharing) ?Place {
+            if (sharing.run.begin == sharing.run.end) {
+                sharing.run = sharing.phase.nextRun(sharing.units.slices.most) orelse return null;
+            }
+            const place, const num_units = sharing.units.first(sharing.run);
+            sharing.run.begin += num_units;
+            return place;
+        }
+    };
 };

@@ -21,7 +21,7 @@ pub fn multiply(
     out_stride: usize,
 ) void {
     const row_bytes = k / 256 * @sizeOf(Q.Block);
-    const prefetch_lines = (@sizeOf(Q.Block) + 16) / 64;
+    const prefetch_lines = (@sizeOf(Q.Block) + 63) / 64;
     for (0..span.count) |r| {
         var p: [4][*]const u8 = undefined;
         inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;

@@ -7,12 +7,13 @@ const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
 const tile_gemm = @import("tile_gemm.zig");
-const rounds_file = @import("rounds.zig");
+const slices_file = @import("slices.zig");
 const RowNorm = @import("norm.zig").RowNorm;
 const Epilogue = @import("epilogue.zig").Epilogue;
 const Tuning = @import("../tuning.zig").Tuning;
-const Rounds = rounds_file.Rounds;
-const max_quarter_rows = rounds_file.max_quarter_rows;
+const Slice = slices_file.Slice;
+const Slices = slices_file.Slices;
+const max_quarter_rows = slices_file.max_quarter_rows;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
@@ -224,88 +225,78 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     }
     const own_bytes = groups.bytes(k, 1, matvec.inputBytes);
     const values: [*]f32 = @ptrCast(@alignCast(own_laid + own_bytes));
-    const sharing: Sharing = .{
-        .rows = input.rows,
-        .num_threads = worker.count,
+    const rows: Rows = .{
+        .input = input,
+        .laid = laid,
+        .groups = groups,
+        .values = values,
         .tuning = &worker.shared.tuning,
     };
-    var phase = worker.phase(sharing.numUnits(products));
-    while (phase.next()) |index| {
-        const unit = sharing.unitAt(products, index);
-        const stride = 4 * unit.count;
-        for (unit.product.weights[0..unit.product.num_weights], 0..) |w, i| {
-            const weight_type = quant.fromId(w.type).?;
-            const group = Groups.indexOf(quant.group(weight_type));
-            const rows_laid = laid + groups.offset(group, k, input.rows, matvec.inputBytes);
-            const rows: matvec.Input = .{
-                .num_rows = input.rows,
-                .k = k,
-                .laid = @alignCast(rows_laid),
-            };
-            const target = values + i * input.rows * stride;
-            matvec.multiply(weight_type, unit.span(w), rows, target, stride);
-        }
-        for (0..4) |quarter| {
-            const own = values + quarter * unit.count;
-            unit.product.epilogue.apply(
-                own,
-                own + input.rows * stride,
-                stride,
-                0,
-                input.rows,
-                quarter * matvec.Span.quarterRows(unit.product.numColumns()) + unit.first,
-                unit.span(unit.product.weights[0]).countIn(quarter),
-            );
+    var num_units: usize = 0;
+    var most: u32 = std.math.maxInt(u32);
+    for (products) |*product| {
+        const slices = rows.slicesOf(product);
+        num_units += slices.count();
+        most = @min(most, slices.most);
+    }
+    var phase = worker.phase(@intCast(num_units));
+    while (phase.nextRun(most)) |units| {
+        var first_unit: usize = 0;
+        for (products) |*product| {
+            const slices = rows.slicesOf(product);
+            const begin = @max(units.begin, first_unit) - first_unit;
+            const end = @min(units.end -| first_unit, slices.count());
+            if (begin < end) rows.compute(product, slices.at(begin, end));
+            first_unit += slices.count();
         }
     }
 }
 
-/// How the rows regime cuts the matrices of an op into units.
-const Sharing = struct {
-    rows: usize,
-    num_threads: usize,
+/// What a unit of the rows regime needs.
+const Rows = struct {
+    input: Input,
+    /// The input laid out for `groups`.
+    laid: [*]u8,
+    groups: Groups,
+    values: [*]f32,
     tuning: *const Tuning,
 
-    /// Rows `first..first + count` of every quarter of the product's matrices.
-    const Unit = struct {
-        product: *const Product,
-        prefetch_bytes: usize,
-        first: usize,
-        count: usize,
-
-        fn span(unit: *const Unit, weight: plan.Weight) matvec.Span {
-            return .of(&weight, unit.first, unit.count, unit.prefetch_bytes);
-        }
-    };
-
-    fn numUnits(sharing: Sharing, products: []const Product) u32 {
-        var count: usize = 0;
-        for (products) |*product| count += sharing.roundsOf(product).numUnits();
-        return @intCast(count);
-    }
-
-    fn unitAt(sharing: Sharing, products: []const Product, index: u32) Unit {
-        var left: usize = index;
-        for (products) |*product| {
-            const rounds = sharing.roundsOf(product);
-            if (rounds.at(left)) |slice| return .{
-                .product = product,
-                .prefetch_bytes = sharing.tuning.prefetch_bytes,
-                .first = slice.first,
-                .count = slice.count,
-            };
-            left -= rounds.numUnits();
-        }
-        unreachable;
-    }
-
-    fn roundsOf(sharing: Sharing, product: *const Product) Rounds {
+    fn slicesOf(rows: *const Rows, product: *const Product) Slices {
         var row_bytes: usize = 0;
         for (product.weights[0..product.num_weights]) |w| {
             row_bytes += quant.rowBytes(w.type, w.cols);
         }
-        const num_columns = product.numColumns();
-        return .of(sharing.tuning, sharing.num_threads, num_columns, sharing.rows, row_bytes);
+        return .of(rows.tuning, product.numColumns(), rows.input.rows, row_bytes);
+    }
+
+    fn compute(rows: *const Rows, product: *const Product, slice: Slice) void {
+        const num_rows = rows.input.rows;
+        const k = rows.input.k;
+        const stride = 4 * slice.count;
+        for (product.weights[0..product.num_weights], 0..) |w, i| {
+            const weight_type = quant.fromId(w.type).?;
+            const group = Groups.indexOf(quant.group(weight_type));
+            const start = rows.groups.offset(group, k, num_rows, matvec.inputBytes);
+            const input: matvec.Input = .{
+                .num_rows = num_rows,
+                .k = k,
+                .laid = @alignCast(rows.laid + start),
+            };
+            const target = rows.values + i * num_rows * stride;
+            matvec.multiply(weight_type, rows.spanOf(w, slice), input, target, stride);
+        }
+        const span = rows.spanOf(product.weights[0], slice);
+        for (0..4) |quarter| {
+            const own = rows.values + quarter * slice.count;
+            const first = quarter * matvec.Span.quarterRows(span.num_rows) + slice.first;
+            const up = own + num_rows * stride;
+            const n = span.countIn(quarter);
+            product.epilogue.apply(own, up, stride, 0, num_rows, first, n);
+        }
+    }
+
+    fn spanOf(rows: *const Rows, weight: plan.Weight, slice: Slice) matvec.Span {
+        return .of(&weight, slice.first, slice.count, rows.tuning.prefetch_bytes);
     }
 };
 

@@ -60,6 +60,12 @@ export type Probe =
       readonly prefetchBytes: number;
     };
 
+/** Bytes read or operations per second over a few rounds; 0 = no such instruction. */
+export interface ProbedRate {
+  readonly best: number;
+  readonly mean: number;
+}
+
 /** A plan with its memory, ready to run steps. Owns arena, KV pool and scratch. */
 export interface Session extends Disposable {
   readonly memory: PlanMemory;
@@ -75,8 +81,7 @@ export interface Session extends Disposable {
   tune(tuning: Tuning): void;
   /** Takes over where the weights lie now: their bytes are the same at another address. */
   moveWeights(): void;
-  /** Bytes read or operations per second, the best of a few rounds; 0 = no such instruction. */
-  probe(probe: Probe): number;
+  probe(probe: Probe): ProbedRate;
   /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
   readTensor(tensor: Tensor): Float32Array;
 }

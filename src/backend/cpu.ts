@@ -18,6 +18,7 @@ import {
   type MeasureOptions,
   type PlanMemory,
   type Probe,
+  type ProbedRate,
   peakKinds,
   type Session,
   type WeightMemory,
@@ -195,9 +196,9 @@ class CpuSession implements Session {
     check(native().tinfer_plan_tune(ptr(args)), "tuning");
   }
 
-  probe(probe: Probe): number {
+  probe(probe: Probe): ProbedRate {
     // ProbeArgs of kernels/abi.zig: the handle, then Probe of kernels/probe.zig.
-    const args = new BigUint64Array(9);
+    const args = new BigUint64Array(10);
     args[0] = this.#handle[0]!;
     const kinds: readonly Probe["kind"][] = ["read", ...peakKinds];
     const words = new Uint32Array(args.buffer);
@@ -208,8 +209,9 @@ class CpuSession implements Session {
       words.set([probe.streams, probe.prefetchBytes], 8);
     }
     check(native().tinfer_probe(ptr(args)), "probe");
-    const [nanoseconds, work] = [Number(args[5]), Number(args[6])];
-    return work === 0 ? 0 : (work * 1e9) / nanoseconds;
+    const [nanoseconds, work, meanNanoseconds] = [...args.subarray(5, 8)].map(Number);
+    if (work === 0) return { best: 0, mean: 0 };
+    return { best: (work! * 1e9) / nanoseconds!, mean: (work! * 1e9) / meanNanoseconds! };
   }
 
   readTensor(tensor: Tensor): Float32Array {

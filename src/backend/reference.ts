@@ -122,7 +122,7 @@ class ReferenceSession implements Session, ReferenceState {
   /** Weights are read through their owner at each expansion, which knows where they are. */
   moveWeights(): void {}
 
-  probe(): number {
+  probe(): never {
     throw new TinferError("unsupported", "the reference backend has no limits to measure", {
       hint: "use --backend cpu",
     });

@@ -65,7 +65,7 @@ export function rooflineText(record: BenchmarkRecord, report: RooflineReport) {
       : [];
   return {
     above: [
-      `${test}: ${rate} (${percent(report.share)}), bound by ${report.boundBy}`,
+      `${test}: ${rate} (${percent(report.share)}; ${percent(report.shareBeside)} of what was to be had right then), bound by ${report.boundBy}`,
       `limits of ${record.threads} threads: read ${giga(limits.readBytesPerSecond, 1)} GB/s (${read.join(", ")})`,
       `GOP/s: ${[...peak("int8"), ...peak("bf16"), ...peak("f32")].join(", ")}`,
       ...raised,

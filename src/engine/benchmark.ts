@@ -1,5 +1,6 @@
 // Measures a loaded model: prompt processing and generation at given lengths, depths and batch
 // sizes. Steps are driven directly, so the figures are those of the executor alone.
+import { median } from "../core/median.ts";
 import type { Op, Rows, Tensor, Weight } from "../plan/ops.ts";
 import { type ExpertUse, expertUse, noExperts } from "./expert-use.ts";
 import { LoadedModel } from "./loaded-model.ts";
@@ -92,10 +93,8 @@ export function benchmark(
     const use = options.expertUse ? expertUse(model.plan, model.session.expertCounts) : undefined;
     const record = { ...makeRecord(name, model, test, times), ...(use && { expertUse: use }) };
     if (roofline === undefined) return record;
-    const { batch } = test;
     const generates = test.kind === "generate";
-    const { tokensPerSecond } = record;
-    return { ...record, roofline: roofline.report(tokensPerSecond, { generates, batch }) };
+    return { ...record, roofline: roofline.report({ generates, batch: test.batch }) };
   });
 }
 
@@ -149,12 +148,6 @@ function runSteps(model: LoadedModel, driver: StepDriver, steps: readonly StepSh
     driver.run(tokens, start, numTokens, numOutputs > 0 ? "last" : "none", numSequences);
   }
   return performance.now() - begin;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function deviation(values: readonly number[]): number {

@@ -1,6 +1,6 @@
 // The machine's limits as a loaded model's own threads measure them: reading (the model's mapped
 // weights, memory on huge pages, a buffer as large as the activations) and dot products.
-import { type PeakKind, peakKinds, type Session } from "../backend/backend.ts";
+import { type PeakKind, type ProbedRate, peakKinds, type Session } from "../backend/backend.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 
 export interface MachineLimits {
@@ -49,6 +49,8 @@ const patterns = [
   { streams: 4, prefetchBytes: 512 },
 ] as const;
 
+const bestOf = (rates: readonly ProbedRate[]) => Math.max(...rates.map(({ best }) => best));
+
 /**
  * Keeps the best of all samples: other programs and the host take something off every sample, and
  * a limit is what is there without them.
@@ -59,6 +61,8 @@ export class LimitProbe implements Disposable {
   readonly #weights: Memory;
   readonly #hugePages: MemoryRegion;
   readonly #activations: MemoryRegion;
+  /** Which memory and pattern was read fastest: a place in the list that `sample` makes. */
+  #fastest = { way: 0, rate: 0 };
   readonly #best = {
     ...{ weights: 0, hugePages: 0, oneThread: 0, activations: 0 },
     peaks: { int8: 0, bf16: 0, f32: 0 },
@@ -83,33 +87,43 @@ export class LimitProbe implements Disposable {
     cleanup.move();
   }
 
-  /** Takes one more sample of everything that all threads do; tens of milliseconds. */
-  sample(): void {
+  /**
+   * Takes one more sample of everything that all threads do, tens of milliseconds. Returns the
+   * bytes per second that were read now, on average, in the way that has been fastest so far.
+   */
+  sample(): number {
     const best = this.#best;
-    best.weights = Math.max(best.weights, this.#read(this.#weights));
-    best.hugePages = Math.max(best.hugePages, this.#read(this.#hugePages));
-    best.activations = Math.max(best.activations, this.#read(this.#activations));
+    const weights = this.#read(this.#weights);
+    const hugePages = this.#read(this.#hugePages);
+    const ways = [...weights, ...hugePages];
+    ways.forEach(({ best: rate }, way) => {
+      if (rate <= this.#fastest.rate) return;
+      this.#fastest = { way, rate };
+    });
+    best.weights = Math.max(best.weights, bestOf(weights));
+    best.hugePages = Math.max(best.hugePages, bestOf(hugePages));
+    best.activations = Math.max(best.activations, bestOf(this.#read(this.#activations)));
     this.#samplePeaks(best.peaks, this.#numThreads);
+    return ways[this.#fastest.way]!.mean;
   }
 
   /** The same by one thread alone. */
   sampleOneThread(): void {
     const best = this.#best;
-    const bytes = [this.#weights, this.#hugePages].map((memory) => this.#read(memory, 1));
+    const bytes = [this.#weights, this.#hugePages].map((memory) => bestOf(this.#read(memory, 1)));
     best.oneThread = Math.max(best.oneThread, ...bytes);
     this.#samplePeaks(best.oneThreadPeaks, 1);
   }
 
-  #read({ address, bytes }: Memory, numThreads = this.#numThreads): number {
-    const rates = patterns.map((pattern) => {
+  #read({ address, bytes }: Memory, numThreads = this.#numThreads): ProbedRate[] {
+    return patterns.map((pattern) => {
       return this.#session.probe({ kind: "read", numThreads, address, bytes, ...pattern });
     });
-    return Math.max(...rates);
   }
 
   #samplePeaks(best: Record<PeakKind, number>, numThreads: number): void {
     for (const kind of peakKinds) {
-      best[kind] = Math.max(best[kind], this.#session.probe({ kind, numThreads }));
+      best[kind] = Math.max(best[kind], this.#session.probe({ kind, numThreads }).best);
     }
   }
 

@@ -17,6 +17,8 @@ export class RooflineRecorder implements Disposable {
   readonly #times: OpTimes;
   #steps: readonly StepShape[] = [];
   #runMs: number[] = [];
+  /** Bytes per second read before each run; one more at the end. */
+  #reads: number[] = [];
 
   constructor(model: LoadedModel) {
     this.#model = model;
@@ -35,12 +37,13 @@ export class RooflineRecorder implements Disposable {
   begin(steps: readonly StepShape[]): void {
     this.#steps = steps;
     this.#runMs = [];
+    this.#reads = [];
     this.#times.clear();
   }
 
   /** Makes one counted run, which returns its milliseconds. */
   record(run: () => number): number {
-    this.#probe.sample();
+    this.#reads.push(this.#probe.sample());
     this.#model.session.recordOpTimes(this.#times);
     try {
       const ms = run();
@@ -51,17 +54,16 @@ export class RooflineRecorder implements Disposable {
     }
   }
 
-  report(tokensPerSecond: number, test: { generates: boolean; batch: number }): RooflineReport {
-    this.#probe.sample();
+  report(test: { generates: boolean; batch: number }): RooflineReport {
+    this.#reads.push(this.#probe.sample());
     const { plan, memoryPlan, facts } = this.#model;
     const { limits, numThreads } = memoryPlan;
     const numTokens = this.#steps.reduce((sum, s) => sum + s.numTokens * s.numSequences, 0);
-    const medianMs = (numTokens * 1000) / tokensPerSecond;
     const measured = {
-      ...{ plan, kvTypes: limits, steps: this.#steps, times: this.#times, numTokens, medianMs },
-      repetitions: this.#runMs.length,
-      wallMs: this.#runMs.reduce((sum, ms) => sum + ms, 0),
-      bestMs: Math.min(...this.#runMs),
+      ...{ plan, kvTypes: limits, steps: this.#steps, times: this.#times, numTokens },
+      runs: this.#runMs.map((ms, i) => {
+        return { ms, readBytesPerSecond: (this.#reads[i]! + this.#reads[i + 1]!) / 2 };
+      }),
     };
     return makeRoofline(measured, this.#probe.limits, (report) => {
       const { mainType, weightBytes, parameters } = facts;

@@ -2,6 +2,7 @@
 // machine's limits allow for the bytes it moves and the operations it computes, and what bounds it.
 import type { OpTimes } from "../backend/op-times.ts";
 import type { PlanLimits } from "../plan/arena.ts";
+import { median } from "../core/median.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { MachineLimits } from "./machine-limits.ts";
 import { costOf, groupNames, type OpCost, type StepShape } from "./op-cost.ts";
@@ -35,23 +36,28 @@ export interface RooflineReport {
   readonly measuredTokensPerSecond: number;
   readonly ceilingTokensPerSecond: number;
   readonly share: number;
+  /**
+   * The share of what the limits would allow with the bytes per second that were read right before
+   * and after each run, on average: the median of the runs. Where the host's other guests take
+   * memory bandwidth by turns, the best read of all is out of reach for any run.
+   */
+  readonly shareBeside: number;
   readonly boundBy: string;
   /** Largest first; the last is what no op accounts for. */
   readonly rows: readonly RooflineRow[];
   readonly advice: readonly string[];
 }
 
-/** One test as it ran. `times` are summed over `repetitions` that took `wallMs` together. */
+/** One test as it ran; `times` are summed over all runs. */
 export interface MeasuredTest {
   readonly plan: Plan;
   readonly kvTypes: Pick<PlanLimits, "kvTypeK" | "kvTypeV">;
   readonly steps: readonly StepShape[];
   readonly times: OpTimes;
-  readonly repetitions: number;
-  readonly wallMs: number;
-  readonly bestMs: number;
-  readonly medianMs: number;
+  /** Of one run. */
   readonly numTokens: number;
+  /** What each run took, and the bytes per second that were read beside it. */
+  readonly runs: readonly { readonly ms: number; readonly readBytesPerSecond: number }[];
 }
 
 interface Sum {
@@ -87,14 +93,14 @@ export function ceilingOf(cost: OpCost, limits: MachineLimits): { ms: number; bo
 
 /** The report before advice; `names` are the plan's ops grouped for reading. */
 function sumGroups(test: MeasuredTest, limits: MachineLimits): Map<string, Sum> {
-  const { plan, times, repetitions, kvTypes } = test;
+  const { plan, times, runs, kvTypes } = test;
   const names = groupNames(plan);
   const groups = new Map<string, Sum>();
   plan.ops.forEach((op, index) => {
     const name = names[index]!;
     const sum = groups.get(name) ?? emptySum();
     groups.set(name, sum);
-    const ms = times.wallMs(index) / repetitions;
+    const ms = times.wallMs(index) / runs.length;
     sum.ms += ms;
     sum.waitingMs += ms * times.waitingShare(index);
     for (const step of test.steps) {
@@ -168,19 +174,26 @@ export function makeRoofline(
     return [...sumGroups(test, limits)].map(([name, sum]) => makeRow(name, sum));
   };
   const probedMs = total(rowsAt(probed), "ceilingMs");
-  const raisedBy = Math.max(1, probedMs / test.bestMs);
+  const runMs = test.runs.map(({ ms }) => ms);
+  const bestMs = Math.min(...runMs);
+  const medianMs = median(runMs);
+  const raisedBy = Math.max(1, probedMs / bestMs);
   const limits = raisedBy === 1 ? probed : raise(probed, raisedBy);
   const rows = rowsAt(limits).toSorted((a, b) => b.ms - a.ms);
-  const ceilingMs = Math.min(total(rows, "ceilingMs"), test.bestMs);
-  const outsideMs = Math.max(0, test.wallMs / test.repetitions - total(rows, "ms"));
+  const ceilingMs = Math.min(total(rows, "ceilingMs"), bestMs);
+  const meanMs = runMs.reduce((sum, ms) => sum + ms, 0) / runMs.length;
+  const outsideMs = Math.max(0, meanMs - total(rows, "ms"));
   const outside = makeRow("between steps", { ...emptySum(), ms: outsideMs, numOps: 1 });
+  const besideShares = test.runs.map(({ ms, readBytesPerSecond }) => {
+    return total(rowsAt({ ...limits, readBytesPerSecond }), "ceilingMs") / ms;
+  });
   const bounds = new Map<Bound, number>();
   for (const row of rows) bounds.set(row.bound, (bounds.get(row.bound) ?? 0) + row.ceilingMs);
   const [bound] = [...bounds].reduce((a, b) => (b[1] > a[1] ? b : a));
-  const share = ceilingMs / test.medianMs;
+  const share = ceilingMs / medianMs;
   const report = {
-    ...{ limits, raisedBy, share },
-    measuredTokensPerSecond: (test.numTokens * 1000) / test.medianMs,
+    ...{ limits, raisedBy, share, shareBeside: median(besideShares) },
+    measuredTokensPerSecond: (test.numTokens * 1000) / medianMs,
     ceilingTokensPerSecond: (test.numTokens * 1000) / ceilingMs,
     boundBy: `${boundNames[bound]} ${percent(share)}`,
     rows: [...rows, { ...outside, boundBy: "" }],

@@ -108,8 +108,8 @@ function measured(factor: number, wallFactor = 1): MeasuredTest {
 }
 
 function base(times: OpTimes, steps: readonly StepShape[], ms: number): MeasuredTest {
-  const run = { repetitions: 1, wallMs: ms, bestMs: ms, medianMs: ms, numTokens: 6 };
-  return { plan, kvTypes, steps, times, ...run };
+  const runs = [{ ms, readBytesPerSecond: limits.readBytesPerSecond / 2 }];
+  return { plan, kvTypes, steps, times, runs, numTokens: 6 };
 }
 
 describe("report", () => {
@@ -125,6 +125,9 @@ describe("report", () => {
   test("a run at half of the limits reaches 50 %", () => {
     const report = makeRoofline(measured(2), limits, () => []);
     expect(report.share).toBeCloseTo(0.5, 3);
+    // Half of the bandwidth was there right then, and nearly all of it is reading.
+    expect(report.shareBeside).toBeGreaterThan(0.95);
+    expect(report.shareBeside).toBeLessThan(1.001);
     expect(report.ceilingTokensPerSecond / report.measuredTokensPerSecond).toBeCloseTo(2, 3);
     expect(report.boundBy).toBe("read bandwidth 50 %");
   });
