@@ -1,8 +1,8 @@
 // The roofline report of a benchmark: per kind of op the time it took, the least time that this
 // machine's limits allow for the bytes it moves and the operations it computes, and what bounds it.
 import type { OpTimes } from "../backend/op-times.ts";
-import type { PlanLimits } from "../plan/arena.ts";
 import { median } from "../core/median.ts";
+import type { PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { MachineLimits } from "./machine-limits.ts";
 import { costOf, groupNames, type OpCost, type StepShape } from "./op-cost.ts";
