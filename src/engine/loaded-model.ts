@@ -18,7 +18,7 @@ import { type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel, positionLimit } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
-import { productsPlan, TuningProbe } from "./tuning-probe.ts";
+import { TuningProbe } from "./tuning-probe.ts";
 import { searchTuning } from "./tuning-search.ts";
 
 export interface Loading {
@@ -209,17 +209,16 @@ export class LoadedModel implements Disposable {
   *findTuning(): Generator<void> {
     this.#tuning = defaultTuning;
     // Adapters may go in a pause, and what is found for the model serves them too.
-    const plan = productsPlan(this.#planWithoutAdapters(), this.file);
-    if (plan === undefined) return;
     const { numThreads } = this.memoryPlan;
     const options = { weights: this.file, numThreads, cpuVariant: this.#options.cpuVariant };
-    using probe = new TuningProbe(plan, this.#backend, options);
+    using probe = new TuningProbe(this.#planWithoutAdapters(), this.#backend, options);
+    if (probe.sessions.length === 0) return;
     // Weights may move in a pause.
-    this.#sessions.push(probe.session);
+    this.#sessions.push(...probe.sessions);
     try {
       this.#tuning = yield* searchTuning((tuning, numRows) => probe.stepMs(tuning, numRows));
     } finally {
-      this.#sessions.splice(this.#sessions.indexOf(probe.session), 1);
+      this.#sessions.splice(this.#sessions.indexOf(probe.sessions[0]!), probe.sessions.length);
     }
     for (const session of this.#sessions) session.tune(this.#tuning);
     writeTuning(this.#tuningKey, this.#tuning);

@@ -6,8 +6,10 @@ import { layoutMemory, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Op, Tensor, Weight } from "../plan/ops.ts";
 
-/** More than caches hold on most machines, and still milliseconds. */
+/** Bytes of weights in a step: more than caches hold on most machines, and still milliseconds. */
 const wantedBytes = 64 * 2 ** 20;
+/** What little a cache keeps of so many is not worth a wrong distance of prefetching. */
+const wantedBytesOfOneRow = 192 * 2 ** 20;
 const maxRows = 16;
 
 const limits: PlanLimits = {
@@ -16,7 +18,7 @@ const limits: PlanLimits = {
 };
 
 /** The plan's products alone, until their weights are enough; undefined where it has none. */
-export function productsPlan(plan: Plan, memory: WeightMemory): Plan | undefined {
+function productsPlan(plan: Plan, memory: WeightMemory, wantedBytes: number): Plan | undefined {
   const tensors: Tensor[] = [];
   const makeTensor = (width: number): Tensor => {
     const tensor: Tensor = { id: tensors.length, rows: "tokens", width };
@@ -67,7 +69,8 @@ export function productsPlan(plan: Plan, memory: WeightMemory): Plan | undefined
 }
 
 export class TuningProbe implements Disposable {
-  readonly session: Session;
+  /** For one row, and for more; none where the model has no products. */
+  readonly sessions: readonly Session[];
 
   constructor(
     plan: Plan,
@@ -75,12 +78,16 @@ export class TuningProbe implements Disposable {
     options: { weights: WeightMemory; numThreads: number; cpuVariant: string | undefined },
   ) {
     const own = { limits, cancelWord: undefined };
-    this.session = backend.load(plan, layoutMemory(plan, limits), { ...own, ...options });
+    this.sessions = [wantedBytesOfOneRow, wantedBytes].flatMap((bytes) => {
+      const products = productsPlan(plan, options.weights, bytes);
+      if (products === undefined) return [];
+      return [backend.load(products, layoutMemory(products, limits), { ...own, ...options })];
+    });
   }
 
   /** Milliseconds of one step of `numRows` rows. */
   stepMs(tuning: Tuning, numRows: number): number {
-    const { session } = this;
+    const session = this.sessions[numRows === 1 ? 0 : 1]!;
     const { stepData } = session;
     session.tune(tuning);
     stepData.reset();
@@ -93,6 +100,6 @@ export class TuningProbe implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.session[Symbol.dispose]();
+    for (const session of this.sessions) session[Symbol.dispose]();
   }
 }
