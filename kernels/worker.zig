@@ -13,7 +13,8 @@ pub const Shared = struct {
     /// What is left of each thread's units of the current phase.
     ranges: [max_threads]Range = @splat(.{}),
     arrived: std.atomic.Value(u32) align(128) = .init(0),
-    generation: std.atomic.Value(u32) align(128) = .init(0),
+    /// Raised by every barrier; never 0 at first, which is the epoch of ranges not yet used.
+    generation: std.atomic.Value(u32) align(128) = .init(1),
     sleepers: std.atomic.Value(u32) align(128) = .init(0),
     /// The cancel word as the last thread at the barrier read it, so that all threads agree.
     stopped: std.atomic.Value(bool) = .init(false),

@@ -51,8 +51,7 @@ test "every unit is taken once, in one phase after the other" {
     var turns = source.random();
     const shared = try std.testing.allocator.create(Shared);
     defer std.testing.allocator.destroy(shared);
-    // As the pool does it before every step.
-    shared.* = .{ .generation = .init(1) };
+    shared.* = .{};
     for (1..9) |count| for ([_]u32{ 0, 1, 2, 7, 64, max_units }) |num_units| {
         for ([_]u32{ 1, 3, 256 }) |most| {
             try takeAll(shared, @intCast(count), num_units, most, &turns);
@@ -64,8 +63,7 @@ test "every unit is taken once, in one phase after the other" {
 test "a thread's own units come in order, then the rear half of another's" {
     const shared = try std.testing.allocator.create(Shared);
     defer std.testing.allocator.destroy(shared);
-    // As the pool does it before every step.
-    shared.* = .{ .generation = .init(1) };
+    shared.* = .{};
     const never: u32 = plan.none;
     var workers: [2]Worker = undefined;
     for (&workers, 0..) |*worker, index| worker.* = .{
