@@ -95,16 +95,11 @@ const Unit = struct {
             const span = unit.inputs.spanOf(weight, slice);
             unit.inputs.multiplyRows(i, weight_type, span, values, stride);
         }
-        const span = unit.inputs.spanOf(unit.gate[expert], slice);
-        const quarter_rows = @TypeOf(span).quarterRows(span.num_rows);
-        for (0..4) |quarter| {
-            const first = quarter * quarter_rows + slice.first;
-            unit.finish(i, quarter * slice.count, stride, first, span.countIn(quarter));
-        }
+        units_file.finishQuarters(unit, i, unit.inputs.spanOf(unit.gate[expert], slice));
     }
 
     /// Columns first..first + n of experts[i]'s rows, whose products begin at `start`.
-    fn finish(
+    pub fn finish(
         unit: *const Unit,
         i: usize,
         start: usize,

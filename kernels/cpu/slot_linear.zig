@@ -87,18 +87,13 @@ const Unit = struct {
     fn runSlice(unit: *const Unit, i: usize, slice: Slice) void {
         const weight = unit.matrices[unit.inputs.batches.experts[i]];
         const span = unit.inputs.spanOf(weight, slice);
-        const stride = 4 * slice.count;
         const weight_type = quant.fromId(weight.type).?;
-        unit.inputs.multiplyRows(i, weight_type, span, unit.values, stride);
-        const quarter_rows = @TypeOf(span).quarterRows(span.num_rows);
-        for (0..4) |quarter| {
-            const first = quarter * quarter_rows + slice.first;
-            unit.finish(i, quarter * slice.count, stride, first, span.countIn(quarter));
-        }
+        unit.inputs.multiplyRows(i, weight_type, span, unit.values, 4 * slice.count);
+        units_file.finishQuarters(unit, i, span);
     }
 
     /// Columns first..first + n of the matrix' rows, whose products begin at `start`.
-    fn finish(
+    pub fn finish(
         unit: *const Unit,
         i: usize,
         start: usize,
