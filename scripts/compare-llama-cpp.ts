@@ -28,7 +28,10 @@ const { values } = parseArgs({
   },
 });
 
-/** Tokens per second by test, and `share`: of tinfer's generation in what memory allows. */
+/**
+ * Tokens per second by test; `share`: of tinfer's generation in what memory allowed beside it, and
+ * `shareOfBest` in the best that was seen.
+ */
 type Rates = Readonly<Record<string, number | undefined>>;
 type Engine = (path: string, threads: number) => Rates;
 
@@ -63,6 +66,7 @@ const tinfer: Engine = (path, threads) => {
     prompt: find("pp")?.tokensPerSecond,
     generate: generate?.tokensPerSecond,
     share: generate?.roofline?.shareBeside,
+    shareOfBest: generate?.roofline?.share,
   };
 };
 
@@ -172,8 +176,11 @@ for (const { name, path, made } of openFiles()) {
       if (a === undefined || b === undefined) continue;
       const ratio = median(own.map((rates, i) => rates[test]! / other[i]![test]!))!;
       const figures = [a, b, ratio].map((figure) => figure.toFixed(2));
-      const share = test === "generate" ? median(own.map((rates) => rates["share"])) : undefined;
-      figures.push(share === undefined ? "" : `${(100 * share).toFixed(0)} %`);
+      const shares = ["share", "shareOfBest"].flatMap((name) => {
+        const share = test === "generate" ? median(own.map((rates) => rates[name])) : undefined;
+        return share === undefined ? [] : [`${(100 * share).toFixed(0)} %`];
+      });
+      figures.push(shares.join(" / "));
       rows.push(`| ${[name, threads, test, ...figures].join(" | ")} |`);
       process.stderr.write(`${rows.at(-1)}\n`);
     }
@@ -188,7 +195,8 @@ const report = [
   `Machine: ${cpus()[0]?.model}, ${cpus().length} cores. Commit ${commit.stdout.toString().trim()}.`,
   `Prompt ${values["prompt-tokens"]}, generation ${values["generate-tokens"]}, depth ${values.depth};`,
   `medians of ${values.rounds} interleaved single runs, tokens per second; ratio = median of ratios;`,
-  "share: of tinfer's generation in what memory allowed right before and after it, on average.",
+  "share: of tinfer's generation in what memory allowed right before and after it, on average,",
+  "and in the best that was seen.",
   `Repeat: LLAMA_BENCH=… bun scripts/compare-llama-cpp.ts --threads ${values.threads}`,
   "",
   "| model | threads | test | tinfer | llama.cpp | ratio | share |",
