@@ -89,7 +89,10 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
 
 /// The whole op on the calling thread, at a moment when all others wait.
 fn runAlone(step: *const Step, op: *const plan.Op, worker: *const Worker) void {
-    var shared: worker_file.Shared = .{ .tuning = worker.shared.tuning };
+    // Its ranges take long to fill, and one thread uses only its own, which a phase sets.
+    var shared: worker_file.Shared = undefined;
+    shared.tuning = worker.shared.tuning;
+    shared.generation = .init(1);
     var alone = worker.*;
     alone.shared = &shared;
     alone.index = 0;

@@ -46,12 +46,6 @@ pub inline fn load(comptime T: type, p: anytype) T {
 pub inline fn store(p: anytype, value: anytype) void {
     @as(*align(1) @TypeOf(value), @ptrCast(p)).* = value;
 }
-/// 16 elements of which only the first `count` exist; the others are 0 and not read.
-pub inline fn loadFirst(p: [*]const f32, count: usize) Floats {
-    var elements: [16]f32 = @splat(0);
-    for (0..count) |i| elements[i] = p[i];
-    return elements;
-}
 /// Two 32-byte halves; one load when they are neighbours, one broadcast when they are the same.
 pub inline fn loadHalves(p: [*]const u8, comptime low: usize, comptime high: usize) Bytes {
     if (high == low + 32) return load(Bytes, p + low);
@@ -203,6 +197,17 @@ pub inline fn sumQuads(v: [4]Ints) Ints {
     const b = shuffleLanes(i32, v[2], v[3], .{ 0, 16, 1, 17 }) +%
         shuffleLanes(i32, v[2], v[3], .{ 2, 18, 3, 19 });
     return shuffleLanes(i32, a, b, .{ 0, 1, 16, 17 }) +% shuffleLanes(i32, a, b, .{ 2, 3, 18, 19 });
+}
+/// All elements of 128-bit lane i = the largest of `v[i]`.
+pub inline fn maxLanes(v: [4]Floats) Floats {
+    var quarters: [4]Floats4 = undefined;
+    inline for (&quarters, v) |*quarter, whole| {
+        const half = @max(part(f32, 8, whole, 0), part(f32, 8, whole, 8));
+        quarter.* = @max(part(f32, 4, half, 0), part(f32, 4, half, 4));
+    }
+    const all = joinFour(f32, 4, quarters);
+    const pairs = @max(all, shuffleLanes(f32, all, all, .{ 2, 3, 0, 1 }));
+    return @max(pairs, shuffleLanes(f32, pairs, pairs, .{ 1, 0, 3, 2 }));
 }
 /// Lanes `of` of `a`, then the same lanes of `b`.
 pub inline fn joinLanes(a: Ints, b: Ints, comptime of: [2]usize) Ints {

@@ -3,10 +3,11 @@
 const std = @import("std");
 
 pub const Tuning = extern struct {
-    /// How far ahead of the weights in use a line is asked for in the rows regime: from 2 to 3 KiB
-    /// one thread's rate peaks for all types on Zen 5, with 4 KiB pages as with 2 MiB (Q4_0 +13 %
-    /// over 512, which is about the peak of Zen 4).
-    prefetch_bytes: u32 = 2560,
+    /// How far ahead of the weights in use a line is asked for in the rows regime. Zen 5, all
+    /// types, 4 KiB pages as 2 MiB: alone or with much bandwidth to be had a thread is fastest at
+    /// 2560 (2048: -4 %, 1536: -10 %), two threads that share little of it at 1536 (2048: -2 %,
+    /// 2560: -4 %).
+    prefetch_bytes: u32 = 2048,
     /// Rows regime: weight bytes of each of a unit's four streams.
     stream_bytes: u32 = 16 * 1024,
     /// Longest stream of a unit whose weights are passed over more than once.

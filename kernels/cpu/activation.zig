@@ -10,26 +10,68 @@ const Ints = simd.Ints;
 pub fn quantizeRow(comptime group: usize, x: []const f32, q: [*]i8, d: [*]f32) void {
     std.debug.assert(x.len % group == 0);
     for (0..x.len / group) |g| {
-        d[g] = quantizeGroup(group, x[g * group ..][0..group], q[g * group ..][0..group]);
+        const quantized: Group(group) = .of(x[g * group ..][0..group]);
+        d[g] = quantized.d;
+        q[g * group ..][0..group].* = @bitCast(quantized.q);
     }
 }
 
-inline fn quantizeGroup(comptime group: usize, x: *const [group]f32, q: *[group]i8) f32 {
-    var largest: Floats = @splat(0);
-    inline for (0..group / 16) |i| {
-        largest = @max(largest, @abs(@as(Floats, x[i * 16 ..][0..16].*)));
-    }
-    const amax = @reduce(.Max, largest);
-    const d = if (amax < 1e-30) 0 else amax / 127.0;
-    const inverse: Floats = @splat(if (d == 0) 0 else 1.0 / d);
-    // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
-    const magic: Floats = @splat(12582912.0);
-    inline for (0..group / 16) |i| {
-        const rounded = @as(Floats, x[i * 16 ..][0..16].*) * inverse + magic;
-        q[i * 16 ..][0..16].* = @as(@Vector(16, i8), @truncate(@as(Ints, @bitCast(rounded))));
-    }
-    return d;
+fn Group(comptime len: usize) type {
+    return struct {
+        d: f32,
+        q: [len / 16]Lane,
+
+        inline fn of(x: *const [len]f32) @This() {
+            // A few maxima at once: one would be a chain as long as the group.
+            var largest: [@min(4, len / 16)]Floats = @splat(@splat(0));
+            inline for (0..len / 16) |i| {
+                const most = &largest[i % largest.len];
+                most.* = @max(most.*, @abs(@as(Floats, x[i * 16 ..][0..16].*)));
+            }
+            inline for (largest[1..]) |other| largest[0] = @max(largest[0], other);
+            const amax = @reduce(.Max, largest[0]);
+            const d = if (amax < least) 0 else amax / 127.0;
+            const inverse: Floats = @splat(if (d == 0) 0 else 1.0 / d);
+            var q: [len / 16]Lane = undefined;
+            inline for (&q, 0..) |*lane, i| lane.* = toBytes(x[i * 16 ..][0..16].*, inverse);
+            return .{ .d = d, .q = q };
+        }
+    };
 }
+const Lane = @Vector(16, i8);
+
+/// Groups whose values are all smaller are zeros.
+const least = 1e-30;
+
+/// Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the low bits.
+inline fn toBytes(x: Floats, inverse: Floats) Lane {
+    const rounded = x * inverse + @as(Floats, @splat(12582912.0));
+    return @truncate(@as(Ints, @bitCast(rounded)));
+}
+
+/// What `Group` finds, of four groups of 32 at once.
+const Scales = struct {
+    /// Of group j.
+    d: [4]f32,
+    /// 1 / d, or 0, of group j in 128-bit lane j.
+    inverses: Floats,
+
+    inline fn ofFour(values: *const [4][2]Floats) Scales {
+        var largest: [4]Floats = undefined;
+        inline for (&largest, values) |*most, pair| most.* = @max(@abs(pair[0]), @abs(pair[1]));
+        const zero: Floats = @splat(0);
+        const amax = simd.maxLanes(largest);
+        const d = @select(f32, amax < @as(Floats, @splat(least)), zero, amax / @as(Floats, @splat(127)));
+        const inverses = @as(Floats, @splat(1)) / d;
+        return .{
+            .d = @shuffle(f32, d, undefined, [4]i32{ 0, 4, 8, 12 }),
+            .inverses = @select(f32, d == zero, zero, inverses),
+        };
+    }
+    inline fn inverse(scales: Scales, comptime j: i32) Floats {
+        return @shuffle(f32, scales.inverses, undefined, @as([16]i32, @splat(4 * j)));
+    }
+};
 
 /// A quantised row for 32-weight blocks, taken in steps of 4 blocks; the last step is padded with
 /// zeros. Per step `q` holds elements 0..15 of the 4 blocks, then elements 16..31 of the 4.
@@ -56,22 +98,27 @@ pub const BlockRow = struct {
         };
     }
     pub fn fill(row: BlockRow, x: []const f32) void {
+        const num_blocks = x.len / 32;
         for (0..numSteps(x.len)) |step| {
-            var q: [128]i8 align(64) = @splat(0);
-            for (0..4) |j| {
-                const start = (step * 4 + j) * 32;
-                const d = &row.d[step * 4 + j];
-                if (start < x.len) {
-                    d.* = quantizeGroup(32, x[start..][0..32], q[j * 32 ..][0..32]);
-                } else d.* = -0.0;
+            var values: [4][2]Floats = @splat(@splat(@splat(0)));
+            for (0..@min(4, num_blocks - step * 4)) |j| {
+                const block = x[(step * 4 + j) * 32 ..][0..32];
+                values[j] = .{ block[0..16].*, block[16..].* };
             }
-            const natural: [*]const u8 = @ptrCast(&q);
+            const scales: Scales = .ofFour(&values);
+            var d: [4]f32 = scales.d;
+            for (@min(4, num_blocks - step * 4)..4) |j| d[j] = -0.0;
+            row.d[step * 4 ..][0..4].* = d;
             const ones: simd.Bytes = @splat(1);
             var sums: Ints = @splat(0);
             inline for (0..2) |half| {
-                const lanes = simd.loadLanes(natural + half * 16, 32);
-                simd.store(row.q + step * 128 + half * 64, lanes);
-                sums = simd.dot4(sums, ones, lanes);
+                var lanes: [4]Lane = undefined;
+                inline for (&lanes, 0..) |*lane, j| {
+                    lane.* = toBytes(values[j][half], scales.inverse(j));
+                }
+                const quants: simd.Bytes = @bitCast(simd.joinFour(i8, 16, lanes));
+                simd.store(row.q + step * 128 + half * 64, quants);
+                sums = simd.dot4(sums, ones, quants);
             }
             simd.store(row.negative_sums + step * 16, @as(Ints, @splat(0)) -% sums);
         }
@@ -100,23 +147,27 @@ pub const SuperRow = struct {
     }
     pub fn fill(row: SuperRow, x: []const f32) void {
         for (0..x.len / 256) |b| {
-            var q: [256]i8 align(64) = undefined;
-            row.d[b] = quantizeGroup(256, x[b * 256 ..][0..256], &q);
-            const natural: [*]const u8 = @ptrCast(&q);
+            const group: Group(256) = .of(x[b * 256 ..][0..256]);
+            row.d[b] = group.d;
+            const q = group.q;
             var quads: [4]Ints = undefined;
             inline for (0..4) |t| {
-                quads[t] = simd.dot4(@splat(0), @splat(1), simd.load(simd.Bytes, natural + t * 64));
-                const first = (t / 2) * 128 + (t % 2) * 32;
-                simd.store(row.q + b * 256 + t * 64, simd.loadHalves(natural, first, first + 64));
+                const natural = simd.joinFour(i8, 16, q[4 * t ..][0..4].*);
+                quads[t] = simd.dot4(@splat(0), @splat(1), @bitCast(natural));
+                const first = (t / 2) * 8 + (t % 2) * 2;
+                const permuted = .{ q[first], q[first + 1], q[first + 4], q[first + 5] };
+                simd.store(row.q + b * 256 + t * 64, simd.joinFour(i8, 16, permuted));
             }
             // Lane l, element i: the sum of the 16 of unit 4i + l.
-            const by_lane: [16]i32 = simd.sumQuads(quads);
-            const sums = row.sums[b * 32 ..][0..32];
-            for (0..16) |u| sums[u] = @intCast(by_lane[(u % 4) * 4 + u / 4]);
-            for (0..8) |s| {
-                sums[16 + s] = 0;
-                sums[24 + s] = sums[2 * s] + sums[2 * s + 1];
-            }
+            const by_lane = simd.sumQuads(quads);
+            const of_16: @Vector(16, i16) = @truncate(@shuffle(i32, by_lane, undefined, transposed));
+            const even, const odd = std.simd.deinterlace(2, of_16);
+            const zeros: @Vector(8, i16) = @splat(0);
+            const of_32 = simd.join(i16, 8, zeros, even + odd);
+            simd.store(row.sums + b * 32, simd.join(i16, 16, of_16, of_32));
         }
     }
+
+    /// Element 4a + b is element 4b + a.
+    const transposed: [16]i32 = .{ 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15 };
 };

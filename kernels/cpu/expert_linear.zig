@@ -8,11 +8,14 @@ const worker_file = @import("../worker.zig");
 const quant = @import("../quant/quant.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const slices_file = @import("slices.zig");
+const rows_file = @import("rows.zig");
 const expert_inputs = @import("expert_inputs.zig");
 const Slices = slices_file.Slices;
 const Inputs = expert_inputs.Inputs;
 const Layout = expert_inputs.Layout;
 const Floats = simd.Floats;
+const loadUpTo = rows_file.loadUpTo;
+const storeUpTo = rows_file.storeUpTo;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 const ScratchNeed = worker_file.ScratchNeed;
@@ -205,16 +208,13 @@ const Sum = struct {
                 var v = simd.load(Floats, values + place * stride + at);
                 v *= @splat(sum.experts[expert].gain);
                 if (sum.biases) |biases| {
-                    v += simd.loadFirst(biases + expert * sum.width + first + at, count);
+                    v += loadUpTo(biases + expert * sum.width + first + at, count);
                 }
                 const weight = if (sum.op.is_weighted != 0) ids[sum.num_slots + slot] else 1;
                 total = simd.fma(Floats, v, @splat(weight), total);
             }
-            if (sum.op.epilogue == .accumulate) total = simd.loadFirst(target + at, count) + total;
-            const elements: [16]f32 = total;
-            if (count == 16) simd.store(target + at, total) else {
-                @memcpy(target[at..][0..count], elements[0..count]);
-            }
+            if (sum.op.epilogue == .accumulate) total = loadUpTo(target + at, count) + total;
+            storeUpTo(target + at, total, count);
         }
     }
 };

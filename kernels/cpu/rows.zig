@@ -1,4 +1,5 @@
 //! How ops that take values one by one share their rows: units of whole rows, 16 values at a time.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const worker_file = @import("../worker.zig");
 const Step = worker_file.Step;
@@ -33,12 +34,26 @@ pub const RowPhase = struct {
     }
 };
 
-/// 16 values from `p` on, or the `count` that there are.
+/// 16 values from `p` on, or the `count` that there are and zeros.
 pub inline fn loadUpTo(p: [*]const f32, count: usize) Floats {
-    return if (count == 16) simd.load(Floats, p) else simd.loadFirst(p, count);
+    if (count == 16) return simd.load(Floats, p);
+    if (simd.has_avx512) return @"llvm.masked.load.v16f32.p0"(p, 4, firstLanes(count), @splat(0));
+    var elements: [16]f32 = @splat(0);
+    for (0..count) |i| elements[i] = p[i];
+    return elements;
 }
+/// Stores 16 values, or the first `count` of them.
 pub inline fn storeUpTo(p: [*]f32, v: Floats, count: usize) void {
     if (count == 16) return simd.store(p, v);
+    if (simd.has_avx512) return @"llvm.masked.store.v16f32.p0"(v, p, 4, firstLanes(count));
     const elements: [16]f32 = v;
     for (0..count) |i| p[i] = elements[i];
+}
+// Elsewhere a loop is as short as what the compiler makes of these.
+extern fn @"llvm.masked.load.v16f32.p0"([*]const f32, i32, Mask, Floats) Floats;
+extern fn @"llvm.masked.store.v16f32.p0"(Floats, [*]f32, i32, Mask) void;
+const Mask = @Vector(16, bool);
+
+inline fn firstLanes(count: usize) Mask {
+    return std.simd.iota(u32, 16) < @as(@Vector(16, u32), @splat(@intCast(count)));
 }

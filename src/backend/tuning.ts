@@ -10,7 +10,7 @@ export interface Tuning {
 }
 
 export const defaultTuning: Tuning = {
-  prefetchBytes: 2560,
+  prefetchBytes: 2048,
   streamBytes: 16 * 1024,
   cachedStreamBytes: 64 * 1024,
   rowsRegime: 8,

@@ -45,7 +45,7 @@ export function longestRun(pieces: readonly Memory[]): Memory {
 const patterns = [
   { streams: 1, prefetchBytes: 0 },
   { streams: 1, prefetchBytes: 4096 },
-  { streams: 4, prefetchBytes: 0 },
+  { streams: 4, prefetchBytes: 2560 },
   { streams: 4, prefetchBytes: 512 },
 ] as const;
 

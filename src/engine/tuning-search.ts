@@ -29,8 +29,8 @@ interface Trial {
  * a second cannot tell.
  */
 const trials: readonly Trial[] = [
-  { field: "prefetchBytes", values: [0, 512, 1024, 2048, 4096], numRows: 1, share: 0.35 },
-  { field: "streamBytes", values: [4096, 65536], numRows: 1, share: 0.15 },
+  { field: "prefetchBytes", values: [0, 512, 1536, 2560, 4096], numRows: 1, share: 0.4 },
+  { field: "streamBytes", values: [4096, 65536], numRows: 1, share: 0.1 },
   { field: "cachedStreamBytes", values: [16384, 262144], numRows: 6, share: 0.15 },
 ];
 const crossoverShare = 0.35;
