@@ -103,27 +103,29 @@ pub inline fn sumHalving(x: Floats) f32 {
     return c[0] + c[1];
 }
 
-/// Element i = sumHalving(v[i]): the same additions, all vectors at once.
-pub inline fn sumHalvingEach(v: [16]Floats) Floats {
+/// Element i = the sum of v[i], halved until one element is left: all vectors at once.
+pub inline fn sumHalvingEach(comptime n: comptime_int, v: [n]@Vector(n, f32)) @Vector(n, f32) {
     // A blend and a shuffle per addition: they interleave the segments of two vectors, so that
     // sums end in bit-reversed order of their vectors.
-    var level: [16]Floats = undefined;
-    inline for (0..16) |i| level[i] = v[@bitReverse(@as(u4, i))];
-    inline for (.{ 8, 4, 2, 1 }) |half| {
+    const Index = std.math.Log2Int(std.meta.Int(.unsigned, n));
+    var level: [n]@Vector(n, f32) = undefined;
+    inline for (&level, 0..) |*vector, i| vector.* = v[@bitReverse(@as(Index, i))];
+    comptime var half = n / 2;
+    inline while (half > 0) : (half /= 2) {
         inline for (0..half) |i| {
             const a = level[2 * i];
             const b = level[2 * i + 1];
-            const same = @shuffle(f32, a, b, halves(half, false));
-            level[i] = same + @shuffle(f32, a, b, halves(half, true));
+            const same = @shuffle(f32, a, b, halves(n, half, false));
+            level[i] = same + @shuffle(f32, a, b, halves(n, half, true));
         }
     }
     return level[0];
 }
 /// Of every two segments of `half` elements the first of `a` and the second of `b`, each in place
 /// or (`is_other`) replaced by the segment beside it.
-fn halves(half: usize, is_other: bool) [16]i32 {
+fn halves(comptime n: comptime_int, half: usize, is_other: bool) [n]i32 {
     @setEvalBranchQuota(100_000);
-    var mask: [16]i32 = undefined;
+    var mask: [n]i32 = undefined;
     for (&mask, 0..) |*element, i| {
         const from: i32 = @intCast(if (is_other) i ^ half else i);
         element.* = if (i & half == 0) from else ~from;

@@ -26,12 +26,13 @@ const strip = 4;
 const num_strips = columns / strip;
 const tile_rows = if (simd.num_registers == 32) 6 else if (simd.has_fma) 3 else 2;
 
-/// Steps of K at a time. A row of up to `max_depth` is taken whole, so that no strand is stored
-/// and loaded again (F16 at K = 2048: 84 % of the FMA peak, not 73 %); longer rows by `depth`, so
-/// that a panel of activations and a strip of weights stay in the first-level cache.
+/// Steps of K at a time. A row of up to `max_depth` is taken whole: no strand is stored and loaded
+/// again, and the weights are laid out once for all panels. Longer rows go by `depth`, so that a
+/// panel of activations and a strip of weights stay in the first-level cache.
 const max_depth = 128;
-const depth = 32;
-/// Panels at a time: their strands (12 KiB each) stay in the second-level cache.
+const depth = 64;
+/// Panels at a time of rows not taken whole: their strands (12 KiB each) stay in the second-level
+/// cache.
 const chunk_panels = 16;
 
 /// Private memory of one thread.
@@ -141,9 +142,10 @@ pub fn computePanel(
             defer if (mode) |previous| previous.end();
             const source = address + n0 * k * @sizeOf(Row.Format.Block);
             const bytes = panelBytes(Row.group, k);
+            const most = if (isWhole(Row, k)) num_panels else chunk_panels;
             var panel: usize = 0;
-            while (panel < num_panels) : (panel += chunk_panels) {
-                const count = @min(chunk_panels, num_panels - panel);
+            while (panel < num_panels) : (panel += most) {
+                const count = @min(most, num_panels - panel);
                 const activations: [*]align(64) const Lanes =
                     @ptrCast(@alignCast(packed_memory + panel * bytes));
                 const target: [*]align(64) f32 = @alignCast(out + panel * panel_rows * columns);
@@ -152,6 +154,10 @@ pub fn computePanel(
         },
         else => unreachable,
     }
+}
+
+fn isWhole(comptime Row: type, k: usize) bool {
+    return strands.numSteps(Row.group, k) <= max_depth;
 }
 
 fn computeChunk(
@@ -166,7 +172,8 @@ fn computeChunk(
     out: [*]align(64) f32,
 ) void {
     const num_steps = strands.numSteps(Row.group, k);
-    const most = if (num_steps <= max_depth) num_steps else depth;
+    const is_whole = isWhole(Row, k);
+    const most = if (is_whole) num_steps else depth;
     var first: usize = 0;
     while (first < num_steps) : (first += most) {
         const count = @min(most, num_steps - first);
@@ -181,7 +188,8 @@ fn computeChunk(
         for (0..num_panels) |panel| {
             const x = activations + (panel * parts * num_steps + first) * panel_rows;
             const next: [*]const u8 = @ptrCast(x + parts * num_steps * panel_rows);
-            for (0..num_strips) |s| inline for (0..parts) |part| {
+            const sums = &memory.strands[if (is_whole) 0 else panel];
+            inline for (0..parts) |part| for (0..num_strips) |s| {
                 var row: usize = 0;
                 while (row < panel_rows) : (row += tile_rows) addTile(
                     Row,
@@ -190,11 +198,11 @@ fn computeChunk(
                     next + (part * num_steps * panel_rows * @sizeOf(Lanes) + s * count * 64),
                     count,
                     first == 0,
-                    memory.strands[panel][s][part][row..][0..tile_rows],
+                    sums[s][part][row..][0..tile_rows],
                 );
             };
             if (first + most >= num_steps) {
-                sumPanel(&memory.strands[panel], out + panel * panel_rows * columns);
+                sumPanel(sums, out + panel * panel_rows * columns);
             }
         }
     }
@@ -213,11 +221,22 @@ inline fn addTile(
 ) void {
     var acc: [tile_rows][strip]Sums = if (is_first) @splat(@splat(@splat(0))) else sums.*;
     for (0..count) |step| {
-        const w = weights[step];
         @prefetch(next + step * 64, .{ .rw = .read, .locality = 2, .cache = .data });
-        inline for (0..tile_rows) |m| {
-            const v = x[step * panel_rows + m];
-            inline for (0..strip) |c| acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w[c], v);
+        if (simd.num_registers == 32) {
+            const w = weights[step];
+            inline for (0..tile_rows) |m| {
+                const v = x[step * panel_rows + m];
+                inline for (0..strip) |c| acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w[c], v);
+            }
+        } else {
+            // The other way round no sum has to leave its register.
+            const v = x[step * panel_rows ..][0..tile_rows].*;
+            inline for (0..strip) |c| {
+                const w = weights[step][c];
+                inline for (0..tile_rows) |m| {
+                    acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w, v[m]);
+                }
+            }
         }
     }
     sums.* = acc;
@@ -228,16 +247,19 @@ fn sumPanel(
     panel: *const [num_strips][parts][panel_rows][strip]Sums,
     out: [*]f32,
 ) void {
-    for (0..panel_rows) |m| for (0..columns / 16) |half| {
-        var whole: [16]simd.Floats = undefined;
-        inline for (0..16) |c| {
-            const own = &panel[half * (16 / strip) + c / strip];
-            var lanes_of_column: [16]f32 = undefined;
-            inline for (0..parts) |part| {
-                lanes_of_column[part * lanes ..][0..lanes].* = own[part][m][c % strip];
-            }
-            whole[c] = lanes_of_column;
+    for (0..panel_rows) |m| for (0..columns / lanes) |group| {
+        var whole: [lanes]Sums = undefined;
+        inline for (&whole, 0..) |*sum, c| {
+            const own = &panel[group * (lanes / strip) + c / strip];
+            // Halves, or quarters, of the strands are added first: so does simd.sumHalving.
+            sum.* = switch (parts) {
+                1 => own[0][m][c % strip],
+                2 => own[0][m][c % strip] + own[1][m][c % strip],
+                4 => (own[0][m][c % strip] + own[2][m][c % strip]) +
+                    (own[1][m][c % strip] + own[3][m][c % strip]),
+                else => comptime unreachable,
+            };
         }
-        simd.store(out + m * columns + half * 16, simd.sumHalvingEach(whole));
+        simd.store(out + m * columns + group * lanes, simd.sumHalvingEach(lanes, whole));
     };
 }
