@@ -12,19 +12,27 @@ pub const Tuning = extern struct {
     stream_bytes: u32 = 16 * 1024,
     /// Longest stream of a unit whose weights are passed over more than once.
     cached_stream_bytes: u32 = 64 * 1024,
-    /// Above this many activation rows the tile regime is faster (measured: Q4_K and Q6_K cross
-    /// at 8, Q4_0 and Q8_0 at 9).
-    rows_regime: u32 = 8,
+    /// Above this many activation rows the tile regime is faster for weights in blocks (Zen 5: 5 or
+    /// 6 rows take a tile 26 ms for all of a 1B model in Q4_0 and Q4_K, these 27 and 32).
+    rows_regime: u32 = 4,
     /// Spins before a waiting thread sleeps on a futex.
     spin_limit: u32 = 4000,
-    reserved: u32 = 0,
+    /// The same for float weights, which cost little to read again (Zen 5, BF16: 12 rows take 63 ms,
+    /// a tile 105).
+    float_rows_regime: u32 = 12,
 
     /// Most activation rows that memory is planned for in the rows regime.
     pub const max_rows_regime = 16;
     const largest = 1 << 24;
 
+    /// Most rows that take the rows regime.
+    pub fn mostRows(tuning: *const Tuning, is_float: bool) u32 {
+        return if (is_float) tuning.float_rows_regime else tuning.rows_regime;
+    }
+
     pub fn isValid(tuning: Tuning) bool {
-        return tuning.rows_regime <= max_rows_regime and tuning.prefetch_bytes <= largest and
+        return tuning.rows_regime <= max_rows_regime and
+            tuning.float_rows_regime <= max_rows_regime and tuning.prefetch_bytes <= largest and
             tuning.stream_bytes <= largest and tuning.cached_stream_bytes <= largest and
             tuning.spin_limit <= largest;
     }

@@ -52,6 +52,11 @@ pub const Layout = struct {
         for (experts) |weight| layout.needed[indexOf(groupOf(weight))] = true;
     }
 
+    /// Whether no expert has weights in blocks.
+    fn isFloat(layout: *const Layout) bool {
+        return !layout.needed[indexOf(32)] and !layout.needed[indexOf(256)];
+    }
+
     /// Bytes of rows in the rows regime.
     fn fewBytes(layout: *const Layout, group: u32, rows: usize) usize {
         return std.mem.alignForward(usize, rows * matvec.inputBytes(group, layout.k), 64);
@@ -130,7 +135,7 @@ pub const Inputs = struct {
         const sort_memory = worker.scratch.ptr;
         const tuning = &worker.shared.tuning;
         // A single row is laid out for the rows regime alone.
-        const rows_regime = @max(1, tuning.rows_regime);
+        const rows_regime = @max(1, tuning.mostRows(layout.isFloat()));
         var inputs: Inputs = .{
             .layout = layout,
             .batches = .make(sort_memory, layout.limits, routing, rows, rows_regime),

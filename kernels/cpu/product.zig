@@ -1,6 +1,6 @@
 //! Products of one input with several weight matrices: normalises and quantises the input, shares
 //! (matrix, columns) units among the threads, and finishes each unit with its epilogue. Up to
-//! `Tuning.rows_regime` rows take the rows regime, more take the tile regime; the bits are the same.
+//! `Tuning.mostRows` rows take the rows regime, more take the tile regime; the bits are the same.
 const std = @import("std");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
@@ -68,7 +68,8 @@ const max_tile_rows = 516;
 pub fn run(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
     // A prompt's part that is not its last has no output rows.
     if (input.rows == 0) return;
-    if (input.rows <= worker.shared.tuning.rows_regime) {
+    const is_float = quant.isFloat(quant.fromId(products[0].weights[0].type).?);
+    if (input.rows <= worker.shared.tuning.mostRows(is_float)) {
         return runRows(shared, worker, input, products);
     }
     // Even parts, so that no part is left with a few rows.

@@ -1,5 +1,6 @@
 //! What unpacking shares between the weight types: gathering bytes of many weight rows into
 //! columns, and writing columns to the tile. All fields of the files are little endian.
+const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const lanes = vector.lanes;
@@ -11,12 +12,35 @@ const Tile = layout.Tile;
 /// The weight rows of a tile; rows past the matrix repeat the last one.
 pub const Sources = [layout.columns][*]const u8;
 
+/// Which bytes of the next tile are asked for while this one is unpacked: some lines of a row with
+/// every dword of the tile. The hardware does not follow 32 streams, and all lines at once would
+/// hold up everything else (6 rows, two threads: Q4_0 20 -> 30 GB/s, Q6_K 19 -> 33).
+pub const Ahead = struct {
+    /// From the row's first byte.
+    offset: usize = 0,
+    /// With every dword.
+    lines: usize = 0,
+
+    /// Dwords of a strip that one row's lines are divided among.
+    const turns = layout.depth / 4 / lanes;
+
+    pub fn linesFor(tile_bytes: usize) usize {
+        // The first line may begin before the tile's bytes.
+        return (tile_bytes / 64 + 1 + turns - 1) / turns;
+    }
+    inline fn ask(ahead: Ahead, rows: *const [lanes][*]const u8, dword: usize) void {
+        const first = rows[dword / turns % lanes] + ahead.offset + dword % turns * ahead.lines * 64;
+        for (0..ahead.lines) |line| simd.prefetch(first + line * 64);
+    }
+};
+
 /// `lanes` neighbouring columns of the tile and the weight rows that they come from.
 pub const Strip = struct {
     rows: *const [lanes][*]const u8,
     tile: *Tile,
     /// First column.
     column: usize,
+    ahead: Ahead = .{},
 
     /// Bytes `at..at + 16` of every row as four dwords per column.
     pub inline fn dwords16(strip: Strip, at: usize) [4]Words {
@@ -49,6 +73,7 @@ pub const Strip = struct {
 
     /// Four weights per column; `w` holds them as unsigned bytes that are `offset` too large.
     pub inline fn putWeights(strip: Strip, dword: usize, w: Words, comptime offset: u8) void {
+        strip.ahead.ask(strip.rows, dword);
         strip.put(&strip.tile.weights[dword], if (vector.signed and offset != 0)
             @as(Words, @bitCast(@as(Bytes, @bitCast(w)) -% vector.splat(Bytes, offset)))
         else

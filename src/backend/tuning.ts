@@ -7,14 +7,16 @@ export interface Tuning {
   readonly cachedStreamBytes: number;
   readonly rowsRegime: number;
   readonly spinLimit: number;
+  readonly floatRowsRegime: number;
 }
 
 export const defaultTuning: Tuning = {
   prefetchBytes: 2048,
   streamBytes: 16 * 1024,
   cachedStreamBytes: 64 * 1024,
-  rowsRegime: 8,
+  rowsRegime: 4,
   spinLimit: 4000,
+  floatRowsRegime: 12,
 };
 
 const mostBytes = 2 ** 24;
@@ -24,6 +26,7 @@ const bounds: Readonly<Record<keyof Tuning, number>> = {
   cachedStreamBytes: mostBytes,
   rowsRegime: 16,
   spinLimit: mostBytes,
+  floatRowsRegime: 16,
 };
 
 /** True for a tuning with all fields in the bounds that the native library accepts. */
@@ -38,6 +41,7 @@ export function isTuning(value: unknown): value is Tuning {
 
 /** The words of the native record, in its order. */
 export function tuningWords(tuning: Tuning): number[] {
-  const { prefetchBytes, streamBytes, cachedStreamBytes, rowsRegime, spinLimit } = tuning;
-  return [prefetchBytes, streamBytes, cachedStreamBytes, rowsRegime, spinLimit];
+  const { prefetchBytes, streamBytes, cachedStreamBytes } = tuning;
+  const { rowsRegime, spinLimit, floatRowsRegime } = tuning;
+  return [prefetchBytes, streamBytes, cachedStreamBytes, rowsRegime, spinLimit, floatRowsRegime];
 }

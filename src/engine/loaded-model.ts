@@ -19,7 +19,7 @@ import { type PlannedModel, planModel, positionLimit } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
 import { TuningProbe } from "./tuning-probe.ts";
-import { searchTuning } from "./tuning-search.ts";
+import { crossoverOf, type MeasureStep, searchTuning } from "./tuning-search.ts";
 
 export interface Loading {
   /** With "later", the caller brings the weights in by `bringIn`. */
@@ -216,7 +216,8 @@ export class LoadedModel implements Disposable {
     // Weights may move in a pause.
     this.#sessions.push(...probe.sessions);
     try {
-      this.#tuning = yield* searchTuning((tuning, numRows) => probe.stepMs(tuning, numRows));
+      const measure: MeasureStep = (tuning, numRows) => probe.stepMs(tuning, numRows);
+      this.#tuning = yield* searchTuning(measure, crossoverOf(this.file.mainType));
     } finally {
       this.#sessions.splice(this.#sessions.indexOf(probe.sessions[0]!), probe.sessions.length);
     }

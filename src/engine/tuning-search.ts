@@ -1,6 +1,8 @@
 // Chooses a tuning by timing steps: one parameter after the other, candidates in turn, of each its
 // best time. What is not clearly better than the default stays the default: noise changes nothing.
 import { defaultTuning, type Tuning } from "../backend/tuning.ts";
+import { isFloat8 } from "../weights/float8.ts";
+import { sourceTypes } from "../weights/quantize.ts";
 
 /** Milliseconds of one step of `numRows` activation rows. */
 export type MeasureStep = (tuning: Tuning, numRows: number) => number;
@@ -31,14 +33,22 @@ interface Trial {
 const trials: readonly Trial[] = [
   { field: "prefetchBytes", values: [0, 512, 1536, 2560, 4096], numRows: 1, share: 0.4 },
   { field: "streamBytes", values: [4096, 65536], numRows: 1, share: 0.1 },
-  { field: "cachedStreamBytes", values: [16384, 262144], numRows: 6, share: 0.15 },
 ];
-const crossoverShare = 0.35;
-const crossoverRows = [4, 6, 7, 8, 9, 10, 12, 16] as const;
+const crossoverShare = 0.5;
+const crossoverRows = [2, 3, 4, 5, 6, 8, 10, 12, 16] as const;
+
+/** The field that says up to how many rows weights of a kind take the rows regime. */
+export type Crossover = "rowsRegime" | "floatRowsRegime";
+
+export function crossoverOf(weightType: string): Crossover {
+  const isFloat = sourceTypes.some((type) => type === weightType) || isFloat8(weightType);
+  return isFloat ? "floatRowsRegime" : "rowsRegime";
+}
 
 /** Yields after each step, so that something else may have its turn; returns the tuning. */
 export function* searchTuning(
   measure: MeasureStep,
+  crossover: Crossover,
   budgetMs = defaultBudgetMs,
 ): Generator<void, Tuning> {
   let tuning = defaultTuning;
@@ -54,7 +64,7 @@ export function* searchTuning(
     });
     tuning = candidates[best]!;
   }
-  return { ...tuning, rowsRegime: yield* searchCrossover(measure, tuning, budgetMs) };
+  return { ...tuning, [crossover]: yield* searchCrossover(measure, crossover, tuning, budgetMs) };
 }
 
 /**
@@ -63,15 +73,16 @@ export function* searchTuning(
  */
 function* searchCrossover(
   measure: MeasureStep,
+  crossover: Crossover,
   tuning: Tuning,
   budgetMs: number,
 ): Generator<void, number> {
   const steps = crossoverRows.flatMap((numRows) => [
-    { tuning: { ...tuning, rowsRegime: crossoverRows.at(-1)! }, numRows },
-    { tuning: { ...tuning, rowsRegime: 0 }, numRows },
+    { tuning: { ...tuning, [crossover]: crossoverRows.at(-1)! }, numRows },
+    { tuning: { ...tuning, [crossover]: 0 }, numRows },
   ]);
   const times = yield* bestTimes(measure, steps, budgetMs * crossoverShare);
-  let chosen = defaultTuning.rowsRegime;
+  let chosen = defaultTuning[crossover];
   const regimes = crossoverRows.map((numRows, i) => {
     return { numRows, rowsMs: times[2 * i]!, tileMs: times[2 * i + 1]! };
   });
@@ -79,7 +90,7 @@ function* searchCrossover(
     if (numRows > chosen && clearlyLess(rowsMs, tileMs)) chosen = numRows;
     else if (numRows > chosen) break;
   }
-  if (chosen > defaultTuning.rowsRegime) return chosen;
+  if (chosen > defaultTuning[crossover]) return chosen;
   for (const { numRows, rowsMs, tileMs } of regimes.toReversed()) {
     if (numRows > chosen) continue;
     if (!clearlyLess(tileMs, rowsMs)) break;

@@ -86,10 +86,13 @@ class Runner implements Disposable {
 
 /** Every field at both of its ends. */
 const extremeTunings: readonly Tuning[] = [
-  { prefetchBytes: 0, streamBytes: 0, cachedStreamBytes: 0, rowsRegime: 0, spinLimit: 0 },
+  {
+    ...{ prefetchBytes: 0, streamBytes: 0, cachedStreamBytes: 0 },
+    ...{ rowsRegime: 0, floatRowsRegime: 0, spinLimit: 0 },
+  },
   {
     ...{ prefetchBytes: 2 ** 24, streamBytes: 2 ** 24, cachedStreamBytes: 2 ** 24 },
-    ...{ rowsRegime: 16, spinLimit: 2 ** 24 },
+    ...{ rowsRegime: 16, floatRowsRegime: 16, spinLimit: 2 ** 24 },
   },
 ];
 

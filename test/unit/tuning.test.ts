@@ -11,25 +11,31 @@ import {
   type TuningKey,
   writeTuning,
 } from "../../src/engine/tuning-file.ts";
-import { type MeasureStep, searchTuning } from "../../src/engine/tuning-search.ts";
+import {
+  type Crossover,
+  crossoverOf,
+  type MeasureStep,
+  searchTuning,
+} from "../../src/engine/tuning-search.ts";
 
 /** Runs the search to its end; also counts its steps and what they took. */
-function search(measure: MeasureStep, budgetMs = 1000) {
+function search(measure: MeasureStep, crossover: Crossover = "rowsRegime", budgetMs = 1000) {
   let [numSteps, spentMs] = [0, 0];
-  const steps = searchTuning((tuning, numRows) => {
+  const count: MeasureStep = (tuning, numRows) => {
     const ms = measure(tuning, numRows);
     spentMs += ms;
     numSteps++;
     return ms;
-  }, budgetMs);
+  };
+  const steps = searchTuning(count, crossover, budgetMs);
   for (let result = steps.next(); ; result = steps.next()) {
     if (result.done) return { tuning: result.value, numSteps, spentMs };
   }
 }
 
 const usesTiles = (tuning: Tuning, numRows: number) => numRows > tuning.rowsRegime;
-/** Regimes that cross just above 8 rows. */
-const usual: MeasureStep = (tuning, numRows) => (usesTiles(tuning, numRows) ? 8.5 : numRows);
+/** Regimes that cross just above 4 rows. */
+const usual: MeasureStep = (tuning, numRows) => (usesTiles(tuning, numRows) ? 4.5 : numRows);
 
 describe("search", () => {
   test("defaults stay where nothing is better, and the budget holds", () => {
@@ -40,9 +46,9 @@ describe("search", () => {
 
   test("what is clearly faster is taken, what is hardly faster is not", () => {
     const faster = (tuning: Tuning, wanted: number) => (tuning.prefetchBytes === wanted ? 1 : 0);
-    const clear = search((t, rows) => usual(t, rows) * (1 - 0.1 * faster(t, 2048)));
-    expect(clear.tuning).toEqual({ ...defaultTuning, prefetchBytes: 2048 });
-    const slight = search((t, rows) => usual(t, rows) * (1 - 0.01 * faster(t, 2048)));
+    const clear = search((t, rows) => usual(t, rows) * (1 - 0.1 * faster(t, 2560)));
+    expect(clear.tuning).toEqual({ ...defaultTuning, prefetchBytes: 2560 });
+    const slight = search((t, rows) => usual(t, rows) * (1 - 0.01 * faster(t, 2560)));
     expect(slight.tuning).toEqual(defaultTuning);
     const streams = search((t, rows) => usual(t, rows) * (t.streamBytes === 65536 ? 0.9 : 1));
     expect(streams.tuning.streamBytes).toBe(65536);
@@ -61,7 +67,18 @@ describe("search", () => {
     expect(search(crossing(12)).tuning.rowsRegime).toBe(12);
     expect(search(crossing(40)).tuning.rowsRegime).toBe(16);
     expect(search(crossing(5)).tuning.rowsRegime).toBe(5);
-    expect(search(crossing(1)).tuning.rowsRegime).toBe(3);
+    expect(search(crossing(1)).tuning.rowsRegime).toBe(1);
+  });
+
+  test("float weights have a crossover of their own", () => {
+    expect(["q4_0", "bf16", "f8_e4m3"].map(crossoverOf)).toEqual([
+      ...(["rowsRegime", "floatRowsRegime", "floatRowsRegime"] as const),
+    ]);
+    const measure: MeasureStep = ({ floatRowsRegime }, numRows) => {
+      return (numRows > floatRowsRegime ? 6.5 : numRows) / 10;
+    };
+    const { tuning } = search(measure, "floatRowsRegime");
+    expect(tuning).toEqual({ ...defaultTuning, floatRowsRegime: 7 });
   });
 
   test("a machine that is too slow for the budget keeps the defaults soon", () => {
