@@ -57,9 +57,12 @@ const Scales = struct {
     inverses: Floats,
 
     inline fn ofFour(values: *const [4][2]Floats) Scales {
-        var largest: [4]Floats = undefined;
-        inline for (&largest, values) |*most, pair| most.* = @max(@abs(pair[0]), @abs(pair[1]));
         const zero: Floats = @splat(0);
+        var largest: [4]Floats = undefined;
+        // Zero first: a group of nothing but NaN counts as zeros, as in `Group`.
+        inline for (&largest, values) |*most, pair| {
+            most.* = @max(@max(zero, @abs(pair[0])), @abs(pair[1]));
+        }
         const amax = simd.maxLanes(largest);
         const d = @select(f32, amax < @as(Floats, @splat(least)), zero, amax / @as(Floats, @splat(127)));
         const inverses = @as(Floats, @splat(1)) / d;

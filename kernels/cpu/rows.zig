@@ -49,7 +49,7 @@ pub inline fn storeUpTo(p: [*]f32, v: Floats, count: usize) void {
     const elements: [16]f32 = v;
     for (0..count) |i| p[i] = elements[i];
 }
-// Elsewhere a loop is as short as what the compiler makes of these.
+// Only with AVX-512: LLVM 21 crashes on these where a mask is not a register of its own.
 extern fn @"llvm.masked.load.v16f32.p0"([*]const f32, i32, Mask, Floats) Floats;
 extern fn @"llvm.masked.store.v16f32.p0"(Floats, [*]f32, i32, Mask) void;
 const Mask = @Vector(16, bool);
