@@ -237,8 +237,12 @@ fn runProducts(
     for (others[1..threads]) |other| other.join();
 }
 
+/// In both regimes, wherever the defaults change from one to the other.
 fn checkShape(k: usize, rows: usize, threads: u32, seed: u64) !void {
-    return checkTuned(.{}, k, rows, threads, seed);
+    for ([_]u32{ 0, Tuning.max_rows_regime }) |most| {
+        const tuning: Tuning = .{ .rows_regime = most, .float_rows_regime = most };
+        try checkTuned(tuning, k, rows, threads, seed);
+    }
 }
 
 fn checkTuned(tuning: Tuning, k: usize, rows: usize, threads: u32, seed: u64) !void {
@@ -300,8 +304,19 @@ test "columns that fill no whole step" {
 
 test "no tuning changes a bit" {
     const tunings = [_]Tuning{
-        .{ .prefetch_bytes = 0, .stream_bytes = 0, .cached_stream_bytes = 0, .rows_regime = 0 },
-        .{ .rows_regime = Tuning.max_rows_regime, .stream_bytes = 1, .spin_limit = 0 },
+        .{
+            .prefetch_bytes = 0,
+            .stream_bytes = 0,
+            .cached_stream_bytes = 0,
+            .rows_regime = 0,
+            .float_rows_regime = 0,
+        },
+        .{
+            .rows_regime = Tuning.max_rows_regime,
+            .float_rows_regime = Tuning.max_rows_regime,
+            .stream_bytes = 1,
+            .spin_limit = 0,
+        },
         .{ .prefetch_bytes = 1 << 24, .stream_bytes = 1 << 24, .cached_stream_bytes = 1 << 24 },
     };
     for (tunings) |tuning| for ([_]usize{ 1, 2, 8, 9, 15, 16, 17 }) |rows| {

@@ -33,8 +33,9 @@ interface Trial {
 const trials: readonly Trial[] = [
   { field: "prefetchBytes", values: [0, 512, 1536, 2560, 4096], numRows: 1, share: 0.4 },
   { field: "streamBytes", values: [4096, 65536], numRows: 1, share: 0.1 },
+  { field: "cachedStreamBytes", values: [16384, 262144], numRows: 12, share: 0.15 },
 ];
-const crossoverShare = 0.5;
+const crossoverShare = 0.35;
 const crossoverRows = [2, 3, 4, 5, 6, 8, 10, 12, 16] as const;
 
 /** The field that says up to how many rows weights of a kind take the rows regime. */
@@ -54,7 +55,10 @@ export function* searchTuning(
   let tuning = defaultTuning;
   for (const { field, values, numRows, share } of trials) {
     const candidates = [tuning, ...values.map((value) => ({ ...tuning, [field]: value }))];
-    const steps = candidates.map((candidate) => ({ tuning: candidate, numRows }));
+    // These fields are of the rows regime: as many rows are to take it.
+    const steps = candidates.map((candidate) => {
+      return { tuning: { ...candidate, [crossover]: crossoverRows.at(-1)! }, numRows };
+    });
     const times = yield* bestTimes(measure, steps, budgetMs * share);
     const [own] = times;
     let best = 0;
