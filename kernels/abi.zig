@@ -20,7 +20,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 13;
+const abi_version: u32 = 14;
 
 pub const Status = enum(i32) {
     ok = 0,
