@@ -43,9 +43,10 @@ fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
     var next: usize = 0;
     while (next < step.ops.len) {
         const index = next;
-        runOp(step, &step.ops[index], worker);
         next += 1;
         while (next < step.ops.len and isSmall(step, &step.ops[next])) next += 1;
+        if (next < step.ops.len) askAhead(step, &step.ops[next], worker);
+        runOp(step, &step.ops[index], worker);
         if (worker.arrive()) {
             if (timer) |*running| worker.shared.alone_since_ns = running.endOp(index, worker);
             // Too little to share: one thread does it while the others wait for it anyway.
@@ -87,6 +88,11 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
     }
 }
 
+/// Has memory read that the next op which all threads run will wait for, while they run this one.
+fn askAhead(step: *const Step, op: *const plan.Op, worker: *const Worker) void {
+    if (op.opcode == .qkv_prep) qkv_prep.askAhead(step, op.as(plan.QkvPrep), worker);
+}
+
 /// The whole op on the calling thread, at a moment when all others wait.
 fn runAlone(step: *const Step, op: *const plan.Op, worker: *const Worker) void {
     // Its ranges take long to fill, and one thread uses only its own, which a phase sets.
@@ -115,10 +121,6 @@ fn isSmall(step: *const Step, op: *const plan.Op) bool {
         .gather_rows => elementsOf(step, op.as(plan.GatherRows).output),
         .norm => elementsOf(step, op.as(plan.Norm).output),
         .rotations => rotation_cost * elementsOf(step, op.as(plan.Rotations).output),
-        .qkv_prep => blk: {
-            const prep = op.as(plan.QkvPrep);
-            break :blk elementsOf(step, prep.q) + elementsOf(step, prep.k) + elementsOf(step, prep.v);
-        },
         .route => route_cost * elementsOf(step, op.as(plan.Route).logits),
         .scale_slots => elementsOf(step, op.as(plan.ScaleSlots).output),
         .add => elementsOf(step, op.as(plan.Add).output),

@@ -47,6 +47,11 @@ pub const Worker = struct {
         return .init(worker, num_units);
     }
 
+    /// The units that this thread begins with in a phase of `num_units`.
+    pub fn firstUnits(worker: *const Worker, num_units: u32) Run {
+        return .part(num_units, worker.index, worker.count);
+    }
+
     /// Waits for all threads; afterwards everything written before is visible to all of them.
     pub fn sync(worker: *Worker) void {
         if (worker.arrive()) worker.release();
@@ -84,8 +89,19 @@ pub const Worker = struct {
     }
 };
 
-/// Units begin..end, never none.
-pub const Run = struct { begin: u32, end: u32 };
+/// Units begin..end.
+pub const Run = struct {
+    begin: u32,
+    end: u32,
+
+    /// Part `index` of `count` equal ones.
+    fn part(num_units: u64, index: u64, count: u64) Run {
+        return .{
+            .begin = @intCast(num_units * index / count),
+            .end = @intCast(num_units * (index + 1) / count),
+        };
+    }
+};
 
 /// How threads share the units of a phase: each begins with a contiguous part and takes its units
 /// in order, so that units next to each other in memory make one long stream; a thread that has
@@ -109,7 +125,8 @@ pub const Phase = struct {
         return run.begin;
     }
 
-    /// The next units, at most `most`: fewer towards the end, so that the threads end together.
+    /// The next units, some but at most `most`: fewer towards the end, so that the threads end
+    /// together.
     pub fn nextRun(phase: *Phase, most: u32) ?Run {
         const worker = phase.worker;
         const own = &worker.shared.ranges[worker.index].state;
@@ -160,19 +177,19 @@ pub const Phase = struct {
         }
     }
 
-    /// How many of the units a thread takes at once: others may take from what it leaves.
+    /// How many of the units a thread takes at once: others may take from what it leaves. A quarter
+    /// instead makes twice the runs, and decode 1 % slower (Zen 5).
     fn fair(begin: u32, end: u32, most: u32) u32 {
-        return std.math.clamp((end - begin) / 4, 1, most);
+        return std.math.clamp((end - begin) / 2, 1, most);
     }
 
     /// What thread `index` begins with.
     fn firstUnits(phase: *const Phase, index: usize) Range.State {
-        const total: u64 = phase.num_units;
-        const count = phase.worker.count;
+        const units: Run = .part(phase.num_units, index, phase.worker.count);
         return .{
             .epoch = phase.epoch,
-            .begin = @intCast(total * index / count),
-            .end = @intCast(total * (index + 1) / count),
+            .begin = @intCast(units.begin),
+            .end = @intCast(units.end),
         };
     }
 };

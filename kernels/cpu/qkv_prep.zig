@@ -1,6 +1,7 @@
 //! qkv_prep: rotates queries and keys and stores keys and values in the KV cache.
 const std = @import("std");
 const plan = @import("../plan.zig");
+const simd = @import("../simd.zig");
 const worker_file = @import("../worker.zig");
 const kv_cache = @import("kv_cache.zig");
 const Step = worker_file.Step;
@@ -22,6 +23,30 @@ pub fn run(step: *const Step, op: *const plan.QkvPrep, worker: *Worker) void {
         const first = unit / num_kv_heads * rows_per_unit;
         const last = @min(first + rows_per_unit, num_tokens);
         prepareRows(step, op, &layout, unit % num_kv_heads, first, last);
+    }
+}
+
+/// More tokens than this are so much work that their blocks are read meanwhile.
+const most_asked_tokens = 8;
+
+/// Asks for the blocks that this thread will store to and then attend to: since the last step all
+/// weights have passed through the caches.
+pub fn askAhead(step: *const Step, op: *const plan.QkvPrep, worker: *const Worker) void {
+    if (step.data.num_tokens > most_asked_tokens) return;
+    const cache = &step.caches[op.cache];
+    const layout = kv_cache.Layout.of(cache, step.header.num_blocks);
+    const kv_lens = step.array(u32, step.data.kv_lens);
+    const tables = step.array(u32, step.data.block_tables);
+    const heads = worker.firstUnits(cache.num_kv_heads);
+    for (0..step.data.num_sequences) |sequence| {
+        const last = kv_lens[sequence] -| 1;
+        const table = tables + sequence * step.data.block_table_stride;
+        for (heads.begin..heads.end) |head| {
+            const offset = layout.blockOffset(head, table[last / kv_cache.block_size]);
+            const block = step.kv + cache.offset + offset;
+            var at: usize = 0;
+            while (at < layout.block_bytes) : (at += 64) simd.prefetch(block + at);
+        }
     }
 }
 
