@@ -583,11 +583,6 @@ pub inline fn dotScaledSigned(acc: Ints, w: Bytes, s: Bytes, scales: LaneScales)
     return acc +% multiplyPairs(dotPairsSigned(w, s), scales);
 }
 
-/// acc + scale * (products of u and s); u up to 255, which takes `wide_unsigned`.
-pub inline fn dotScaledWide(acc: Ints, u: Bytes, s: Bytes, scales: Ints) Ints {
-    return acc +% dot4(@splat(0), u, s) *% scales;
-}
-
 /// Stops LLVM from cutting a whole-register computation into the four lanes that are used later.
 pub inline fn keepWhole(v: Floats) Floats {
     if (!has_avx512) return v;

@@ -59,12 +59,17 @@ inline fn addBlock(
     const header = Q.header(p);
     const units = Units.of(rule, &header);
     var sums: [M][4]Ints = @splat(@splat(@splat(0)));
+    const wide = if (rule.form == .wide) laneActivations(M, step, input) else {};
     inline for (0..4) |i| {
-        const all = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
+        if (rule.form == .wide) {
+            inline for (0..2) |half| addWideHalf(Q, M, i, half, p[i], &units, &wide, &sums);
+            continue;
+        }
         if (simd.has_vnni512 and @hasDecl(Q, "quads_fit")) {
             inline for (0..2) |half| addHalf(Q, M, i, half, p[i], &units, step, input, &sums);
             continue;
         }
+        const all = if (@hasDecl(Q, "all")) Q.all(p[i]) else {};
         inline for (0..4) |t| {
             const quants = if (@hasDecl(Q, "all")) all[t] else Q.quants(p[i], t / 2, t % 2);
             addVector(rule, M, i, t, quants, &units, step, input, &sums);
@@ -150,8 +155,6 @@ inline fn addVector(
 ) void {
     const scales = if (rule.sub_len == 256)
         0
-    else if (rule.form == .wide)
-        wideScales(units.ints[i], comptime unitsOf(rule.sub_len, t, 0))
     else
         simd.laneScales(units.words[i / 2], comptime unitsOf(rule.sub_len, t, (i % 2) * 16));
     inline for (0..M) |m| {
@@ -159,7 +162,7 @@ inline fn addVector(
         const sum = &sums[m][i];
         sum.* = if (rule.sub_len == 256) simd.dot4(sum.*, quants, q) else switch (rule.form) {
             .narrow => simd.dotScaled(sum.*, quants, q, scales),
-            .wide => simd.dotScaledWide(sum.*, quants, q, scales),
+            .wide => comptime unreachable, // addWideHalf
             .signed => simd.dotScaledSigned(sum.*, quants, q, scales),
         };
     }
@@ -188,6 +191,52 @@ inline fn addHalf(
         const q = input[m].q + step * 256 + half * 128;
         const both = [2]simd.Bytes{ simd.load(simd.Bytes, q), simd.load(simd.Bytes, q + 64) };
         sums[m][i] = simd.dotQuadsScaled(sums[m][i], quants, both, scales);
+    }
+}
+
+/// Of each half of a block: lane j of both vectors is sub-block 4 * half + j, so that the products
+/// of both share its scale.
+fn LaneActivations(comptime M: usize) type {
+    return [M][2][2]simd.Bytes;
+}
+
+inline fn laneActivations(
+    comptime M: usize,
+    step: usize,
+    input: *const [M]SuperRow,
+) LaneActivations(M) {
+    var lanes: LaneActivations(M) = undefined;
+    inline for (0..M) |m| inline for (0..2) |half| {
+        const q = input[m].q + step * 256 + half * 128;
+        const even = simd.load(Ints, q);
+        const odd = simd.load(Ints, q + 64);
+        inline for (0..2) |part| {
+            const mixed = mixLanes(even, odd, .{ part, part, part + 2, part + 2 });
+            lanes[m][half][part] = @bitCast(mixed);
+        }
+    };
+    return lanes;
+}
+
+/// Adds the products of one half of weight row `i` in form `wide`.
+inline fn addWideHalf(
+    comptime Q: type,
+    comptime M: usize,
+    comptime i: usize,
+    comptime half: usize,
+    p: [*]const u8,
+    units: *const Units,
+    activations: *const LaneActivations(M),
+    sums: *[M][4]Ints,
+) void {
+    const first = 4 * half;
+    const scales = wideScales(units.ints[i], .{ first, first + 1, first + 2, first + 3 });
+    const quants = Q.laneQuants(p, half);
+    inline for (0..M) |m| {
+        const own = activations[m][half];
+        const zero: Ints = @splat(0);
+        const products = simd.dot4(simd.dot4(zero, quants[0], own[0]), quants[1], own[1]);
+        sums[m][i] +%= products *% scales;
     }
 }
 
@@ -259,6 +308,16 @@ inline fn wideScales(units: Ints, comptime indices: [4]usize) Ints {
         index.* = @intCast(indices[k / 4]);
     };
     return @shuffle(i32, units, undefined, mask);
+}
+
+/// Lane i = lane `of[i]` of `a` where i is even, of `b` where it is odd.
+inline fn mixLanes(a: Ints, b: Ints, comptime of: [4]usize) Ints {
+    comptime var mask: [16]i32 = undefined;
+    comptime for (&mask, 0..) |*index, i| {
+        const from: i32 = @intCast(of[i / 4] * 4 + i % 4);
+        index.* = if (i / 4 % 2 == 0) from else ~from;
+    };
+    return @shuffle(i32, a, b, mask);
 }
 
 /// Element i = the sum over the 16 units of row i's value times `v`.
