@@ -9,9 +9,10 @@ const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const Span = @import("matvec_span.zig").Span;
 const Floats = simd.Floats;
 
-/// Accumulators that the registers hold beside a weight and an activation.
-const max_sums = if (simd.native_lanes == 16) 24 else 8;
-pub const max_rows_at_once = if (simd.native_lanes == 16) 8 else 2;
+/// Weight rows that are read side by side.
+const streams = 4;
+/// Four sums each, beside the weights and an activation: as many as the registers hold.
+pub const max_rows_at_once = if (simd.native_lanes == 16) 6 else 2;
 
 /// Bytes of one activation row laid out as steps.
 pub fn inputBytes(group: u32, k: usize) usize {
@@ -40,21 +41,20 @@ pub fn multiply(
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
     const Row = strands.Weights(t);
-    const streams = if (4 * M <= max_sums) 4 else 2;
-    for (0..span.count) |r| inline for (0..4 / streams) |group| {
+    for (0..span.count) |r| {
         var rows: [streams]WeightRow = undefined;
         inline for (0..streams) |i| {
-            const row = span.row(group * streams + i, r);
+            const row = span.row(i, r);
             rows[i] = .{
                 .start = span.weight + row * k * @sizeOf(Row.Format.Block),
                 .scales = span.scales.ofRow(row),
             };
         }
-        const sums = someRows(Row, M, streams, &rows, k, x, span.prefetch_bytes);
+        const sums = someRows(Row, M, &rows, k, x, span.prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
-            out[m * out_stride + (group * streams + i) * span.count + r] = sums[m][i];
+            out[m * out_stride + i * span.count + r] = sums[m][i];
         };
-    };
+    }
 }
 
 const WeightRow = struct { start: [*]const u8, scales: RowScales };
@@ -62,14 +62,13 @@ const WeightRow = struct { start: [*]const u8, scales: RowScales };
 inline fn someRows(
     comptime Row: type,
     comptime M: usize,
-    comptime streams: usize,
     rows: *const [streams]WeightRow,
     k: usize,
     x: *const [M][*]align(64) const u8,
     prefetch_bytes: usize,
 ) [M][streams]f32 {
-    var acc: Sums(M, streams) = @splat(@splat(@splat(0)));
-    var run: Run(streams) = undefined;
+    var acc: Sums(M) = @splat(@splat(@splat(0)));
+    var run: Run = undefined;
     inline for (rows, &run.starts) |row, *start| start.* = row.start;
     run.prefetch_bytes = prefetch_bytes;
     if (Row.is_scaled) {
@@ -83,11 +82,11 @@ inline fn someRows(
         }) {
             inline for (rows, &run.scales) |row, *scale| scale.* = row.scales.values[block];
             const end = @min(first + block_cols, k);
-            addColumns(Row, M, streams, &acc, &run, x, first, end);
+            addColumns(Row, M, &acc, &run, x, first, end);
         }
     } else {
         run.scales = @splat(1);
-        addColumns(Row, M, streams, &acc, &run, x, 0, k);
+        addColumns(Row, M, &acc, &run, x, 0, k);
     }
     var sums: [M][streams]f32 = undefined;
     inline for (0..M) |m| inline for (0..streams) |i| {
@@ -96,23 +95,20 @@ inline fn someRows(
     return sums;
 }
 
-fn Sums(comptime M: usize, comptime streams: usize) type {
+fn Sums(comptime M: usize) type {
     return [M][streams]Floats;
 }
 
 /// Weight rows that are read side by side, in columns that have one scale each.
-fn Run(comptime streams: usize) type {
-    return struct { starts: [streams][*]const u8, scales: [streams]f32, prefetch_bytes: usize };
-}
+const Run = struct { starts: [streams][*]const u8, scales: [streams]f32, prefetch_bytes: usize };
 
 /// Adds the products of columns `first` to `end`; what follows `end` does not exist, or `end` is a
 /// multiple of the elements that are read together.
 inline fn addColumns(
     comptime Row: type,
     comptime M: usize,
-    comptime streams: usize,
-    acc: *Sums(M, streams),
-    run: *const Run(streams),
+    acc: *Sums(M),
+    run: *const Run,
     x: *const [M][*]align(64) const u8,
     first: usize,
     end: usize,
@@ -128,14 +124,14 @@ inline fn addColumns(
         inline for (&w, run.starts, run.scales) |*own, start, scale| {
             own.* = Row.readSome(start, at, scale);
         }
-        addProducts(Row, M, streams, Row.reads, acc, &w, x, at);
+        addProducts(Row, M, Row.reads, acc, &w, x, at);
     }
     while (at < end) : (at += Row.elements) {
         var w: [streams][1]Row.Lanes = undefined;
         inline for (&w, run.starts, run.scales) |*own, start, scale| {
             own.* = .{Row.read(start, at, end, scale)};
         }
-        addProducts(Row, M, streams, 1, acc, &w, x, at);
+        addProducts(Row, M, 1, acc, &w, x, at);
     }
 }
 
@@ -143,9 +139,8 @@ inline fn addColumns(
 inline fn addProducts(
     comptime Row: type,
     comptime M: usize,
-    comptime streams: usize,
     comptime reads: usize,
-    acc: *Sums(M, streams),
+    acc: *Sums(M),
     w: *const [streams][reads]Row.Lanes,
     x: *const [M][*]align(64) const u8,
     at: usize,
