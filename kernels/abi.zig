@@ -20,7 +20,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 14;
+const abi_version: u32 = 15;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -106,6 +106,12 @@ pub const Range = extern struct { address: u64, bytes: u64 };
 /// Reads a mapped range into memory ahead of its use.
 export fn tinfer_populate(range: *const Range) i32 {
     memory.populate(range.address, range.bytes);
+    return ok;
+}
+
+/// Reads a mapped range into the page cache alone.
+export fn tinfer_read_ahead(range: *const Range) i32 {
+    memory.readAhead(range.address, range.bytes);
     return ok;
 }
 

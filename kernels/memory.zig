@@ -63,9 +63,17 @@ pub fn unmapFile(file: *MappedFile) void {
 pub fn populate(address: u64, bytes: u64) void {
     if (builtin.os.tag != .linux) return;
     const populate_read = 22;
+    advise(address, bytes, populate_read);
+}
+
+/// Has pages of a mapped file read into the page cache without making them this process's.
+pub fn readAhead(address: u64, bytes: u64) void {
+    if (builtin.os.tag == .linux) advise(address, bytes, std.os.linux.MADV.WILLNEED);
+}
+
+fn advise(address: u64, bytes: u64, advice: u32) void {
     const start = std.mem.alignBackward(u64, address, page_bytes);
-    const length = address + bytes - start;
-    _ = std.os.linux.madvise(@ptrFromInt(start), length, populate_read);
+    _ = std.os.linux.madvise(@ptrFromInt(start), address + bytes - start, advice);
 }
 
 /// Takes a file's pages out of this process; the page cache keeps them, and a later access maps

@@ -15,7 +15,7 @@ import type { HiddenSession } from "./hidden-states.ts";
 import { memoryNodes } from "./machine.ts";
 import { type MemoryPlan, sessionBytes } from "./memory-plan.ts";
 import { type LoadProgress, ModelFile } from "./model-file.ts";
-import { type PlannedModel, planModel, positionLimit } from "./model-plan.ts";
+import { type PlannedModel, planModel, positionLimit, rowTables } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
 import { TuningProbe } from "./tuning-probe.ts";
@@ -142,7 +142,7 @@ export class LoadedModel implements Disposable {
 
   /** The same while the model runs: between two steps of it, a step of this. */
   *bringInAs(mode: LoadMode): Generator<LoadProgress> {
-    if (mode === "auto") yield* this.file.populate();
+    if (mode === "auto") yield* this.file.populate(rowTables(this.plan));
     if (mode === "eager") yield* this.copyWeights();
   }
 

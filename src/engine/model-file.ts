@@ -10,6 +10,7 @@ import { type Plan, PlanBuilder, type PlanOutputs } from "../plan/builder.ts";
 import type { WeightFacts } from "../plan/weight-table.ts";
 import { requireNoAdapter } from "../weights/lora-file.ts";
 import {
+  type FileTensor,
   isDerived,
   isInFile,
   type ModelHeader,
@@ -79,6 +80,26 @@ function firstOffset({ tensors }: ModelHeader, fileIndex: number): number | unde
     first = Math.min(first ?? tensor.offset, tensor.offset);
   }
   return first;
+}
+
+interface FilePiece {
+  readonly offset: number;
+  readonly bytes: number;
+  readonly isTable: boolean;
+}
+
+/** A file's bytes in steps, none of which is in part a table's. */
+function* piecesOf(fileBytes: number, tables: readonly FileTensor[]): Generator<FilePiece> {
+  let offset = 0;
+  for (const table of [...tables, { offset: fileBytes, bytes: 0 }]) {
+    const tableEnd = table.offset + table.bytes;
+    while (offset < tableEnd) {
+      const isTable = offset >= table.offset;
+      const end = Math.min(offset + populateStepBytes, isTable ? tableEnd : table.offset);
+      yield { offset, bytes: end - offset, isTable };
+      offset = end;
+    }
+  }
 }
 
 function factsOf({ shape, type, scales }: ModelTensor): WeightFacts {
@@ -222,20 +243,33 @@ export class ModelFile implements WeightMemory, Disposable {
     }
   }
 
-  /** Maps all pages in file order, which is the order of use, in steps of some milliseconds. */
-  *populate(): Generator<LoadProgress> {
+  /**
+   * Maps all pages in file order, which is the order of use, in steps of some milliseconds. Those
+   * of `tables`, tensors of which only rows are read, come as far as the page cache.
+   */
+  *populate(tables: ReadonlySet<string>): Generator<LoadProgress> {
     const totalBytes = this.#files.reduce((sum, { mapped }) => sum + mapped.bytes, 0);
     // A file larger than free memory would push its own first pages out: it loads at first use.
     if (totalBytes >= availableMemoryBytes()) return;
     let doneBytes = 0;
-    for (const { mapped } of this.#files) {
-      for (let offset = 0; offset < mapped.bytes; offset += populateStepBytes) {
-        const bytes = Math.min(populateStepBytes, mapped.bytes - offset);
-        mapped.populate(offset, bytes);
+    for (const [index, { mapped }] of this.#filesByIndex) {
+      for (const { offset, bytes, isTable } of piecesOf(
+        mapped.bytes,
+        this.#places(index, tables),
+      )) {
+        if (isTable) mapped.readAhead(offset, bytes);
+        else mapped.populate(offset, bytes);
         doneBytes += bytes;
         yield { doneBytes, totalBytes };
       }
     }
+  }
+
+  /** Where tensors of one file lie, in order. */
+  #places(fileIndex: number, names: ReadonlySet<string>): FileTensor[] {
+    const tensors = [...names].flatMap((name) => this.#tensors.get(name) ?? []);
+    const inFile = tensors.filter(isInFile).filter((tensor) => tensor.fileIndex === fileIndex);
+    return inFile.toSorted((a, b) => a.offset - b.offset);
   }
 
   /** Copies what is not yet copied into huge pages; each step makes more tensors lie there. */

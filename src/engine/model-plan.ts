@@ -165,3 +165,13 @@ function checkWeightTypes(plan: Plan, backend: Backend): void {
     });
   }
 }
+
+/** Names of the weights of which steps read rows by number, and no product all of them. */
+export function rowTables({ ops }: Plan): Set<string> {
+  const tables = new Set<string>();
+  for (const op of ops) if (op.kind === "embed") tables.add(op.weight.name);
+  for (const op of ops) {
+    if (op.kind === "linear") for (const { weight } of op.outputs) tables.delete(weight.name);
+  }
+  return tables;
+}

@@ -42,9 +42,14 @@ export class MappedFile implements Disposable {
     this.bytes = Number(this.#file[1]);
   }
 
-  /** Reads a range of the file into memory ahead of its use. */
+  /** Maps the pages of a range ahead of their use. */
   populate(offset: number, bytes: number): void {
     check(native().tinfer_populate(ptr(makeRange(this.address + offset, bytes))), "populate");
+  }
+
+  /** Has a range read into the page cache, none of which becomes this process's memory. */
+  readAhead(offset: number, bytes: number): void {
+    check(native().tinfer_read_ahead(ptr(makeRange(this.address + offset, bytes))), "read ahead");
   }
 
   /** Takes the range's pages out of this process; the next access maps them again. */

@@ -6,7 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EngineClient } from "../../src/engine/client.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
-import { planModel } from "../../src/engine/model-plan.ts";
+import { ModelFile } from "../../src/engine/model-file.ts";
+import { planModel, rowTables } from "../../src/engine/model-plan.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
 import { startEngineWorker } from "../../src/engine/worker.ts";
@@ -58,6 +59,53 @@ test("lazy, auto and eager give the same bits; eager alone takes memory for weig
   expect(copiedBytes).toBe(eager.model.file.copyBytes);
   expect(copiedBytes).toBeGreaterThanOrEqual(weightBytes);
   expect(copiedBytes).toBeLessThan(fileBytes() + 2 ** 17);
+});
+
+/** Bytes of the file that are mapped into this process. */
+function mappedBytes(file: string): number {
+  let sum = 0;
+  let isOwn = false;
+  for (const line of readFileSync("/proc/self/smaps", "utf8").split("\n")) {
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) isOwn = line.endsWith(file);
+    const rss = /^Rss:\s+(\d+) kB/.exec(line)?.[1];
+    if (isOwn && rss !== undefined) sum += Number(rss) * 1024;
+  }
+  return sum;
+}
+
+/** The tiny model with a large tensor more, and without those that are left out. */
+function writeVariant(name: string, extraBytes: number, leftOut: string): string {
+  const { metadata, tensors } = tinyModel("k-mix", tinyMixes["k-mix"]!);
+  const shape = [extraBytes / 4096, 1024];
+  const content = new Uint8Array(extraBytes);
+  const kept = [...tensors].filter((tensor) => tensor.name !== leftOut);
+  const file = join(folder, name);
+  writeGguf(file, { metadata, tensors: [{ name: "extra", type: "f32", shape, content }, ...kept] });
+  return file;
+}
+
+test("an embedding is a table of rows unless it is the head too", () => {
+  using untied = open("lazy");
+  using tied = new LoadedModel(writeVariant("tied.gguf", 4096, "output.weight"), options);
+  expect([...rowTables(untied.model.plan)]).toEqual(["token_embd.weight"]);
+  expect([...rowTables(tied.plan)]).toEqual([]);
+});
+
+test.if(process.platform === "linux")("tables are not mapped before they are read", () => {
+  // Around what is mapped Linux maps more, up to 2 MiB.
+  const extraBytes = 16 * 2 ** 20;
+  const large = writeVariant("large.gguf", extraBytes, "");
+  for (const [tables, least, most] of [
+    [["extra"], extraBytes - 2 * 2 ** 21, extraBytes],
+    [[], 0, 0],
+  ] as const) {
+    using file = new ModelFile(large);
+    const { totalBytes, doneBytes } = [...file.populate(new Set(tables))].at(-1)!;
+    expect(doneBytes).toBe(totalBytes);
+    const unmapped = Math.ceil(totalBytes / 4096) * 4096 - mappedBytes(large);
+    expect(unmapped).toBeGreaterThanOrEqual(least);
+    expect(unmapped).toBeLessThanOrEqual(most);
+  }
 });
 
 test("weights move between any two steps, in parts, and back", () => {
