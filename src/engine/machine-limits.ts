@@ -2,6 +2,7 @@
 // weights, memory on huge pages, a buffer as large as the activations) and dot products.
 import { type PeakKind, type ProbedRate, peakKinds, type Session } from "../backend/backend.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
+import { availableMemoryBytes } from "./machine.ts";
 
 export interface MachineLimits {
   /** The most bytes per second that were read, of weights or huge pages. */
@@ -16,8 +17,11 @@ export interface MachineLimits {
   readonly oneThreadPeaks: Readonly<Record<PeakKind, number>>;
 }
 
-/** Far larger than any cache; more would take longer and find the same. */
-const mostBytes = 256 * 2 ** 20;
+/**
+ * As many bytes as a step reads are read over and over, or so many that caches keep little of them:
+ * of 256 MiB two cores with 32 MiB each still found a tenth there.
+ */
+const mostBytes = 2 ** 30;
 
 export interface Memory {
   readonly address: number;
@@ -76,7 +80,8 @@ export class LimitProbe implements Disposable {
     this.#weights = { ...weights, bytes: Math.min(weights.bytes, mostBytes) };
     using cleanup = new DisposableStack();
     // A model that fits the cache is compared with what else fits it.
-    const bytes = Math.max(this.#weights.bytes, 2 ** 20);
+    const room = Math.floor(availableMemoryBytes() / 4);
+    const bytes = Math.max(2 ** 20, Math.min(this.#weights.bytes, room));
     this.#hugePages = cleanup.use(new MemoryRegion(bytes, "huge", "probe"));
     const held = Math.min(Math.max(activationBytes, 2 ** 16), mostBytes);
     this.#activations = cleanup.use(new MemoryRegion(held, "huge", "probe"));
