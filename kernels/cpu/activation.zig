@@ -2,6 +2,7 @@
 //! rows that the row kernels (matvec_blocks.zig, matvec_super.zig) read.
 const std = @import("std");
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const Floats = simd.Floats;
 const Ints = simd.Ints;
 
@@ -121,7 +122,7 @@ pub const BlockRow = struct {
                 }
                 const quants: simd.Bytes = @bitCast(simd.joinFour(i8, 16, lanes));
                 simd.store(row.q + step * 128 + half * 64, quants);
-                sums = simd.dot4(sums, ones, quants);
+                sums = dots.dot4(sums, ones, quants);
             }
             simd.store(row.negative_sums + step * 16, @as(Ints, @splat(0)) -% sums);
         }
@@ -156,7 +157,7 @@ pub const SuperRow = struct {
             var quads: [4]Ints = undefined;
             inline for (0..4) |t| {
                 const natural = simd.joinFour(i8, 16, q[4 * t ..][0..4].*);
-                quads[t] = simd.dot4(@splat(0), @splat(1), @bitCast(natural));
+                quads[t] = dots.dot4(@splat(0), @splat(1), @bitCast(natural));
                 const first = (t / 2) * 8 + (t % 2) * 2;
                 const permuted = .{ q[first], q[first + 1], q[first + 4], q[first + 5] };
                 simd.store(row.q + b * 256 + t * 64, simd.joinFour(i8, 16, permuted));

@@ -2,6 +2,7 @@
 //! step. Integer sums are exact, floats are added block by block (notes/canonical-order.md).
 const std = @import("std");
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const block32 = @import("../quant/block32.zig");
 const activation = @import("activation.zig");
 const Span = @import("matvec_span.zig").Span;
@@ -93,15 +94,15 @@ inline fn addStep(
         // offset * Σa is subtracted by where the sum starts; the offsets are powers of two.
         const shift = if (Q.offset == 0) 0 else std.math.log2_int(u32, Q.offset);
         const bias: Ints = if (Q.offset == 0) @splat(0) else negative_sums << @splat(shift);
-        const dot = if (Q.is_signed) simd.dot4Signed else simd.dot4;
+        const dot = if (Q.is_signed) dots.dot4Signed else dots.dot4;
         var partial: [4]Ints = undefined;
         // Element 4j + i: block j of weight row i.
         var t: Floats = undefined;
         if (@hasDecl(Q, "has_two_scales")) {
             const excess: simd.Bytes = @splat(Q.offset);
             const zero: Ints = @splat(0);
-            const bias_low = zero -% simd.dot4(zero, excess, low);
-            const bias_high = zero -% simd.dot4(zero, excess, high);
+            const bias_low = zero -% dots.dot4(zero, excess, low);
+            const bias_high = zero -% dots.dot4(zero, excess, high);
             inline for (0..4) |i| partial[i] = dot(bias_low, quants[i][0], low);
             t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
             inline for (0..4) |i| partial[i] = dot(bias_high, quants[i][1], high);

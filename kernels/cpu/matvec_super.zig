@@ -2,6 +2,7 @@
 //! Scales are applied in integers, so a block's sum is exact (notes/canonical-order.md).
 const std = @import("std");
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const super_block = @import("../quant/super_block.zig");
 const Span = @import("matvec_span.zig").Span;
 const SuperRow = @import("activation.zig").SuperRow;
@@ -156,14 +157,14 @@ inline fn addVector(
     const scales = if (rule.sub_len == 256)
         0
     else
-        simd.laneScales(units.words[i / 2], comptime unitsOf(rule.sub_len, t, (i % 2) * 16));
+        dots.laneScales(units.words[i / 2], comptime unitsOf(rule.sub_len, t, (i % 2) * 16));
     inline for (0..M) |m| {
         const q = simd.load(simd.Bytes, input[m].q + step * 256 + t * 64);
         const sum = &sums[m][i];
-        sum.* = if (rule.sub_len == 256) simd.dot4(sum.*, quants, q) else switch (rule.form) {
-            .narrow => simd.dotScaled(sum.*, quants, q, scales),
+        sum.* = if (rule.sub_len == 256) dots.dot4(sum.*, quants, q) else switch (rule.form) {
+            .narrow => dots.dotScaled(sum.*, quants, q, scales),
             .wide => comptime unreachable, // addWideHalf
-            .signed => simd.dotScaledSigned(sum.*, quants, q, scales),
+            .signed => dots.dotScaledSigned(sum.*, quants, q, scales),
         };
     }
 }
@@ -182,7 +183,7 @@ inline fn addHalf(
     sums: *[M][4]Ints,
 ) void {
     const base = (i % 2) * 16;
-    const scales = simd.quadScales(units.words[i / 2], comptime .{
+    const scales = dots.quadScales(units.words[i / 2], comptime .{
         unitsOf(Q.sub_len, 2 * half, base),
         unitsOf(Q.sub_len, 2 * half + 1, base),
     });
@@ -190,7 +191,7 @@ inline fn addHalf(
     inline for (0..M) |m| {
         const q = input[m].q + step * 256 + half * 128;
         const both = [2]simd.Bytes{ simd.load(simd.Bytes, q), simd.load(simd.Bytes, q + 64) };
-        sums[m][i] = simd.dotQuadsScaled(sums[m][i], quants, both, scales);
+        sums[m][i] = dots.dotQuadsScaled(sums[m][i], quants, both, scales);
     }
 }
 
@@ -235,7 +236,7 @@ inline fn addWideHalf(
     inline for (0..M) |m| {
         const own = activations[m][half];
         const zero: Ints = @splat(0);
-        const products = simd.dot4(simd.dot4(zero, quants[0], own[0]), quants[1], own[1]);
+        const products = dots.dot4(dots.dot4(zero, quants[0], own[0]), quants[1], own[1]);
         sums[m][i] +%= products *% scales;
     }
 }
@@ -323,8 +324,8 @@ inline fn mixLanes(a: Ints, b: Ints, comptime of: [4]usize) Ints {
 /// Element i = the sum over the 16 units of row i's value times `v`.
 inline fn unitProduct(units: [2]Words, v: @Vector(16, i16)) Ints4 {
     const twice = simd.join(i16, 16, v, v);
-    const a = simd.multiplyPairs(units[0], twice);
-    const b = simd.multiplyPairs(units[1], twice);
+    const a = dots.multiplyPairs(units[0], twice);
+    const b = dots.multiplyPairs(units[1], twice);
     // 128-bit lane i: four partial sums of row i.
     const low = simd.joinLanes(a, b, .{ 0, 2 });
     const high = simd.joinLanes(a, b, .{ 1, 3 });

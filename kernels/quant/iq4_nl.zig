@@ -1,5 +1,6 @@
 //! IQ4_NL: 32 weights, w = level[q] * d with a table of 16 levels. Nibbles as in Q4_0.
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const block32 = @import("block32.zig");
 const codebooks = @import("codebooks.zig");
 
@@ -18,7 +19,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 }
 
 pub const levels = codebooks.iq4_levels;
-pub const is_signed = !simd.wide_unsigned;
+pub const is_signed = !dots.wide_unsigned;
 pub const offset = if (is_signed) 0 else 128;
 pub const has_min = false;
 pub inline fn quants(p: [*]const u8) block32.Quants {

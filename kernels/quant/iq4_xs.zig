@@ -1,6 +1,7 @@
 //! IQ4_XS: 256 weights in sub-blocks of 32, w = d * (scale - 32) * level[q] with 6-bit scale and
 //! the levels of IQ4_NL. Per sub-block 16 bytes of nibbles as in Q4_0.
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const block32 = @import("block32.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
@@ -33,7 +34,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 
 pub const sub_len = 32;
 pub const signed_scales = true;
-pub const form: super_block.Form = if (simd.wide_unsigned) .wide else .signed;
+pub const form: super_block.Form = if (dots.wide_unsigned) .wide else .signed;
 pub const offset = if (form == .wide) 128 else 0;
 pub const largest = 127;
 pub const mins = super_block.Mins.none;

@@ -1,5 +1,6 @@
 //! Q8_0: 32 weights, w = q * d with signed bytes q in order.
 const simd = @import("../simd.zig");
+const dots = @import("../dots.zig");
 const block32 = @import("block32.zig");
 
 pub const Block = extern struct { d: f16 align(1), quants: [32]i8 };
@@ -14,7 +15,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
 }
 
 /// The dot product wants unsigned bytes up to 255 (q + 128), or else takes signed ones.
-pub const is_signed = !simd.wide_unsigned;
+pub const is_signed = !dots.wide_unsigned;
 pub const offset = if (is_signed) 0 else 128;
 pub const has_min = false;
 pub inline fn quants(p: [*]const u8) block32.Quants {

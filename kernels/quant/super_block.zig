@@ -16,7 +16,7 @@ pub const Mins = enum {
 pub const Form = enum {
     /// Up to 127 after adding `offset`.
     narrow,
-    /// Up to 255 after adding `offset`; only where `simd.wide_unsigned`.
+    /// Up to 255 after adding `offset`; only where `dots.wide_unsigned`.
     wide,
     /// Signed, from -127 to 127; `offset` is 0.
     signed,
