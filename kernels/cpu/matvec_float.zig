@@ -41,6 +41,9 @@ pub fn multiply(
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
     const Row = strands.Weights(t);
+    // Lines are asked for evenly, not some at a time: three quarters of the distance suit (Zen 5,
+    // BF16: 3 to 5 % faster where memory is fast).
+    const prefetch_bytes = span.prefetch_bytes / 4 * 3;
     for (0..span.count) |r| {
         var rows: [streams]WeightRow = undefined;
         inline for (0..streams) |i| {
@@ -50,7 +53,7 @@ pub fn multiply(
                 .scales = span.scales.ofRow(row),
             };
         }
-        const sums = someRows(Row, M, &rows, k, x, span.prefetch_bytes);
+        const sums = someRows(Row, M, &rows, k, x, prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
             out[m * out_stride + i * span.count + r] = sums[m][i];
         };
