@@ -291,20 +291,18 @@ const Tile = struct {
         var block = seen.first;
         while (block < seen.end) : (block += count) {
             const end = @min(block + count, seen.end);
-            tile.attendBlocks(.{ .first = block, .end = end }, seen.end, all.first);
+            tile.attendBlocks(.{ .first = block, .end = end }, all.first);
         }
     }
 
-    /// Takes up to `blocks_at_once` blocks through all panels. `seen_end` is the end of the blocks
-    /// that follow in this chunk, `chunk_start` the chunk's first block.
-    fn attendBlocks(tile: *Tile, blocks: Range, seen_end: u32, chunk_start: u32) void {
+    /// Takes up to `blocks_at_once` blocks through all panels. `chunk_start` is the chunk's first
+    /// block.
+    fn attendBlocks(tile: *Tile, blocks: Range, chunk_start: u32) void {
         const layout = &tile.run.layout;
         var all: [blocks_at_once]products.Block = undefined;
         for (blocks.first..blocks.end, 0..) |block, i| {
             const stored = tile.blockAddress(block);
-            // Along neighbouring blocks the hardware prefetches by itself, and better.
-            const following = if (block + 1 < seen_end) tile.blockAddress(block + 1) else stored;
-            const next = if (following == stored + layout.block_bytes) stored else following;
+            const next = tile.blockAfter(block);
             const values = stored + layout.key_bytes;
             all[i] = .{
                 .keys = if (tile.widen_keys) tile.widenKeys(i, stored) else stored,
@@ -312,7 +310,7 @@ const Tile = struct {
                 .key_scales = stored + kv_cache.keyScalesOffset(layout.type_k, layout.head_dim),
                 .value_scales = values + kv_cache.valueScalesOffset(layout.type_v, layout.width),
                 .next_keys = next,
-                .next_values = next + layout.key_bytes,
+                .next_values = if (next) |keys| keys + layout.key_bytes else null,
             };
         }
         for (0..tile.num_panels) |p| {
@@ -344,6 +342,14 @@ const Tile = struct {
         const tables = self.step.array(u32, data.block_tables);
         const id = tables[tile.sequence * data.block_table_stride + block];
         return self.step.kv + self.cache.offset + self.layout.blockOffset(tile.kv_head, id);
+    }
+
+    /// The block to ask memory for while this one is attended to, if any: a few rows alone wait for
+    /// memory. Blocks end at pages, where hardware stops to read ahead.
+    fn blockAfter(tile: *const Tile, block: usize) ?[*]const u8 {
+        const after = block + 1;
+        const is_last = after * block_size >= tile.run.kv_lens[tile.sequence];
+        return if (is_last or tile.hasManyRows()) null else tile.blockAddress(after);
     }
 
     fn widenKeys(tile: *Tile, index: usize, part: [*]const u8) [*]const u8 {

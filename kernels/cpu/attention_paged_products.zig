@@ -60,8 +60,8 @@ pub const Block = struct {
     key_scales: [*]const u8,
     value_scales: [*]const u8,
     /// Stored K and V part to ask memory for meanwhile.
-    next_keys: [*]const u8,
-    next_values: [*]const u8,
+    next_keys: ?[*]const u8,
+    next_values: ?[*]const u8,
 };
 
 /// Of head dim, queries, consecutive blocks, and the column where the first block's scores go.
@@ -146,10 +146,25 @@ pub fn packQuery(query: [*]const f32, dims: usize, output: [*]f32, stride: usize
     }
 }
 
+/// Bytes of a stored value, at most.
+fn storedBytes(comptime form: Form) comptime_int {
+    return switch (form) {
+        .f32 => 4,
+        .f16, .pairs => 2,
+        .scaled => 1,
+    };
+}
+
+inline fn askAhead(next: ?[*]const u8, offset: usize, comptime bytes: usize) void {
+    const start = next orelse return;
+    inline for (0..(bytes + 63) / 64) |line| simd.prefetch(start + offset + line * 64);
+}
+
 /// scores[r][i] = queries[r] · key i, for the positions of `joined` blocks.
 fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: comptime_int) type {
     return struct {
         const sets = if (form == .scaled) 2 else 1;
+        const stored_bytes = storedBytes(form);
         const columns: comptime_int = @min(tileColumns(rows * sets), joined * block_size / lanes);
         const group = columns * lanes;
         const Sums = [rows][columns]Vec;
@@ -184,7 +199,8 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             const kv_type = @field(plan.KvType, @tagName(form));
             var sums: Sums = @splat(@splat(@splat(0)));
             for (0..dims) |d| {
-                if (start == 0 and form == .f16) simd.prefetch(blocks[0].next_keys + d * 64);
+                const row_bytes = block_size * stored_bytes;
+                if (start == 0) askAhead(blocks[0].next_keys, d * row_bytes, row_bytes);
                 var key: [columns]Vec = undefined;
                 inline for (&key, 0..) |*vector, c| {
                     const position = start + c * lanes;
@@ -214,6 +230,8 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             const operands: [*]const Operand = @ptrCast(queries);
             var sums: Sums = @splat(@splat(@splat(0)));
             for (first..end) |p| {
+                const row_bytes = block_size * 2 * stored_bytes;
+                if (start == 0) askAhead(blocks[0].next_keys, p * row_bytes, row_bytes);
                 var key: [columns]Words = undefined;
                 inline for (&key, 0..) |*vector, c| {
                     const position = start + c * lanes;
@@ -261,6 +279,8 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
 /// out the positions that a row does not see, whatever lies there.
 fn ValuesOf(comptime form: Form, comptime rows: comptime_int, comptime edge: bool) type {
     return struct {
+        const stored_bytes = storedBytes(form);
+
         fn run(width: usize, step: *const ValuesStep, accumulators: [*]align(64) f32) void {
             var from: usize = 0;
             comptime var columns = tileColumns(rows);
@@ -312,9 +332,8 @@ fn ValuesOf(comptime form: Form, comptime rows: comptime_int, comptime edge: boo
             const end = if (edge) @min(block_size, last) else block_size;
             for (first..end) |i| {
                 const index = i * width + from;
-                if (form == .f16) inline for (0..(columns * lanes + 31) / 32) |line| {
-                    simd.prefetch(block.next_values + index * 2 + line * 64);
-                };
+                const row_bytes = columns * lanes * stored_bytes;
+                askAhead(block.next_values, index * stored_bytes, row_bytes);
                 var value: [columns]Vec = undefined;
                 inline for (&value, 0..) |*vector, c| {
                     vector.* = kv_cache.load(kv_type, lanes, block.values, index + c * lanes);
@@ -350,6 +369,8 @@ fn ValuesOf(comptime form: Form, comptime rows: comptime_int, comptime edge: boo
                 const position = step.start + @as(u32, @intCast(b * block_size + 2 * p));
                 if (edge and !seesAny(step, position)) continue;
                 const index = (p * width + from) * 4;
+                const row_bytes = columns * lanes * 2 * stored_bytes;
+                askAhead(block.next_values, index / 4 * 2 * stored_bytes, row_bytes);
                 var value: [columns]Words = undefined;
                 inline for (&value, 0..) |*vector, c| {
                     vector.* = simd.load(Words, block.values + index + c * lanes * 4);
