@@ -59,7 +59,7 @@ pub const Block = struct {
     /// f16 scales `[groups][32]`, of the scaled form only.
     key_scales: [*]const u8,
     value_scales: [*]const u8,
-    /// Stored K and V part to ask memory for meanwhile.
+    /// Stored K and V part to ask memory for meanwhile, or null.
     next_keys: ?[*]const u8,
     next_values: ?[*]const u8,
 };
