@@ -338,10 +338,7 @@ const Tile = struct {
     /// The K part of one of the sequence's blocks, as stored.
     fn blockAddress(tile: *const Tile, block: usize) [*]const u8 {
         const self = tile.run;
-        const data = self.step.data;
-        const tables = self.step.array(u32, data.block_tables);
-        const id = tables[tile.sequence * data.block_table_stride + block];
-        return self.step.kv + self.cache.offset + self.layout.blockOffset(tile.kv_head, id);
+        return self.layout.block(self.step, self.cache, tile.sequence, tile.kv_head, block);
     }
 
     /// The block to ask memory for while this one is attended to, if any: a few rows alone wait for

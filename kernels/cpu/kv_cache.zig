@@ -24,6 +24,7 @@ const std = @import("std");
 const plan = @import("../plan.zig");
 const simd = @import("../simd.zig");
 const brain = @import("../brain.zig");
+const Step = @import("../worker.zig").Step;
 
 pub const block_size = plan.block_size;
 /// Dims that share a scale in q8_0 and q4_0.
@@ -71,9 +72,19 @@ pub const Layout = struct {
         };
     }
 
-    /// Byte offset of a block's K part inside the cache; its V part is `key_bytes` further.
-    pub inline fn blockOffset(layout: *const Layout, kv_head: usize, block: u32) usize {
-        return kv_head * layout.plane_bytes + block * layout.block_bytes;
+    /// K part of block `index` of a sequence; its V part is `key_bytes` further.
+    pub inline fn block(
+        layout: *const Layout,
+        step: *const Step,
+        cache: *const plan.Cache,
+        sequence: usize,
+        kv_head: usize,
+        index: usize,
+    ) [*]u8 {
+        const tables = step.array(u32, step.data.block_tables);
+        const id = tables[sequence * step.data.block_table_stride + index];
+        const plane = step.kv + cache.offset + kv_head * layout.plane_bytes;
+        return plane + id * layout.block_bytes;
     }
 };
 

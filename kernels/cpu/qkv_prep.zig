@@ -36,14 +36,11 @@ pub fn askAhead(step: *const Step, op: *const plan.QkvPrep, worker: *const Worke
     const cache = &step.caches[op.cache];
     const layout = kv_cache.Layout.of(cache, step.header.num_blocks);
     const kv_lens = step.array(u32, step.data.kv_lens);
-    const tables = step.array(u32, step.data.block_tables);
     const heads = worker.firstUnits(cache.num_kv_heads);
     for (0..step.data.num_sequences) |sequence| {
         const last = kv_lens[sequence] -| 1;
-        const table = tables + sequence * step.data.block_table_stride;
         for (heads.begin..heads.end) |head| {
-            const offset = layout.blockOffset(head, table[last / kv_cache.block_size]);
-            const block = step.kv + cache.offset + offset;
+            const block = layout.block(step, cache, sequence, head, last / kv_cache.block_size);
             var at: usize = 0;
             while (at < layout.block_bytes) : (at += 64) simd.prefetch(block + at);
         }
@@ -62,9 +59,7 @@ fn prepareRows(
     const heads_per_kv_head = op.num_heads / cache.num_kv_heads;
     const starts = step.array(u32, step.data.query_starts);
     const kv_lens = step.array(u32, step.data.kv_lens);
-    const tables = step.array(u32, step.data.block_tables);
     const dims = layout.head_dim;
-    const planes = step.kv + cache.offset;
 
     var sequence: usize = 0;
     for (first..last) |row| {
@@ -82,8 +77,7 @@ fn prepareRows(
         }
         const index = kv_lens[sequence] - (starts[sequence + 1] - row);
         const slot = index % kv_cache.block_size;
-        const table = tables + sequence * step.data.block_table_stride;
-        const block = planes + layout.blockOffset(kv_head, table[index / kv_cache.block_size]);
+        const block = layout.block(step, cache, sequence, kv_head, index / kv_cache.block_size);
         kv_cache.storeKey(layout, block, slot, k);
         kv_cache.storeValue(layout, block + layout.key_bytes, slot, v);
     }
