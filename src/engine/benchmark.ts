@@ -38,6 +38,7 @@ export interface BenchmarkRecord {
   readonly tokensPerSecondSd: number;
   /** Median time of one whole prompt with its first token; null for generation. */
   readonly ttftMs: number | null;
+  /** Of the process, without what a roofline takes. */
   readonly peakRssBytes: number;
   /** Weight bytes read per second (each step reads all of them once). */
   readonly gigabytesPerSecond: number;
@@ -91,7 +92,9 @@ export function benchmark(
       options.onProgress?.(++done, total, testName(test));
     }
     const use = options.expertUse ? expertUse(model.plan, model.session.expertCounts) : undefined;
-    const record = { ...makeRecord(name, model, test, times), ...(use && { expertUse: use }) };
+    const peakRssBytes = processPeakRssBytes() - (roofline?.takenBytes ?? 0);
+    const measured = makeRecord(name, model, test, times, peakRssBytes);
+    const record = { ...measured, ...(use && { expertUse: use }) };
     if (roofline === undefined) return record;
     const generates = test.kind === "generate";
     return { ...record, roofline: roofline.report({ generates, batch: test.batch }) };
@@ -162,6 +165,7 @@ function makeRecord(
   model: LoadedModel,
   test: BenchmarkTest,
   times: readonly number[],
+  peakRssBytes: number,
 ): BenchmarkRecord {
   const { facts } = model;
   const rates = times.map((ms) => (test.numTokens * test.batch * 1000) / ms);
@@ -186,7 +190,7 @@ function makeRecord(
     tokensPerSecond,
     tokensPerSecondSd: deviation(rates),
     ttftMs: generates ? null : median(times),
-    peakRssBytes: processPeakRssBytes(),
+    peakRssBytes,
     gigabytesPerSecond: ((tokensPerSecond / tokensPerStep) * work.bytes) / 1e9,
     gigaopsPerSecond: (tokensPerSecond * perToken * 2) / 1e9,
   };

@@ -92,6 +92,11 @@ export class LimitProbe implements Disposable {
     cleanup.move();
   }
 
+  /** Memory that this takes, all of it resident. */
+  get takenBytes(): number {
+    return this.#hugePages.bytes + this.#activations.bytes;
+  }
+
   /**
    * Takes one more sample of everything that all threads do, tens of milliseconds. Returns the
    * bytes per second that were read now, on average, in the way that has been fastest so far.

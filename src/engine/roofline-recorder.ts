@@ -33,6 +33,11 @@ export class RooflineRecorder implements Disposable {
     for (let i = 0; i < oneThreadSamples; i++) this.#probe.sampleOneThread();
   }
 
+  /** Memory taken for measuring, which the model alone would not need. */
+  get takenBytes(): number {
+    return this.#probe.takenBytes;
+  }
+
   /** Starts a new test, whose every run takes these steps. */
   begin(steps: readonly StepShape[]): void {
     this.#steps = steps;

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { benchmark } from "../../src/engine/benchmark.ts";
+import { type BenchmarkRecord, benchmark } from "../../src/engine/benchmark.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import { randomModel } from "../../src/models/shapes.ts";
@@ -49,6 +49,19 @@ for (const [file, hasLongSteps] of [
     }
   });
 }
+
+test("the memory that a roofline takes is not counted as the model's", () => {
+  const file = join(folder, "small.gguf");
+  const [plain, recorded] = [[], ["--roofline"]].map((flags) => {
+    const main = join(import.meta.dir, "..", "..", "src", "main.ts");
+    const settings = ["-p", "0", "-n", "4", "-r", "1", "--json", ...flags];
+    const { stdout } = Bun.spawnSync([process.execPath, main, "bench", file, ...settings]);
+    const [record] = JSON.parse(stdout.toString()) as BenchmarkRecord[];
+    return record!;
+  });
+  // It takes as much again as the weights.
+  expect(Math.abs(recorded!.peakRssBytes - plain!.peakRssBytes)).toBeLessThan(plain!.bytes / 2);
+});
 
 for (const cpuVariant of cpuVariants) {
   test(`${cpuVariant}: limits of one thread and of several`, () => {
