@@ -226,7 +226,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     }
     const own_bytes = groups.bytes(k, 1, matvec.inputBytes);
     const values: [*]f32 = @ptrCast(@alignCast(own_laid + own_bytes));
-    const rows: Rows = .{
+    var rows: Rows = .{
         .input = input,
         .laid = laid,
         .groups = groups,
@@ -261,6 +261,8 @@ const Rows = struct {
     groups: Groups,
     values: [*]f32,
     tuning: *const Tuning,
+    /// Of gate and up, up comes first: where its streams ended, they go on.
+    is_turned: bool = false,
 
     fn slicesOf(rows: *const Rows, product: *const Product) Slices {
         var row_bytes: usize = 0;
@@ -270,11 +272,13 @@ const Rows = struct {
         return .of(rows.tuning, product.numColumns(), rows.input.rows, row_bytes);
     }
 
-    fn compute(rows: *const Rows, product: *const Product, slice: Slice) void {
+    fn compute(rows: *Rows, product: *const Product, slice: Slice) void {
         const num_rows = rows.input.rows;
         const k = rows.input.k;
         const stride = 4 * slice.count;
-        for (product.weights[0..product.num_weights], 0..) |w, i| {
+        for (0..product.num_weights) |turn| {
+            const i = if (rows.is_turned) product.num_weights - 1 - turn else turn;
+            const w = product.weights[i];
             const weight_type = quant.fromId(w.type).?;
             const group = Groups.indexOf(quant.group(weight_type));
             const start = rows.groups.offset(group, k, num_rows, matvec.inputBytes);
@@ -286,6 +290,7 @@ const Rows = struct {
             const target = rows.values + i * num_rows * stride;
             matvec.multiply(weight_type, rows.spanOf(w, slice), input, target, stride);
         }
+        rows.is_turned = !rows.is_turned;
         const span = rows.spanOf(product.weights[0], slice);
         for (0..4) |quarter| {
             const own = rows.values + quarter * slice.count;
