@@ -350,7 +350,7 @@ export fn tinfer_step(args: *const StepArgs) i32 {
     session.step.times = @ptrFromInt(args.times_address);
     session.step.expert_counts = @ptrFromInt(args.expert_counts_address);
     if (plan_check.checkStep(&session.step)) |problem| return fail(.invalid, "step: {s}", .{problem});
-    return if (session.pool.run(.{ .step = &session.step })) ok else @intFromEnum(Status.stopped);
+    return if (session.pool.runStep(&session.step)) ok else @intFromEnum(Status.stopped);
 }
 
 pub const TuneArgs = extern struct { handle: u64, tuning: Tuning };

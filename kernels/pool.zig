@@ -1,8 +1,10 @@
 //! The thread pool: persistent threads that all run the same step; the caller is worker 0.
 const std = @import("std");
+const clock = @import("clock.zig");
 const memory = @import("memory.zig");
 const placement = @import("placement.zig");
 const worker_file = @import("worker.zig");
+const Reach = @import("reach.zig").Reach;
 const Tuning = @import("tuning.zig").Tuning;
 const Probe = @import("probe.zig").Probe;
 const Variant = @import("dispatch.zig").Variant;
@@ -26,6 +28,8 @@ pub const Pool = struct {
     waiting: std.atomic.Value(u32) align(128) = .init(0),
     stopping: bool = false,
     task: Task = undefined,
+    /// Set by `tune`.
+    reach: Reach = undefined,
     /// Private scratch of all threads, `thread_bytes` each.
     scratch: []align(64) u8 = &.{},
 
@@ -48,6 +52,7 @@ pub const Pool = struct {
     /// Takes effect at the next step; call between steps.
     pub fn tune(pool: *Pool, tuning: Tuning) void {
         pool.shared.tuning = tuning;
+        pool.reach = .{ .tuned_bytes = tuning.prefetch_bytes };
         // On an oversubscribed machine spinning takes the core from the thread waited for.
         const cores = std.Thread.getCpuCount() catch 1;
         const most: u32 = if (pool.num_threads > cores) 50 else tuning.spin_limit;
@@ -72,6 +77,17 @@ pub const Pool = struct {
         _ = pool.started.fetchAdd(1, .seq_cst);
         worker_file.futexWake(&pool.started);
         for (pool.threads[1..@max(1, spawned)]) |thread| thread.join();
+    }
+
+    /// Runs a step. False: it was cancelled on the way.
+    pub fn runStep(pool: *Pool, step: *const Step) bool {
+        const num_rows = step.data.num_tokens;
+        if (num_rows > Tuning.max_rows_regime) return pool.run(.{ .step = step });
+        pool.shared.tuning.prefetch_bytes = pool.reach.begin(num_rows);
+        const began_ns = clock.now();
+        const completed = pool.run(.{ .step = step });
+        if (completed) pool.reach.end(clock.now() - began_ns);
+        return completed;
     }
 
     /// Runs `task` on all threads; returns when every one of them has left it. False: it was

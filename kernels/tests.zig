@@ -6,5 +6,6 @@ comptime {
     _ = @import("cpu/sample_math.zig");
     _ = @import("fused_test.zig");
     _ = @import("product_test.zig");
+    _ = @import("reach.zig");
     _ = @import("worker_test.zig");
 }
