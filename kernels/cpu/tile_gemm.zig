@@ -121,7 +121,7 @@ pub fn computePanel(
     const tile: *Tile = @ptrCast(scratch.ptr);
     switch (known) {
         inline else => |weight_type| if (comptime Unpacker(weight_type)) |Format| {
-            compute(Format, &sources, tile, numPanels(rows), k, packed_memory, out);
+            compute(Format, &sources, tile, rows, k, packed_memory, out);
         } else unreachable,
     }
 }
@@ -130,7 +130,7 @@ fn compute(
     comptime Format: type,
     sources: *const unpack.Sources,
     tile: *Tile,
-    num_panels: usize,
+    rows: usize,
     k: usize,
     packed_memory: [*]align(64) const u8,
     out: [*]align(64) f32,
@@ -141,12 +141,13 @@ fn compute(
     while (k0 < k) : (k0 += layout.depth) {
         const kc = @min(layout.depth, k - k0);
         unpackTile(Format, sources, tile, k0, kc, k);
-        for (0..num_panels) |p| {
+        for (0..numPanels(rows)) |p| {
             const base: [*]align(64) const u8 = @alignCast(packed_memory + p * parts.bytes);
             const view = parts.view(group, @constCast(base), k0);
             const target: [*]align(64) f32 = @alignCast(out + p * layout.panel_rows * columns);
             if (k0 == 0) kernel.clear(target);
-            kernel.multiply(Format.recipe, tile, &view, kc, target);
+            const count = @min(layout.panel_rows, rows - p * layout.panel_rows);
+            kernel.multiply(Format.recipe, tile, &view, count, kc, target);
         }
     }
 }

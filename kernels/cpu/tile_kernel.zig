@@ -12,8 +12,11 @@ const Panel = layout.Panel;
 const columns = layout.columns;
 const panel_rows = layout.panel_rows;
 
-/// Vectors of columns in a register tile; its rows depend on the registers left (`Kernel`).
+/// Vectors of columns in a register tile, and its rows: as many as the registers leave room for.
 const nr = 2;
+const most_rows = if (vector.registers == 32) 6 else 3;
+/// For the last panel, of which no more may be there.
+const few_rows = 3;
 /// Registers suffice to keep the float accumulators over a whole tile.
 const resident = vector.registers == 32;
 
@@ -112,25 +115,28 @@ pub fn clear(out: [*]align(64) f32) void {
     inline for (0..panel_rows * columns / vector.lanes) |i| vectors[i] = @splat(0);
 }
 
-/// out `[panel_rows][columns]` += panel · tile over `kc` weights.
+/// out `[panel_rows][columns]` += panel · tile over `kc` weights, in its first `rows` rows at least.
 pub fn multiply(
     comptime recipe: Recipe,
     tile: *const Tile,
     panel: *const Panel.View,
+    rows: usize,
     kc: usize,
     out: [*]align(64) f32,
 ) void {
     var prepared: Prepared = undefined;
     const wanted = recipe.offset != 0 or (recipe.group == 32 and recipe.has_min);
     if (wanted) prepared.fill(recipe, panel, kc);
-    Kernel(recipe.shape()).run(tile, panel, &prepared, kc, out);
+    const shape = comptime recipe.shape();
+    if (rows <= few_rows) {
+        Kernel(shape, few_rows).run(tile, panel, &prepared, rows, kc, out);
+    } else Kernel(shape, most_rows).run(tile, panel, &prepared, rows, kc, out);
 }
 
-/// `shape` is a recipe without what only `Prepared` needs, so that types share kernels.
-fn Kernel(comptime shape: Recipe) type {
+/// `shape` is a recipe without what only `Prepared` needs, so that types share kernels; `mr` rows of
+/// a register tile, of whose sums twice as many are live in super-blocks.
+fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
     return struct {
-        /// Rows of the register tile; twice as many sums are live in super-blocks.
-        const mr = if (vector.registers == 32) 6 else 3;
         const Sums = [mr][nr]Ints;
         const Self = @This();
 
@@ -145,6 +151,7 @@ fn Kernel(comptime shape: Recipe) type {
             tile: *const Tile,
             panel: *const Panel.View,
             prepared: *const Prepared,
+            rows: usize,
             kc: usize,
             out: [*]align(64) f32,
         ) void {
@@ -158,7 +165,7 @@ fn Kernel(comptime shape: Recipe) type {
             };
             while (self.column < columns) : (self.column += nr * vector.lanes) {
                 self.row = 0;
-                while (self.row < panel_rows) : (self.row += mr) {
+                while (self.row < rows) : (self.row += mr) {
                     if (shape.group == 32) self.blocks(kc) else self.superBlocks(kc);
                 }
             }
