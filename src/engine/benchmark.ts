@@ -75,6 +75,7 @@ export function benchmark(
     options.onProgress?.(0, total, "tuning to this machine, once");
     for (const _ of model.findTuning());
   }
+  const loadPeakBytes = processPeakRssBytes();
   using roofline = options.roofline ? new RooflineRecorder(model) : undefined;
   const driver = new StepDriver(model.session, contextLen);
   let done = 0;
@@ -92,7 +93,8 @@ export function benchmark(
       options.onProgress?.(++done, total, testName(test));
     }
     const use = options.expertUse ? expertUse(model.plan, model.session.expertCounts) : undefined;
-    const peakRssBytes = processPeakRssBytes() - (roofline?.takenBytes ?? 0);
+    const runPeakBytes = processPeakRssBytes() - (roofline?.takenBytes ?? 0);
+    const peakRssBytes = Math.max(loadPeakBytes, runPeakBytes);
     const measured = makeRecord(name, model, test, times, peakRssBytes);
     const record = { ...measured, ...(use && { expertUse: use }) };
     if (roofline === undefined) return record;
