@@ -28,15 +28,9 @@ pub fn mapFile(path: [*:0]const u8, file: *MappedFile) MapError!void {
     if (end == 0) return error.Empty;
     const bytes: usize = @intCast(end);
     const padded = std.mem.alignForward(usize, bytes, page_bytes) + page_bytes;
-    // Reserve file and guard page together, then map the file over the front.
-    const region = posix.mmap(
-        null,
-        padded,
-        .{ .READ = true },
-        .{ .TYPE = .PRIVATE, .ANONYMOUS = true },
-        -1,
-        0,
-    ) catch return error.OutOfMemory;
+    // Reserve file and guard page together, then map the file over the front. From a huge page on,
+    // because Linux maps those of the page cache where both sides agree on where they begin.
+    const region = try reserveAligned(padded, .{ .READ = true });
     errdefer posix.munmap(region);
     _ = posix.mmap(
         region.ptr,
@@ -59,16 +53,21 @@ pub fn unmapFile(file: *MappedFile) void {
 }
 
 /// Brings mapped pages in from the page cache at once: 18 GB/s, against 3.5 GB/s by page faults.
-/// A kernel without MADV_POPULATE_READ leaves it to the faults.
+/// A kernel without MADV_POPULATE_READ leaves it to the faults. What is not in the page cache yet is
+/// read into huge pages where the file system can (ext4 since Linux 6.16, XFS, tmpfs).
 pub fn populate(address: u64, bytes: u64) void {
     if (builtin.os.tag != .linux) return;
     const populate_read = 22;
+    advise(address, bytes, std.os.linux.MADV.HUGEPAGE);
     advise(address, bytes, populate_read);
 }
 
-/// Has pages of a mapped file read into the page cache without making them this process's.
+/// Has pages of a mapped file read into the page cache without making them this process's: what is
+/// used of them is mapped by small pages.
 pub fn readAhead(address: u64, bytes: u64) void {
-    if (builtin.os.tag == .linux) advise(address, bytes, std.os.linux.MADV.WILLNEED);
+    if (builtin.os.tag != .linux) return;
+    advise(address, bytes, std.os.linux.MADV.NOHUGEPAGE);
+    advise(address, bytes, std.os.linux.MADV.WILLNEED);
 }
 
 fn advise(address: u64, bytes: u64, advice: u32) void {
@@ -165,27 +164,31 @@ fn noteAllocation() void {
 pub fn allocate(bytes: u64, pages: Pages) error{OutOfMemory}![]align(page_bytes) u8 {
     noteAllocation();
     const padded = allocatedBytes(bytes);
-    if (builtin.os.tag != .linux or pages == .small or padded < huge_page_bytes) return reserve(padded);
-    const region = try reserve(padded + huge_page_bytes);
+    const access: Access = .{ .READ = true, .WRITE = true };
+    if (builtin.os.tag != .linux or pages == .small or padded < huge_page_bytes) {
+        return reserve(padded, access);
+    }
+    const region = try reserveAligned(padded, access);
+    posix.madvise(region.ptr, region.len, posix.MADV.HUGEPAGE) catch {};
+    return region;
+}
+
+const Access = std.posix.system.PROT;
+
+/// Memory that starts at a huge page.
+fn reserveAligned(bytes: u64, access: Access) error{OutOfMemory}![]align(page_bytes) u8 {
+    const region = try reserve(bytes + huge_page_bytes, access);
     const start = std.mem.alignForward(usize, @intFromPtr(region.ptr), huge_page_bytes);
     const before = start - @intFromPtr(region.ptr);
     if (before > 0) posix.munmap(region[0..before]);
-    const aligned: []align(page_bytes) u8 = @alignCast(region[before..][0..padded]);
-    const rest: []align(page_bytes) u8 = @alignCast(region[before + padded ..]);
+    const rest: []align(page_bytes) u8 = @alignCast(region[before + bytes ..]);
     if (rest.len > 0) posix.munmap(rest);
-    posix.madvise(aligned.ptr, aligned.len, posix.MADV.HUGEPAGE) catch {};
-    return aligned;
+    return @alignCast(region[before..][0..bytes]);
 }
 
-fn reserve(bytes: u64) error{OutOfMemory}![]align(page_bytes) u8 {
-    return posix.mmap(
-        null,
-        bytes,
-        .{ .READ = true, .WRITE = true },
-        .{ .TYPE = .PRIVATE, .ANONYMOUS = true },
-        -1,
-        0,
-    ) catch error.OutOfMemory;
+fn reserve(bytes: u64, access: Access) error{OutOfMemory}![]align(page_bytes) u8 {
+    const flags: posix.MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true };
+    return posix.mmap(null, bytes, access, flags, -1, 0) catch error.OutOfMemory;
 }
 
 pub fn release(region: []align(page_bytes) u8) void {

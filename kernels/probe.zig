@@ -139,7 +139,7 @@ fn readStreams(
     while (at < bytes) : (at += step) {
         inline for (starts, 0..) |start, s| {
             inline for (0..(step + 63) / 64) |line| {
-                if (prefetch_bytes != 0) simd.prefetch(start + at + line * 64 + prefetch_bytes);
+                if (prefetch_bytes != 0) simd.prefetchOnce(start + at + line * 64 + prefetch_bytes);
             }
             inline for (0..num_sums / streams) |i| {
                 sums[s * num_sums / streams + i] ^= simd.load(Lanes, start + at + i * lane_bytes);

@@ -62,6 +62,10 @@ pub inline fn loadLanes(p: [*]const u8, comptime stride: usize) Bytes {
 pub inline fn prefetch(p: [*]const u8) void {
     @prefetch(p, .{ .rw = .read, .locality = 3, .cache = .data });
 }
+/// Of what is read once a step, such as weights: only the first cache is to keep it.
+pub inline fn prefetchOnce(p: [*]const u8) void {
+    @prefetch(p, .{ .rw = .read, .locality = 0, .cache = .data });
+}
 
 // ------------------------------------------------------------------------- floats
 

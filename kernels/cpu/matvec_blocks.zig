@@ -53,7 +53,7 @@ inline fn fourRows(
             addStep(Q, M, p, step, &input, &acc);
             inline for (0..4) |i| {
                 inline for (0..(step_bytes + 63) / 64) |line| {
-                    simd.prefetch(p[i] + prefetch_bytes + line * 64);
+                    simd.prefetchOnce(p[i] + prefetch_bytes + line * 64);
                 }
                 p[i] += step_bytes;
             }

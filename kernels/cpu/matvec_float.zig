@@ -121,7 +121,7 @@ inline fn addColumns(
     var at = first;
     while (at < whole) : (at += length) {
         inline for (run.starts) |start| {
-            simd.prefetch(start + at * @sizeOf(Row.Format.Block) + run.prefetch_bytes);
+            simd.prefetchOnce(start + at * @sizeOf(Row.Format.Block) + run.prefetch_bytes);
         }
         var w: [streams][Row.reads]Row.Lanes = undefined;
         inline for (&w, run.starts, run.scales) |*own, start, scale| {

@@ -31,7 +31,7 @@ pub fn multiply(
             addBlock(Q, M, p, step, input, &acc);
             inline for (0..4) |i| {
                 inline for (0..prefetch_lines) |line| {
-                    simd.prefetch(p[i] + span.prefetch_bytes + line * 64);
+                    simd.prefetchOnce(p[i] + span.prefetch_bytes + line * 64);
                 }
                 p[i] += @sizeOf(Q.Block);
             }

@@ -64,3 +64,27 @@ export function processPeakRssBytes(): number {
   const peak = /^VmHWM:\s+(\d+) kB/m.exec(readText("/proc/self/status") ?? "")?.[1];
   return peak === undefined ? process.memoryUsage.rss() : Number(peak) * 1024;
 }
+
+/** What of a range of this process's memory is resident, and of that on huge pages, in bytes. */
+export interface RangePages {
+  readonly resident: number;
+  readonly huge: number;
+}
+
+/** As Linux says it, for mappings that lie in the range as a whole; elsewhere zeros. */
+export function rangePages(address: number, bytes: number): RangePages {
+  let isInside = false;
+  let resident = 0;
+  let huge = 0;
+  for (const line of (readText("/proc/self/smaps") ?? "").split("\n")) {
+    const [, start, end] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+    if (start !== undefined) {
+      isInside = parseInt(start, 16) >= address && parseInt(end!, 16) <= address + bytes;
+    }
+    const [, name, kilobytes] = (isInside && /^(\w+):\s+(\d+) kB/.exec(line)) || [];
+    if (name === "Rss") resident += Number(kilobytes) * 1024;
+    if (hugePageFields.has(name ?? "")) huge += Number(kilobytes) * 1024;
+  }
+  return { resident, huge };
+}
+const hugePageFields = new Set(["AnonHugePages", "FilePmdMapped", "ShmemPmdMapped"]);

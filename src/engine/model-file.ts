@@ -287,6 +287,11 @@ export class ModelFile implements WeightMemory, Disposable {
     }
   }
 
+  /** Whether the weights lie on huge pages without a copy. */
+  get isOnHugePages(): boolean {
+    return this.#files.every((file) => file.isOnHugePages);
+  }
+
   /** Throws unless the rest of the weights can be copied; says what is missing. */
   requireCopyMemory(): void {
     const hint = "--load lazy (in a chat: /lazy on) runs them from the mapped file";

@@ -62,15 +62,14 @@ export class Residency implements Disposable {
     this.start();
   }
 
-  /** Copies the weights while the engine is idle, where memory for more than one copy is free. */
+  /** Copies the weights to huge pages while the engine is idle, where two copies have room. */
   async #promote(change: number): Promise<void> {
     const { file } = this.#model;
     if ((file.copyBytes - file.copiedBytes) * 2 > availableMemoryBytes()) return;
+    await this.#idle(change);
+    if (file.isOnHugePages) return;
     const pieces = this.#model.copyWeights(1);
-    for (;;) {
-      await this.#idle(change);
-      if (this.#change !== change || pieces.next().done) return;
-    }
+    while (this.#change === change && !pieces.next().done) await this.#idle(change);
   }
 
   /** Resolves when the engine has been idle for a while, or the mode has changed. */

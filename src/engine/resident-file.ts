@@ -2,6 +2,7 @@
 // in huge pages. The mapping always stays, so that going back costs nothing.
 import { cpuReport } from "../native/cpu-report.ts";
 import { lockMemory, MappedFile, MemoryRegion } from "../native/memory.ts";
+import { rangePages } from "./machine.ts";
 
 /** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
 const mostOverRead = 64;
@@ -39,6 +40,14 @@ export class ResidentFile implements Disposable {
   address(offset: number, bytes: number): number {
     const isCopied = this.#copy !== undefined && offset + bytes <= this.#copiedEnd;
     return isCopied ? this.#copy!.address + offset - this.#start : this.mapped.address + offset;
+  }
+
+  /** Whether what is mapped lies on huge pages of the page cache, so that a copy gains nothing. */
+  get isOnHugePages(): boolean {
+    const { pageBytes } = cpuReport();
+    const wholeBytes = Math.ceil(this.mapped.bytes / pageBytes) * pageBytes;
+    const { resident, huge } = rangePages(this.mapped.address, wholeBytes);
+    return huge > 0.9 * resident;
   }
 
   /** Copies the next `bytes` at most; returns how many. */

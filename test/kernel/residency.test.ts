@@ -1,17 +1,25 @@
 // Where weights lie, mapped or copied, whole or in part, changes no bit and may change between any
 // two steps; the memory taken is the memory planned; a step takes none.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { EngineClient } from "../../src/engine/client.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
+import { rangePages } from "../../src/engine/machine.ts";
 import { ModelFile } from "../../src/engine/model-file.ts";
 import { planModel, rowTables } from "../../src/engine/model-plan.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
 import { startEngineWorker } from "../../src/engine/worker.ts";
-import { allocationCount } from "../../src/native/memory.ts";
+import { allocationCount, MemoryRegion, viewMemory } from "../../src/native/memory.ts";
 import { defaultSampling } from "../../src/sampling/parameters.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { expectSameBits } from "./compare.ts";
@@ -77,7 +85,7 @@ function mappedBytes(file: string): number {
 function writeVariant(name: string, extraBytes: number, leftOut: string): string {
   const { metadata, tensors } = tinyModel("k-mix", tinyMixes["k-mix"]!);
   const shape = [extraBytes / 4096, 1024];
-  const content = new Uint8Array(extraBytes);
+  const content = new Uint8Array(extraBytes).fill(1);
   const kept = [...tensors].filter((tensor) => tensor.name !== leftOut);
   const file = join(folder, name);
   writeGguf(file, { metadata, tensors: [{ name: "extra", type: "f32", shape, content }, ...kept] });
@@ -113,6 +121,24 @@ test.if(canPopulate())("tables are not mapped before they are read", () => {
     expect(unmapped).toBeLessThanOrEqual(most);
   }
 });
+
+test.if(hasHugePages())("what of memory lies on huge pages is seen", () => {
+  const bytes = 2 ** 23;
+  for (const kind of ["huge", "small"] as const) {
+    using region = new MemoryRegion(bytes, kind, "test");
+    expect(rangePages(region.address, region.bytes)).toEqual({ resident: 0, huge: 0 });
+    new Uint8Array(viewMemory(region.address, bytes)).fill(1);
+    const { resident, huge } = rangePages(region.address, region.bytes);
+    expect(resident).toBe(bytes);
+    expect(huge).toBe(kind === "huge" ? bytes : 0);
+  }
+});
+
+/** Whether programs that ask for huge pages get them, and others do not. */
+function hasHugePages(): boolean {
+  const setting = "/sys/kernel/mm/transparent_hugepage/enabled";
+  return existsSync(setting) && readFileSync(setting, "utf8").includes("[madvise]");
+}
 
 test("weights move between any two steps, in parts, and back", () => {
   using fixed = open("lazy");
@@ -202,6 +228,19 @@ test("a running engine copies its weights when idle, and changes its mode at any
     if (mode !== "auto") expect(copiedWeightBytes > 0).toBe(mode === "eager");
   }
   expect(await Promise.all(answers)).toEqual([expected, expected, expected]);
+});
+
+test("an idle engine copies weights unless they lie on huge pages already", async () => {
+  const large = writeVariant("idle.gguf", 2 ** 26, "");
+  await using client = await startEngineWorker(large, options);
+  await continuation(client, 1);
+  // Written in few large pieces, which many file systems of Linux keep in huge pages.
+  using file = new ModelFile(large);
+  for (const _ of file.populate(new Set()));
+  const deadline = performance.now() + (file.isOnHugePages ? 1000 : 30_000);
+  const isCopied = async () => (await client.status()).copiedWeightBytes > 0;
+  while (!(await isCopied()) && performance.now() < deadline) await Bun.sleep(20);
+  expect(await isCopied()).toBe(!file.isOnHugePages);
 });
 
 test("a file larger than memory is never copied, and says what is missing", async () => {
