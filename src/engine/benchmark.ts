@@ -71,6 +71,10 @@ export function benchmark(
   using model = new LoadedModel(path, modelOptions, { outputs: "tokens" });
   if (options.expertUse && model.session.expertCounts.routes.length === 0) throw noExperts();
   const total = tests.length * (options.repetitions + 1);
+  if (modelOptions.load === "auto" && !modelOptions.lock) {
+    // As an idle engine does.
+    for (const _ of model.promote()) options.onProgress?.(0, total, "copying to huge pages");
+  }
   if (model.lacksTuning) {
     options.onProgress?.(0, total, "tuning to this machine, once");
     for (const _ of model.findTuning());

@@ -12,9 +12,9 @@ import type { AdapterChoice } from "./adapter-choice.ts";
 import { AdapterSet } from "./adapter-set.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { HiddenSession } from "./hidden-states.ts";
-import { memoryNodes } from "./machine.ts";
+import { availableMemoryBytes, memoryNodes } from "./machine.ts";
 import { type MemoryPlan, sessionBytes } from "./memory-plan.ts";
-import { type LoadProgress, ModelFile } from "./model-file.ts";
+import { type CopyOptions, type LoadProgress, ModelFile } from "./model-file.ts";
 import { type PlannedModel, planModel, positionLimit, rowTables } from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
@@ -146,12 +146,21 @@ export class LoadedModel implements Disposable {
     if (mode === "eager") yield* this.copyWeights();
   }
 
-  /** Copies the weights, or the rest of them, into huge pages, `pieceBytes` a step. */
+  /**
+   * Where two copies have room: what products read is copied, unless it lies on huge pages already.
+   */
+  *promote(numThreads?: number): Generator<LoadProgress> {
+    const { file, plan } = this;
+    if ((file.copyBytes - file.copiedBytes) * 2 > availableMemoryBytes()) return;
+    if (!file.isOnHugePages) yield* this.copyWeights(numThreads, { tables: rowTables(plan) });
+  }
+
+  /** Copies the weights, or the rest of them, into huge pages. */
   *copyWeights(
     numThreads = this.memoryPlan.numThreads,
-    pieceBytes?: number,
+    options?: CopyOptions,
   ): Generator<LoadProgress> {
-    for (const progress of this.file.copy(numThreads, pieceBytes)) {
+    for (const progress of this.file.copy(numThreads, options)) {
       this.#moveWeights();
       yield progress;
     }

@@ -125,6 +125,15 @@ export interface PlanAdapters {
   readonly numThreads?: number;
 }
 
+export interface CopyOptions {
+  /** Copied in one step at most. */
+  readonly pieceBytes?: number;
+  /** Tensors of which few rows are used. */
+  readonly tables?: ReadonlySet<string>;
+}
+
+const noNames: ReadonlySet<string> = new Set();
+
 export class ModelFile implements WeightMemory, Disposable {
   readonly header: ModelHeader;
   readonly config: ModelConfig;
@@ -272,14 +281,22 @@ export class ModelFile implements WeightMemory, Disposable {
     return inFile.toSorted((a, b) => a.offset - b.offset);
   }
 
-  /** Copies what is not yet copied into huge pages; each step makes more tensors lie there. */
-  *copy(numThreads: number, pieceBytes = copyStepBytes): Generator<LoadProgress> {
+  /**
+   * Copies what is not yet copied into huge pages; each step makes more tensors lie there. `tables`
+   * stay in the file.
+   */
+  *copy(
+    numThreads: number,
+    { pieceBytes = copyStepBytes, tables = noNames }: CopyOptions = {},
+  ): Generator<LoadProgress> {
     this.requireCopyMemory();
+    if (tables.size === 0) for (const file of this.#files) file.takeIn();
     const totalBytes = this.#files.reduce((sum, file) => sum + file.uncopiedBytes, 0);
     let doneBytes = 0;
-    for (const file of this.#files) {
+    for (const [index, file] of this.#filesByIndex) {
+      const leaveOut = this.#places(index, tables);
       while (file.uncopiedBytes > 0) {
-        doneBytes += file.copy(pieceBytes, numThreads);
+        doneBytes += file.copy(pieceBytes, numThreads, leaveOut);
         yield { doneBytes, totalBytes };
         // Here everyone has moved to the copy.
         file.discardCopied();

@@ -4,7 +4,6 @@
 
 import { TinferError } from "../core/errors.ts";
 import type { LoadedModel } from "./loaded-model.ts";
-import { availableMemoryBytes } from "./machine.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 
 /** Nothing to do for this long, and the engine counts as idle. */
@@ -62,14 +61,11 @@ export class Residency implements Disposable {
     this.start();
   }
 
-  /** Copies the weights to huge pages while the engine is idle, where two copies have room. */
+  /** Copies the weights to huge pages while the engine is idle. */
   async #promote(change: number): Promise<void> {
-    const { file } = this.#model;
-    if ((file.copyBytes - file.copiedBytes) * 2 > availableMemoryBytes()) return;
-    await this.#idle(change);
-    if (file.isOnHugePages) return;
-    const pieces = this.#model.copyWeights(1);
-    while (this.#change === change && !pieces.next().done) await this.#idle(change);
+    const pieces = this.#model.promote(1);
+    do await this.#idle(change);
+    while (this.#change === change && !pieces.next().done);
   }
 
   /** Resolves when the engine has been idle for a while, or the mode has changed. */

@@ -158,7 +158,7 @@ test("weights move between any two steps, in parts, and back", () => {
   for (let round = 0; round < 2; round++) {
     const addresses = new Set<number>();
     let parts = 0;
-    for (const { doneBytes } of moving.model.copyWeights(2, 100_000)) {
+    for (const { doneBytes } of moving.model.copyWeights(2, { pieceBytes: 100_000 })) {
       check(`after ${doneBytes} bytes`);
       addresses.add(file.address("output.weight"));
       parts++;
@@ -171,9 +171,36 @@ test("weights move between any two steps, in parts, and back", () => {
   }
 });
 
+test("tables stay in the file until everything is wanted in memory", () => {
+  const large = writeVariant("tables.gguf", 2 ** 20, "");
+  using model = new LoadedModel(large, { ...options, load: "lazy", maxOutputsPerStep: 64 });
+  const { file } = model;
+  const driver = new StepDriver(model.session, contextLen);
+  const logits = () => {
+    driver.run(tokenIds, 0, 40, "all");
+    return Float32Array.from(model.session.readTensor(model.plan.logits!));
+  };
+  const expected = logits();
+  const tables = new Set(["extra", "token_embd.weight"]);
+  const addresses = () => [...tables, "output.weight"].map((name) => file.address(name));
+  const [extra, embedding, output] = addresses();
+  for (const _ of model.copyWeights(2, { pieceBytes: 100_000, tables }));
+  expect(addresses().slice(0, 2)).toEqual([extra!, embedding!]);
+  expect(file.address("output.weight")).not.toBe(output!);
+  const tableBytes = [...tables].reduce((sum, name) => sum + file.bytes(name), 0);
+  expect(file.copiedBytes).toBe(file.copyBytes - tableBytes);
+  expectSameBits(logits(), expected, tinyVocabSize, "without tables");
+  for (const _ of model.bringInAs("eager")) {
+    expectSameBits(logits(), expected, tinyVocabSize, "while they are taken in");
+  }
+  expect(file.copiedBytes).toBe(file.copyBytes);
+  expect(file.address("extra")).not.toBe(extra!);
+  expectSameBits(logits(), expected, tinyVocabSize, "with tables");
+});
+
 test("a copy that was left half done is gone on with", () => {
   using model = new LoadedModel(path, { ...options, load: "lazy" });
-  for (const _ of model.copyWeights(1, 100_000)) break;
+  for (const _ of model.copyWeights(1, { pieceBytes: 100_000 })) break;
   const taken = model.file.copiedBytes;
   expect(taken).toBeGreaterThan(0);
   for (const _ of model.bringInAs("eager"));
