@@ -102,7 +102,11 @@ pub const Layout = struct {
 
 /// Private memory of one thread in `Inputs.multiply`.
 pub fn kernelBytes(layout: *const Layout) usize {
-    return tile_gemm.threadBytes(layout.limits.max_rows, layout.k);
+    var bytes: usize = 0;
+    for (group_ids, layout.needed) |group, is_needed| {
+        if (is_needed) bytes = @max(bytes, tile_gemm.threadBytes(group, layout.limits.max_rows));
+    }
+    return bytes;
 }
 
 fn groupOf(weight: plan.Weight) u32 {

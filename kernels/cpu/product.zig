@@ -115,7 +115,10 @@ pub fn scratchNeed(
             2 * few * 4 * max_quarter_rows * @sizeOf(f32),
     };
     const many: usize = @min(padded(rows), max_tile_rows);
-    const kernel_bytes = tile_gemm.threadBytes(many, k);
+    var kernel_bytes: usize = 0;
+    for (Groups.ids, groups.needed) |group, is_needed| {
+        if (is_needed) kernel_bytes = @max(kernel_bytes, tile_gemm.threadBytes(group, many));
+    }
     const value_bytes = 2 * many * tile_gemm.columns * @sizeOf(f32);
     return in_rows.largest(.{
         .shared_bytes = groups.packedOffset(quant.groups.len, k, many),

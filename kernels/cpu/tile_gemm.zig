@@ -91,10 +91,12 @@ pub fn packGathered(
     }
 }
 
-/// Private memory of one thread in `computePanel`.
-pub fn threadBytes(rows: usize, k: usize) usize {
-    _ = .{ rows, k };
-    return @max(@sizeOf(Tile), dense.thread_bytes);
+/// Private memory of one thread in `computePanel` of up to `rows` rows packed for `group`.
+pub fn threadBytes(group: u32, rows: usize) usize {
+    return switch (group) {
+        32, 256 => @sizeOf(Tile),
+        else => dense.threadBytes(rows),
+    };
 }
 
 /// out `[numPanels(rows) * 6][32]` = activations · weight rows `n0..n0 + n`; columns from `n` on
@@ -109,8 +111,8 @@ pub fn computePanel(
     out: [*]align(64) f32,
 ) void {
     const k = weight.cols;
-    assert(n >= 1 and n <= columns and scratch.len >= threadBytes(rows, k));
     const known = quant.fromId(weight.type).?;
+    assert(n >= 1 and n <= columns and scratch.len >= threadBytes(quant.group(known), rows));
     if (quant.isFloat(known)) {
         return dense.computePanel(weight, n0, n, rows, packed_memory, scratch, out);
     }
