@@ -5,7 +5,8 @@ import type { AdapterChoice } from "./adapter-choice.ts";
 
 /**
  * How weights come into memory. `lazy`: mapped, page by page at first use; `auto`: mapped, all at
- * load where they fit, and copied into huge pages while idle where memory allows; `eager`: copied into huge pages at load.
+ * load where they fit, and copied into huge pages while idle where memory allows and the page cache
+ * has small ones; `eager`: copied into huge pages at load.
  */
 export const loadModes = ["auto", "lazy", "eager"] as const;
 export type LoadMode = (typeof loadModes)[number];
