@@ -39,12 +39,13 @@ const Laid = [num_strips][parts][max_depth][strip]Lanes;
 const Strands = [num_strips][parts][panel_rows][strip]Sums;
 
 /// Private memory of one thread: weights, then strands.
-pub fn threadBytes(rows: usize) usize {
-    return @sizeOf(Laid) + numPanels(rows) * @sizeOf(Strands);
+pub fn threadBytes(group: u32, rows: usize, k: usize) usize {
+    const count = if (isWhole(group, k)) 1 else layout.numPanels(rows);
+    return @sizeOf(Laid) + count * @sizeOf(Strands);
 }
 
-fn numPanels(rows: usize) usize {
-    return (rows + panel_rows - 1) / panel_rows;
+fn isWhole(group: u32, k: usize) bool {
+    return strands.numSteps(group, k) <= max_depth;
 }
 
 // ------------------------------------------------------------------------- activations
@@ -133,8 +134,9 @@ pub fn computePanel(
     scratch: []align(64) u8,
     out: [*]align(64) f32,
 ) void {
-    assert(n >= 1 and n <= columns and scratch.len >= threadBytes(rows));
+    assert(n >= 1 and n <= columns);
     const k = weight.cols;
+    const num_panels = layout.numPanels(rows);
     const address: [*]const u8 = @ptrFromInt(weight.address);
     const scales = Scales.of(weight).from(n0);
     switch (quant.fromId(weight.type).?) {
@@ -144,7 +146,7 @@ pub fn computePanel(
             defer if (mode) |previous| previous.end();
             const source = address + n0 * k * @sizeOf(Row.Format.Block);
             const activations: [*]align(64) const Lanes = @ptrCast(packed_memory);
-            computeColumns(Row, source, &scales, n, numPanels(rows), k, activations, scratch, out);
+            computeColumns(Row, source, &scales, n, num_panels, k, activations, scratch, out);
         },
         else => unreachable,
     }
@@ -164,7 +166,7 @@ fn computeColumns(
     const laid: *Laid = @ptrCast(scratch.ptr);
     const all_strands: [*]align(64) Strands = @ptrCast(@alignCast(scratch.ptr + @sizeOf(Laid)));
     const num_steps = strands.numSteps(Row.group, k);
-    const is_whole = num_steps <= max_depth;
+    const is_whole = isWhole(Row.group, k);
     const most = if (is_whole) num_steps else depth;
     var first: usize = 0;
     while (first < num_steps) : (first += most) {
@@ -235,10 +237,7 @@ inline fn addTile(
 }
 
 /// out `[6][32]` = the sums of all strands of one panel.
-fn sumPanel(
-    panel: *const Strands,
-    out: [*]f32,
-) void {
+fn sumPanel(panel: *const Strands, out: [*]f32) void {
     for (0..panel_rows) |m| for (0..columns / lanes) |group| {
         var whole: [lanes]Sums = undefined;
         inline for (&whole, 0..) |*sum, c| {

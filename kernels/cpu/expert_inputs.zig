@@ -102,9 +102,10 @@ pub const Layout = struct {
 
 /// Private memory of one thread in `Inputs.multiply`.
 pub fn kernelBytes(layout: *const Layout) usize {
+    const rows = layout.limits.max_rows;
     var bytes: usize = 0;
     for (group_ids, layout.needed) |group, is_needed| {
-        if (is_needed) bytes = @max(bytes, tile_gemm.threadBytes(group, layout.limits.max_rows));
+        if (is_needed) bytes = @max(bytes, tile_gemm.threadBytes(group, rows, layout.k));
     }
     return bytes;
 }

@@ -117,7 +117,7 @@ pub fn scratchNeed(
     const many: usize = @min(padded(rows), max_tile_rows);
     var kernel_bytes: usize = 0;
     for (Groups.ids, groups.needed) |group, is_needed| {
-        if (is_needed) kernel_bytes = @max(kernel_bytes, tile_gemm.threadBytes(group, many));
+        if (is_needed) kernel_bytes = @max(kernel_bytes, tile_gemm.threadBytes(group, many, k));
     }
     const value_bytes = 2 * many * tile_gemm.columns * @sizeOf(f32);
     return in_rows.largest(.{

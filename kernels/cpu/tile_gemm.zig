@@ -48,10 +48,7 @@ pub fn packedBytes(group: u32, rows: usize, k: usize) usize {
     };
 }
 
-/// Activation panels, each packed independently of the others.
-pub fn numPanels(rows: usize) usize {
-    return (rows + layout.panel_rows - 1) / layout.panel_rows;
-}
+pub const numPanels = layout.numPanels;
 
 /// Quantises and packs panel `panel` of `rows` activation rows; `x` are its rows, `[up to 6, k]`.
 pub fn packPanel(
@@ -92,10 +89,10 @@ pub fn packGathered(
 }
 
 /// Private memory of one thread in `computePanel` of up to `rows` rows packed for `group`.
-pub fn threadBytes(group: u32, rows: usize) usize {
+pub fn threadBytes(group: u32, rows: usize, k: usize) usize {
     return switch (group) {
         32, 256 => @sizeOf(Tile),
-        else => dense.threadBytes(rows),
+        else => dense.threadBytes(group, rows, k),
     };
 }
 
@@ -112,7 +109,8 @@ pub fn computePanel(
 ) void {
     const k = weight.cols;
     const known = quant.fromId(weight.type).?;
-    assert(n >= 1 and n <= columns and scratch.len >= threadBytes(quant.group(known), rows));
+    assert(n >= 1 and n <= columns);
+    assert(scratch.len >= threadBytes(quant.group(known), rows, k));
     if (quant.isFloat(known)) {
         return dense.computePanel(weight, n0, n, rows, packed_memory, scratch, out);
     }

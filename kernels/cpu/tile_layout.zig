@@ -6,6 +6,10 @@ const vector = @import("tile_vector.zig");
 pub const columns = 32;
 /// Activation rows of one panel.
 pub const panel_rows = 6;
+/// Activation panels, each packed independently of the others.
+pub fn numPanels(rows: usize) usize {
+    return (rows + panel_rows - 1) / panel_rows;
+}
 /// Most weights of one row in a tile; a multiple of 256. The tile (13 KiB) stays in L1.
 pub const depth = 256;
 

@@ -71,15 +71,16 @@ export interface RangePages {
   readonly huge: number;
 }
 
-/** As Linux says it, for mappings that lie in the range as a whole; elsewhere zeros. */
+/** As Linux says it, of the mappings that begin in the range; elsewhere zeros. */
 export function rangePages(address: number, bytes: number): RangePages {
   let isInside = false;
   let resident = 0;
   let huge = 0;
   for (const line of (readText("/proc/self/smaps") ?? "").split("\n")) {
-    const [, start, end] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+    const start = /^([0-9a-f]+)-[0-9a-f]+ /.exec(line)?.[1];
     if (start !== undefined) {
-      isInside = parseInt(start, 16) >= address && parseInt(end!, 16) <= address + bytes;
+      const from = parseInt(start, 16) - address;
+      isInside = from >= 0 && from < bytes;
     }
     const [, name, kilobytes] = (isInside && /^(\w+):\s+(\d+) kB/.exec(line)) || [];
     if (name === "Rss") resident += Number(kilobytes) * 1024;

@@ -290,13 +290,18 @@ export class ModelFile implements WeightMemory, Disposable {
     { pieceBytes = copyStepBytes, tables = noNames }: CopyOptions = {},
   ): Generator<LoadProgress> {
     this.requireCopyMemory();
-    if (tables.size === 0) for (const file of this.#files) file.takeIn();
-    const totalBytes = this.#files.reduce((sum, file) => sum + file.uncopiedBytes, 0);
+    const work = [...this.#filesByIndex].map(([index, file]) => {
+      return { file, leaveOut: this.#places(index, tables) };
+    });
+    const totalBytes = work
+      .flatMap(({ file, leaveOut }) => file.uncopied(leaveOut))
+      .reduce((sum, { bytes }) => sum + bytes, 0);
     let doneBytes = 0;
-    for (const [index, file] of this.#filesByIndex) {
-      const leaveOut = this.#places(index, tables);
-      while (file.uncopiedBytes > 0) {
-        doneBytes += file.copy(pieceBytes, numThreads, leaveOut);
+    for (const { file, leaveOut } of work) {
+      for (;;) {
+        const bytes = file.copy(pieceBytes, numThreads, leaveOut);
+        if (bytes === 0) break;
+        doneBytes += bytes;
         yield { doneBytes, totalBytes };
         // Here everyone has moved to the copy.
         file.discardCopied();

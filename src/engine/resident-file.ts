@@ -1,6 +1,5 @@
-// One model file in memory: mapped from the disk, and from the front on, as far as it was copied,
-// in huge pages, with or without some stretches. The mapping always stays, so that going back costs
-// nothing.
+// One model file in memory: mapped from the disk, and as far as it was copied in huge pages. The
+// mapping always stays, so that going back costs nothing.
 import { cpuReport } from "../native/cpu-report.ts";
 import { lockMemory, MappedFile, MemoryRegion } from "../native/memory.ts";
 import { rangePages } from "./machine.ts";
@@ -9,86 +8,91 @@ import { rangePages } from "./machine.ts";
 const mostOverRead = 64;
 const largestPage = 2 ** 16;
 
-/** Bytes of a file. */
+/** Neighbouring bytes of a file. */
 export interface FileStretch {
   readonly offset: number;
   readonly bytes: number;
 }
 
 const endOf = ({ offset, bytes }: FileStretch) => offset + bytes;
+const sumBytes = (stretches: readonly FileStretch[]) =>
+  stretches.reduce((sum, { bytes }) => sum + bytes, 0);
+
+/** What of the stretches lies outside `cut`. */
+function without(stretches: readonly FileStretch[], cut: FileStretch): FileStretch[] {
+  const outside = stretches.flatMap((stretch) => {
+    const after = Math.max(stretch.offset, endOf(cut));
+    return [
+      { offset: stretch.offset, bytes: Math.min(endOf(stretch), cut.offset) - stretch.offset },
+      { offset: after, bytes: endOf(stretch) - after },
+    ];
+  });
+  return outside.filter(({ bytes }) => bytes > 0);
+}
+
+/** Of what a mapping has resident; a copy of such a file gains nothing. */
+const mostlyHuge = 0.9;
 
 export class ResidentFile implements Disposable {
   readonly mapped: MappedFile;
-  /** Where copying starts: the page of the first tensor. */
-  readonly #start: number;
+  /** What may be copied: from the page of the first tensor on. */
+  readonly #all: FileStretch;
   #copy: MemoryRegion | undefined;
+  /** What is not copied, in order. */
+  #uncopied: readonly FileStretch[];
+  /** End of the copied piece that lies furthest back. */
   #copiedEnd: number;
-  /** What the copy leaves out before its end, in order. */
-  #leftOut: readonly FileStretch[] = [];
 
   constructor(path: string, firstTensorOffset: number) {
     this.mapped = new MappedFile(path);
-    this.#start = Math.floor(firstTensorOffset / largestPage) * largestPage;
-    this.#copiedEnd = this.#start;
+    const offset = Math.floor(firstTensorOffset / largestPage) * largestPage;
+    this.#all = { offset, bytes: this.mapped.bytes - offset };
+    this.#uncopied = [this.#all];
+    this.#copiedEnd = offset;
   }
 
   /** Bytes that a full copy takes, in whole pages. */
   get copyBytes(): number {
     const { pageBytes } = cpuReport();
-    return Math.ceil((this.mapped.bytes - this.#start + mostOverRead) / pageBytes) * pageBytes;
+    return Math.ceil((this.#all.bytes + mostOverRead) / pageBytes) * pageBytes;
   }
 
-  /** Bytes still to be copied. */
-  get uncopiedBytes(): number {
-    return this.mapped.bytes - this.#copiedEnd;
-  }
-
+  /** Memory that the copy takes now: pages come as they are filled. */
   get takenBytes(): number {
-    const leftOut = this.#leftOut.reduce((sum, { bytes }) => sum + bytes, 0);
-    return this.#copy === undefined ? 0 : this.#copy.bytes - leftOut;
+    return this.#copy === undefined ? 0 : this.#copy.bytes - sumBytes(this.#uncopied);
   }
 
   /** Where a tensor lies now; a tensor that is copied in part is still read from the mapping. */
   address(offset: number, bytes: number): number {
-    const isCopied = this.#copy !== undefined && offset + bytes <= this.#copiedEnd;
-    const isLeftOut = this.#leftOut.some((part) => offset >= part.offset && offset < endOf(part));
-    if (!isCopied || isLeftOut) return this.mapped.address + offset;
-    return this.#copy!.address + offset - this.#start;
-  }
-
-  /** Whether what is mapped lies on huge pages of the page cache, so that a copy gains nothing. */
-  get isOnHugePages(): boolean {
-    const { pageBytes } = cpuReport();
-    const wholeBytes = Math.ceil(this.mapped.bytes / pageBytes) * pageBytes;
-    const { resident, huge } = rangePages(this.mapped.address, wholeBytes);
-    return huge > 0.9 * resident;
-  }
-
-  /**
-   * Copies the next `bytes` at most, up to the next of `leaveOut`, whole tensors in order that stay
-   * in the mapping; returns how many bytes that dealt with.
-   */
-  copy(bytes: number, numThreads: number, leaveOut: readonly FileStretch[]): number {
-    this.#copy ??= new MemoryRegion(this.copyBytes, "huge", "weights");
-    const begin = this.#copiedEnd;
-    const next = leaveOut.find((part) => endOf(part) > begin);
-    if (next !== undefined && next.offset <= begin) {
-      this.#leftOut = [...this.#leftOut, next];
-      this.#copiedEnd = endOf(next);
-    } else {
-      const end = Math.min(begin + bytes, next?.offset ?? this.mapped.bytes, this.mapped.bytes);
-      const target = this.#copy.address + begin - this.#start;
-      this.mapped.copyTo(target, begin, end - begin, numThreads);
-      this.#copiedEnd = end;
+    const isApart = (part: FileStretch) => offset + bytes <= part.offset || offset >= endOf(part);
+    if (this.#copy === undefined || !this.#uncopied.every(isApart)) {
+      return this.mapped.address + offset;
     }
-    return this.#copiedEnd - begin;
+    return this.#copy.address + offset - this.#all.offset;
   }
 
-  /** Has what was left out be copied too, and what follows it again. */
-  takeIn(): void {
-    const [first] = this.#leftOut;
-    if (first !== undefined) this.#copiedEnd = first.offset;
-    this.#leftOut = [];
+  /** Whether the page cache has what is mapped on huge pages. */
+  get isOnHugePages(): boolean {
+    const { resident, huge } = rangePages(this.mapped.address, this.mapped.bytes);
+    return huge > mostlyHuge * resident;
+  }
+
+  /** What is still to be copied where `leaveOut`, whole tensors, stays in the mapping. */
+  uncopied(leaveOut: readonly FileStretch[]): readonly FileStretch[] {
+    return leaveOut.reduce(without, this.#uncopied);
+  }
+
+  /** Copies the next of that, `bytes` at most; returns how many. */
+  copy(bytes: number, numThreads: number, leaveOut: readonly FileStretch[]): number {
+    const [next] = this.uncopied(leaveOut);
+    if (next === undefined) return 0;
+    this.#copy ??= new MemoryRegion(this.copyBytes, "huge", "weights");
+    const piece = { offset: next.offset, bytes: Math.min(bytes, next.bytes) };
+    const target = this.#copy.address + piece.offset - this.#all.offset;
+    this.mapped.copyTo(target, piece.offset, piece.bytes, numThreads);
+    this.#uncopied = without(this.#uncopied, piece);
+    this.#copiedEnd = Math.max(this.#copiedEnd, endOf(piece));
+    return piece.bytes;
   }
 
   /** Keeps the weights in memory where they lie now. */
@@ -97,17 +101,17 @@ export class ResidentFile implements Disposable {
     lockMemory(address, bytes, "--mlock");
   }
 
-  /** Drops the file's own pages of what is copied; nothing may need them, yet any still could. */
+  /** Drops the file's own pages up to there: what is read of them again is mapped again. */
   discardCopied(): void {
-    this.mapped.discard(this.#start, this.#copiedEnd - this.#start);
+    this.mapped.discard(this.#all.offset, this.#copiedEnd - this.#all.offset);
   }
 
   /** From now on all tensors lie in the mapping. Returns the copy, for when nobody reads it. */
   takeCopy(): Disposable | undefined {
     const copy = this.#copy;
     this.#copy = undefined;
-    this.#copiedEnd = this.#start;
-    this.#leftOut = [];
+    this.#uncopied = [this.#all];
+    this.#copiedEnd = this.#all.offset;
     return copy;
   }
 
