@@ -6,6 +6,7 @@ const dots = @import("../dots.zig");
 const block32 = @import("../quant/block32.zig");
 const activation = @import("activation.zig");
 const Span = @import("matvec_span.zig").Span;
+const Ahead = @import("matvec_span.zig").Ahead;
 const BlockRow = activation.BlockRow;
 const Floats = simd.Floats;
 const Floats4 = simd.Floats4;
@@ -41,31 +42,32 @@ inline fn fourRows(
     prefetch_bytes: usize,
 ) [M]Floats4 {
     const step_bytes = 128 / Q.block_len * @sizeOf(Q.Block);
-    var p = start;
+    var rows = start;
+    var ahead: Ahead = .{ .distance = prefetch_bytes };
     var acc: [M]Floats4 = @splat(@splat(0));
     var padded: [4][step_bytes]u8 = undefined;
     var step: usize = 0;
+    // The step at `rows`.
+    var first: usize = 0;
     var end = k / 128;
     // Twice at most: the whole steps, then one over a zero-padded copy of the last 1 to 3 blocks,
     // so that nothing past the row is read and the loop's code exists once.
     while (true) {
         while (step < end) : (step += 1) {
+            var p: [4][*]const u8 = undefined;
+            inline for (0..4) |i| p[i] = rows[i] + (step - first) * step_bytes;
             addStep(Q, M, p, step, &input, &acc);
-            inline for (0..4) |i| {
-                inline for (0..(step_bytes + 63) / 64) |line| {
-                    simd.prefetchOnce(p[i] + prefetch_bytes + line * 64);
-                }
-                p[i] += step_bytes;
-            }
+            ahead.ask(rows, step_bytes, (step + 1) * step_bytes);
         }
         if (step * 128 >= k) return acc;
         end = step + 1;
         const left = k % 128 / Q.block_len * @sizeOf(Q.Block);
         for (0..4) |i| {
             padded[i] = @splat(0);
-            @memcpy(padded[i][0..left], p[i]);
-            p[i] = &padded[i];
+            @memcpy(padded[i][0..left], rows[i] + step * step_bytes);
+            rows[i] = &padded[i];
         }
+        first = step;
     }
 }
 

@@ -117,17 +117,22 @@ inline fn addColumns(
     end: usize,
 ) void {
     const length = Row.elements * Row.reads;
-    const whole = first + (end - first) / length * length;
+    // Reads of less than a line follow one another.
+    const turns = @max(1, 64 / (length * @sizeOf(Row.Format.Block)));
+    const whole = first + (end - first) / (turns * length) * turns * length;
     var at = first;
-    while (at < whole) : (at += length) {
+    while (at < whole) {
         inline for (run.starts) |start| {
             simd.prefetchOnce(start + at * @sizeOf(Row.Format.Block) + run.prefetch_bytes);
         }
-        var w: [streams][Row.reads]Row.Lanes = undefined;
-        inline for (&w, run.starts, run.scales) |*own, start, scale| {
-            own.* = Row.readSome(start, at, scale);
+        inline for (0..turns) |_| {
+            var w: [streams][Row.reads]Row.Lanes = undefined;
+            inline for (&w, run.starts, run.scales) |*own, start, scale| {
+                own.* = Row.readSome(start, at, scale);
+            }
+            addProducts(Row, M, Row.reads, acc, &w, x, at);
+            at += length;
         }
-        addProducts(Row, M, Row.reads, acc, &w, x, at);
     }
     while (at < end) : (at += Row.elements) {
         var w: [streams][1]Row.Lanes = undefined;

@@ -5,6 +5,7 @@ const simd = @import("../simd.zig");
 const dots = @import("../dots.zig");
 const super_block = @import("../quant/super_block.zig");
 const Span = @import("matvec_span.zig").Span;
+const Ahead = @import("matvec_span.zig").Ahead;
 const SuperRow = @import("activation.zig").SuperRow;
 const Floats4 = simd.Floats4;
 const Ints = simd.Ints;
@@ -22,19 +23,17 @@ pub fn multiply(
     out_stride: usize,
 ) void {
     const row_bytes = k / 256 * @sizeOf(Q.Block);
-    const prefetch_lines = (@sizeOf(Q.Block) + 63) / 64;
     for (0..span.count) |r| {
-        var p: [4][*]const u8 = undefined;
-        inline for (0..4) |i| p[i] = span.weight + span.row(i, r) * row_bytes;
+        var rows: [4][*]const u8 = undefined;
+        inline for (0..4) |i| rows[i] = span.weight + span.row(i, r) * row_bytes;
+        var ahead: Ahead = .{ .distance = span.prefetch_bytes };
         var acc: [M]Floats4 = @splat(@splat(0));
         for (0..k / 256) |step| {
+            const size = @sizeOf(Q.Block);
+            var p: [4][*]const u8 = undefined;
+            inline for (0..4) |i| p[i] = rows[i] + step * size;
             addBlock(Q, M, p, step, input, &acc);
-            inline for (0..4) |i| {
-                inline for (0..prefetch_lines) |line| {
-                    simd.prefetchOnce(p[i] + span.prefetch_bytes + line * 64);
-                }
-                p[i] += @sizeOf(Q.Block);
-            }
+            ahead.ask(rows, size, (step + 1) * size);
         }
         inline for (0..M) |m| inline for (0..4) |i| {
             out[m * out_stride + i * span.count + r] = acc[m][i];
