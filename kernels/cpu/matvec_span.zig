@@ -1,4 +1,5 @@
-//! Which weight rows one unit of the rows regime multiplies, and in what order.
+//! Which weight rows one unit of the rows regime multiplies, in what order, and when their lines are
+//! asked for.
 const plan = @import("../plan.zig");
 const simd = @import("../simd.zig");
 const Scales = @import("../quant/scales.zig").Scales;
