@@ -94,8 +94,9 @@ async function lazyCommand({ model, terminal }: Chat, argument: string): Promise
   terminal.note(`lazy is ${words}: ${weightPlace(engine.facts, copiedWeightBytes)}`);
 }
 
-async function quantizeCommand({ model, terminal }: Chat, argument: string): Promise<void> {
-  const { engine } = model;
+async function quantizeCommand(chat: Chat, argument: string): Promise<void> {
+  const { terminal } = chat;
+  const { engine } = chat.model;
   if (argument !== "") {
     const show = async () => {
       const { weightChange } = await engine.status();
@@ -103,14 +104,28 @@ async function quantizeCommand({ model, terminal }: Chat, argument: string): Pro
       const { doneBytes: done, totalBytes: total } = weightChange;
       terminal.progress({ label: `weights to ${argument}`, done, total, unit: "bytes" });
     };
-    try {
-      await watched(engine.setWeightType(argument), show);
-    } finally {
-      terminal.progress(undefined);
-    }
+    if (!(await changeWeights(chat, argument, show))) terminal.note("stopped");
   }
   const { mainType, weightBytes } = engine.facts;
   terminal.note(`weights are mostly ${mainType}, ${megabytes(weightBytes)}`);
+}
+
+/** False: Ctrl-C stopped it. */
+async function changeWeights(
+  { model, terminal }: Chat,
+  type: string,
+  show: () => Promise<void>,
+): Promise<boolean> {
+  try {
+    const change = (signal: AbortSignal) => model.engine.setWeightType(type, signal);
+    await terminal.stoppable((signal) => watched(change(signal), show));
+    return true;
+  } catch (error) {
+    if (error instanceof TinferError && error.code === "cancelled") return false;
+    throw error;
+  } finally {
+    terminal.progress(undefined);
+  }
 }
 
 const watchMs = 100;

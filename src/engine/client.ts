@@ -158,9 +158,10 @@ export interface EngineClient extends AsyncDisposable {
   /**
    * Computes with the weights in the types of a mix such as "q4_0", or with "original" as the file
    * has them, once they are made; requests go on meanwhile and afterwards. Resolves when it is so.
-   * Throws, and leaves all as it was: unknown types, no space, no memory, another change under way.
+   * Throws, and leaves all as it was: unknown types, no space, no memory, another change under way,
+   * `signal` raised.
    */
-  setWeightType(name: string): Promise<void>;
+  setWeightType(name: string, signal?: AbortSignal): Promise<void>;
   status(): Promise<EngineStatus>;
   /** Which experts tokens went to since the model was loaded; undefined: it has none. */
   expertUse(): Promise<ExpertUse | undefined>;

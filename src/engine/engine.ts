@@ -31,8 +31,8 @@ const maxWaiting = 512;
 
 /** Who waits for a model to load: may stop it and sees how far it is. */
 export interface LoadWatch {
-  readonly signal?: AbortSignal;
-  readonly onProgress?: (progress: LoadProgress) => void;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 
 export class Engine implements EngineClient {
@@ -44,7 +44,7 @@ export class Engine implements EngineClient {
   readonly #loading: Loading;
   /** The weights' way to another type, while it lasts. */
   #weightChange: WeightChange | undefined;
-  #isDisposed = false;
+  readonly #closing = new AbortController();
   readonly #allocator: BlockAllocator;
   readonly #scheduler: Scheduler;
   readonly #batch = new Batch();
@@ -275,7 +275,7 @@ export class Engine implements EngineClient {
    * Computes with the weights in the types of a mix, or the file's own, from some later step on.
    * What is being generated goes on; its tokens so far are computed again with the new weights.
    */
-  async setWeightType(name: string): Promise<void> {
+  async setWeightType(name: string, signal?: AbortSignal): Promise<void> {
     if (this.#weightChange !== undefined) {
       throw new TinferError("overloaded", "the weights are on their way to another type", {
         hint: "wait until that is done",
@@ -287,29 +287,25 @@ export class Engine implements EngineClient {
       if (temporary !== undefined) {
         const { numThreads } = this.facts;
         const steps = changeWeightType(this.#path, name, temporary.path, numThreads);
-        await this.#betweenSteps(steps, (progress) => {
+        const onProgress = (progress: LoadProgress) => {
           this.#weightChange = { type: name, ...progress };
-        });
+        };
+        await this.#betweenSteps(steps, { signal, onProgress });
       }
-      await this.#replaceModel(temporary?.path ?? this.#path);
+      await this.#replaceModel(temporary?.path ?? this.#path, { signal });
     } finally {
       this.#weightChange = undefined;
     }
   }
 
-  /** Runs work in turns with the engine's steps; ends by throwing when the engine does. */
-  async #betweenSteps(
-    work: Iterable<LoadProgress>,
-    onProgress?: (progress: LoadProgress) => void,
-  ): Promise<void> {
-    for (const progress of work) {
-      onProgress?.(progress);
-      await new Promise((resolve) => setImmediate(resolve));
-      if (this.#isDisposed) throw new TinferError("cancelled", "the model was closed");
-    }
+  /** Runs work in turns with the engine's steps; ends by throwing when the engine closes, too. */
+  #betweenSteps(work: Iterable<LoadProgress>, { signal, onProgress }: LoadWatch): Promise<void> {
+    const { signal: closed } = this.#closing;
+    const either = signal === undefined ? closed : AbortSignal.any([signal, closed]);
+    return inTurns(work, { signal: either, onProgress });
   }
 
-  async #replaceModel(path: string): Promise<void> {
+  async #replaceModel(path: string, watch: LoadWatch): Promise<void> {
     const { limits } = this.#parts.model.memoryPlan;
     const { kvTypeK, kvTypeV, numBlocks } = limits;
     const { mode: load } = this.#parts.residency;
@@ -321,7 +317,7 @@ export class Engine implements EngineClient {
     using cleanup = new DisposableStack();
     const loading: Loading = { ...this.#loading, weights: "later" };
     const model = cleanup.use(new LoadedModel(path, options, loading));
-    await this.#betweenSteps(model.bringIn());
+    await this.#betweenSteps(model.bringIn(), watch);
     assert(model.memoryPlan.limits.numBlocks === numBlocks, "the KV pool stays as large");
     cleanup.move();
     // Keys and values of the old weights are not those of the new.
@@ -364,7 +360,7 @@ export class Engine implements EngineClient {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
-    this.#isDisposed = true;
+    this.#closing.abort();
     this.#parts[Symbol.dispose]();
   }
 }
@@ -374,6 +370,6 @@ async function inTurns(steps: Iterable<LoadProgress>, watch: LoadWatch): Promise
   for (const progress of steps) {
     watch.onProgress?.(progress);
     await new Promise((resolve) => setImmediate(resolve));
-    if (watch.signal?.aborted) throw new TinferError("cancelled", "loading was interrupted");
+    if (watch.signal?.aborted) throw new TinferError("cancelled", "interrupted");
   }
 }

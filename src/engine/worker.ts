@@ -135,17 +135,23 @@ class WorkerClient implements EngineClient {
     }
   }
 
-  /** Sends a message with a fresh id and waits for its one result. */
-  #ask<T>(makeMessage: (id: number) => ToEngine): Promise<T> {
+  /** Sends a message with a fresh id and waits for its one result; `signal` cancels what can be. */
+  #ask<T>(makeMessage: (id: number) => ToEngine, signal?: AbortSignal): Promise<T> {
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     this.#receivers.set(id, { event() {}, result: (value) => resolve(value as T), failed: reject });
+    const cancel = () => this.#send({ kind: "cancel", id });
+    signal?.addEventListener("abort", cancel);
     try {
       this.#send(makeMessage(id));
+      if (signal?.aborted) cancel();
     } catch (error) {
       reject(error);
     }
-    return promise.finally(() => this.#receivers.delete(id));
+    return promise.finally(() => {
+      signal?.removeEventListener("abort", cancel);
+      this.#receivers.delete(id);
+    });
   }
 
   embed(
@@ -164,8 +170,9 @@ class WorkerClient implements EngineClient {
     await this.#ask<null>((id) => ({ kind: "setLoadMode", id, mode }));
   }
 
-  async setWeightType(name: string): Promise<void> {
-    this.#facts = await this.#ask<LoadedModelFacts>((id) => ({ kind: "setWeightType", id, name }));
+  async setWeightType(name: string, signal?: AbortSignal): Promise<void> {
+    const message = (id: number): ToEngine => ({ kind: "setWeightType", id, name });
+    this.#facts = await this.#ask<LoadedModelFacts>(message, signal);
   }
 
   status(): Promise<EngineStatus> {
@@ -194,11 +201,16 @@ function serveEngine(): void {
   let engine: Engine | undefined;
 
   async function generate(id: number, request: GenerationRequest): Promise<void> {
-    const controller = new AbortController();
-    requests.set(id, controller);
-    for await (const event of engine!.generate(request, controller.signal, id)) {
+    for await (const event of engine!.generate(request, signalOf(id), id)) {
       send({ kind: "event", id, event });
     }
+  }
+
+  /** Raised by a "cancel" of this id. */
+  function signalOf(id: number): AbortSignal {
+    const controller = new AbortController();
+    requests.set(id, controller);
+    return controller.signal;
   }
 
   async function answer(message: ToEngine): Promise<void> {
@@ -207,7 +219,7 @@ function serveEngine(): void {
         engine = new Engine(message.path, message.options, { cancelWord: message.cancelWord });
         return send({ kind: "loaded", facts: engine.facts });
       case "generate":
-        return generate(message.id, message.request).finally(() => requests.delete(message.id));
+        return generate(message.id, message.request);
       case "cancel":
         return requests.get(message.id)?.abort();
       case "embed": {
@@ -222,7 +234,7 @@ function serveEngine(): void {
         await engine!.setLoadMode(message.mode);
         return send({ kind: "result", id: message.id, value: null });
       case "setWeightType":
-        await engine!.setWeightType(message.name);
+        await engine!.setWeightType(message.name, signalOf(message.id));
         return send({ kind: "result", id: message.id, value: engine!.facts });
       case "status":
         return send({ kind: "result", id: message.id, value: await engine!.status() });
@@ -236,11 +248,15 @@ function serveEngine(): void {
     }
   }
 
-  self.onmessage = ({ data: message }: MessageEvent<ToEngine>) => {
-    answer(message).catch((error: unknown) => {
-      const id = message.kind === "load" ? 0 : message.id;
+  self.onmessage = async ({ data: message }: MessageEvent<ToEngine>) => {
+    const id = message.kind === "load" ? 0 : message.id;
+    try {
+      await answer(message);
+    } catch (error) {
       send({ kind: "failed", id, error: errorToMessage(error) });
-    });
+    } finally {
+      if (message.kind !== "cancel") requests.delete(id);
+    }
   };
 }
 

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { TinferError } from "../../src/core/errors.ts";
 import type { EngineClient } from "../../src/engine/client.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
@@ -103,4 +104,27 @@ test("a type that does not exist, and a second change meanwhile, leave all as it
   await first;
   expect((await engine.status()).weightChange).toBeUndefined();
   expect(engine.facts.mainType).toBe("q6_k");
+});
+
+test("a change that is stopped leaves all as it was, over a Worker too", async () => {
+  const engine = new Engine(path, options);
+  for await (const client of [engine, await startEngineWorker(path, options)]) {
+    const { mainType } = client.facts;
+    const before = await answer(client, 20);
+    for (const isEarly of [true, false]) {
+      const controller = new AbortController();
+      if (isEarly) controller.abort();
+      const change = client.setWeightType("q8_0", controller.signal);
+      const code = change.catch((error: TinferError) => error.code);
+      if (!isEarly) expect((await client.status()).weightChange?.type).toBe("q8_0");
+      controller.abort();
+      expect(await code).toBe("cancelled");
+    }
+    expect((await client.status()).weightChange).toBeUndefined();
+    expect(client.facts.mainType).toBe(mainType);
+    expect(await answer(client, 20)).toEqual(before);
+    await client.setWeightType("q8_0");
+    expect(client.facts.mainType).toBe("q8_0");
+    await client[Symbol.asyncDispose]();
+  }
 });

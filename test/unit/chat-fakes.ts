@@ -110,6 +110,10 @@ export class FakeTerminal implements ChatTerminal {
     if (this.stopAfter === 0) this.#controller.abort();
     return work(this.#controller.signal);
   }
+  /** Ctrl-C now. */
+  interrupt(): void {
+    this.#controller.abort();
+  }
   print(text: string): void {
     this.output.push(text);
   }

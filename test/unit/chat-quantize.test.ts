@@ -43,3 +43,18 @@ test("a type that does not exist is an error, with nothing left on the screen", 
   expect(shown).toEqual([undefined]);
   expect(terminal.errors.map(({ message }) => message)).toEqual(["there is no q9"]);
 });
+
+test("Ctrl-C stops it and the chat goes on", async () => {
+  const { chat, terminal, model } = fakeChat(["/quantize q8_0", "hello"]);
+  const facts = { ...model.engine.facts, mainType: "f16", weightBytes: 5e6 };
+  Object.defineProperty(model.engine, "facts", { get: () => facts });
+  model.engine.status = async () => ({}) as EngineStatus;
+  model.engine.setWeightType = (_, signal) =>
+    new Promise((_, reject) => {
+      signal!.addEventListener("abort", () => reject(new TinferError("cancelled", "interrupted")));
+      terminal.interrupt();
+    });
+  await chat.run();
+  expect(terminal.notes).toEqual(["stopped", "weights are mostly f16, 5.0 MB"]);
+  expect(model.requests.length).toBe(1);
+});
