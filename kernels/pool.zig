@@ -94,8 +94,8 @@ pub const Pool = struct {
     /// cancelled on the way.
     pub fn run(pool: *Pool, task: Task) bool {
         pool.task = task;
-        // A new phase, though no barrier comes before it.
-        _ = pool.shared.generation.fetchAdd(1, .monotonic);
+        // No barrier comes before a task.
+        pool.shared.advance();
         pool.unfinished.store(pool.num_threads - 1, .release);
         _ = pool.started.fetchAdd(1, .seq_cst);
         if (pool.sleepers.load(.seq_cst) > 0) worker_file.futexWake(&pool.started);

@@ -13,7 +13,7 @@ pub const Shared = struct {
     /// What is left of each thread's units of the current phase.
     ranges: [max_threads]Range = @splat(.{}),
     arrived: std.atomic.Value(u32) align(128) = .init(0),
-    /// Raised by every barrier; never 0 at first, which is the epoch of ranges not yet used.
+    /// Raised by every barrier and every task; begins at 1, so that no range is of the first phase.
     generation: std.atomic.Value(u32) align(128) = .init(1),
     sleepers: std.atomic.Value(u32) align(128) = .init(0),
     /// The cancel word as the last thread at the barrier read it, so that all threads agree.
@@ -24,13 +24,23 @@ pub const Shared = struct {
     tuning: Tuning = .{},
     /// The tuning's, or less where spinning takes the core from the thread waited for.
     spin_limit: u32 = (Tuning{}).spin_limit,
+
+    /// A new phase begins; called while no thread is in one.
+    pub fn advance(shared: *Shared) void {
+        const next = shared.generation.raw +% 1;
+        // Epochs come round: a range that no phase has touched meanwhile would seem to be used up.
+        if (next % (std.math.maxInt(Epoch) / 2) == 0) for (&shared.ranges) |*range| {
+            range.state.raw = .{ .epoch = @truncate(next -% 1) };
+        };
+        _ = shared.generation.fetchAdd(1, .seq_cst);
+    }
 };
 
 pub const Worker = struct {
     shared: *Shared,
     index: u32,
     count: u32,
-    /// Private memory of this thread, 64-byte aligned; its size is `Scratch.thread_bytes`.
+    /// Private memory of this thread, 64-byte aligned; its size is `ScratchNeed.thread_bytes`.
     scratch: []align(64) u8,
     /// Whose step is to stop (plan.StepHeader.cancel_id); looked at in every `sync`.
     cancel_word: *const u32,
@@ -84,7 +94,7 @@ pub const Worker = struct {
         if (worker.count == 1) return;
         shared.arrived.store(0, .monotonic);
         shared.stopped.store(stop, .monotonic);
-        _ = shared.generation.fetchAdd(1, .seq_cst);
+        shared.advance();
         if (shared.sleepers.load(.seq_cst) > 0) futexWake(&shared.generation);
     }
 };
@@ -110,7 +120,7 @@ pub const Phase = struct {
     worker: *Worker,
     num_units: u32,
     /// Tells this phase from the one before, whose ranges may still stand.
-    epoch: u16,
+    epoch: Epoch,
 
     fn init(worker: *Worker, num_units: u32) Phase {
         std.debug.assert(num_units <= std.math.maxInt(u24));
@@ -194,11 +204,14 @@ pub const Phase = struct {
     }
 };
 
+/// The last digits of a generation.
+const Epoch = u16;
+
 /// Units begin..end of the phase that `epoch` names. A thread's own word, which others change too.
 const Range = struct {
     state: std.atomic.Value(State) align(128) = .init(.{}),
 
-    const State = packed struct(u64) { epoch: u16 = 0, begin: u24 = 0, end: u24 = 0 };
+    const State = packed struct(u64) { epoch: Epoch = 0, begin: u24 = 0, end: u24 = 0 };
 };
 
 /// Spins, then sleeps, until `value` differs from `seen`.

@@ -55,9 +55,26 @@ test "every unit is taken once, in one phase after the other" {
     for (1..9) |count| for ([_]u32{ 0, 1, 2, 7, 64, max_units }) |num_units| {
         for ([_]u32{ 1, 3, 256 }) |most| {
             try takeAll(shared, @intCast(count), num_units, most, &turns);
-            _ = shared.generation.fetchAdd(1, .monotonic);
+            shared.advance();
         }
     };
+}
+
+test "no unit is lost, however many phases a thread had none in" {
+    var source = std.Random.DefaultPrng.init(7);
+    var turns = source.random();
+    const shared = try std.testing.allocator.create(Shared);
+    defer std.testing.allocator.destroy(shared);
+    for ([_]u32{ 1, 0x7fff, 0x8000, 0x8001, 0x10000, 0x20000 }) |age| {
+        shared.* = .{};
+        try takeAll(shared, 4, 8, 2, &turns);
+        for (0..age) |_| shared.advance();
+        try takeAll(shared, 4, 8, 2, &turns);
+        // A range that was never used.
+        shared.* = .{};
+        for (1..age) |_| shared.advance();
+        try takeAll(shared, 4, 8, 2, &turns);
+    }
 }
 
 test "a thread's own units come in order, then the rear half of another's" {
