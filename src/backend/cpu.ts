@@ -2,7 +2,7 @@
 import { ptr } from "bun:ffi";
 import { assert } from "../core/errors.ts";
 import { chooseVariant, cpuReport } from "../native/cpu-report.ts";
-import type { CancelWord } from "../native/interrupt.ts";
+import { type CancelWord, noteRunning } from "../native/interrupt.ts";
 import { check, native, stoppedStatus } from "../native/library.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
@@ -176,7 +176,10 @@ class CpuSession implements Session {
   }
 
   run(): boolean {
+    const word = this.#cancelWord;
+    if (word !== undefined) noteRunning(word, this.stepData.cancelId);
     const status = native().tinfer_step(ptr(this.#stepArgs));
+    if (word !== undefined) noteRunning(word, 0);
     if (status === stoppedStatus) return false;
     check(status, "step");
     return true;

@@ -138,12 +138,13 @@ export interface EngineClient extends AsyncDisposable {
   /**
    * The final hidden states of each prompt, pooled to `[hiddenSize]` or, with "none", as they are
    * `[tokens, hiddenSize]`; not normalised. `text-embedding.ts` sends many prompts in portions.
-   * `adapters` as in requests.
+   * `adapters` as in requests. Raising `signal` stops the work within one step.
    */
   embed(
     prompts: readonly Int32Array[],
     pooling: Pooling,
     adapters?: readonly AdapterScale[],
+    signal?: AbortSignal,
   ): Promise<Float32Array[]>;
   /**
    * How weights lie in memory from now on, while requests run; resolves when it is done, for

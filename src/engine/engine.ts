@@ -5,6 +5,7 @@ import { checkSampling } from "../sampling/parameters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import { Batch } from "./batch.ts";
 import { BlockAllocator } from "./block-allocator.ts";
+import { CacheRoots } from "./cache-roots.ts";
 import type {
   EndReason,
   EngineClient,
@@ -23,17 +24,12 @@ import type { LoadMode, ModelOptions } from "./options.ts";
 import type { Pooling } from "./pooling.ts";
 import { RequestState } from "./request-state.ts";
 import { Scheduler } from "./scheduler.ts";
-import type { Adapted, Sequence } from "./sequence.ts";
+import type { Sequence } from "./sequence.ts";
+import { inTurns, Queue, type Watch } from "./turns.ts";
 import { changeWeightType, ownWeights, TemporaryModel } from "./weight-type.ts";
 
 /** Requests that may wait; more are refused as overloaded. */
 const maxWaiting = 512;
-
-/** Who waits for a model to load: may stop it and sees how far it is. */
-export interface LoadWatch {
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
-}
 
 export class Engine implements EngineClient {
   /** Of a load by steps; else the model's. */
@@ -44,20 +40,27 @@ export class Engine implements EngineClient {
   readonly #loading: Loading;
   /** The weights' way to another type, while it lasts. */
   #weightChange: WeightChange | undefined;
+  #weightWork: Promise<void> = Promise.resolve();
+  /** What needs the session for hidden states, or gives the model another session. */
+  readonly #exclusive = new Queue();
+  #numEmbedding = 0;
   readonly #closing = new AbortController();
   readonly #allocator: BlockAllocator;
   readonly #scheduler: Scheduler;
   readonly #batch = new Batch();
   readonly #requests = new Map<Sequence, RequestState>();
   readonly #totals = { prompt: 0, cached: 0, generated: 0, cancelled: 0, steps: 0 };
-  /** Where cached prefixes begin, by the adapters that made them. */
-  readonly #cacheRoots = new Map<string, number>();
+  readonly #cacheRoots = new CacheRoots();
   #nextId = 1;
   #looping = false;
-  #idleSince = performance.now();
+  #idleSince: number | undefined = performance.now();
 
   /** Loads a model without holding the thread for long: signals and progress get their turn. */
-  static async open(path: string, options: ModelOptions, watch: LoadWatch): Promise<Engine> {
+  static async open(
+    path: string,
+    options: ModelOptions,
+    watch: Watch<LoadProgress>,
+  ): Promise<Engine> {
     const start = performance.now();
     const engine = new Engine(path, options, { weights: "later" });
     try {
@@ -84,9 +87,19 @@ export class Engine implements EngineClient {
   }
 
   #makeParts(model: LoadedModel, load: LoadMode): ModelParts {
-    return new ModelParts(model, { load, lock: this.#options.lock }, () => {
-      return this.#looping ? undefined : this.#idleSince;
-    });
+    return new ModelParts(model, { load, lock: this.#options.lock }, () => this.#idleSince);
+  }
+
+  /** Work has come or ended. */
+  #noteWork(): void {
+    const isBusy = this.#looping || this.#numEmbedding > 0;
+    this.#idleSince = isBusy ? undefined : performance.now();
+    if (isBusy) this.#parts.tuner.busy();
+    else this.#parts.tuner.idle();
+  }
+
+  #requireOpen(): void {
+    if (this.#closing.signal.aborted) throw new TinferError("cancelled", "the model was closed");
   }
 
   get facts(): LoadedModelFacts {
@@ -120,6 +133,7 @@ export class Engine implements EngineClient {
 
   #admit(request: GenerationRequest, cancelId: number): RequestState {
     const { promptTokenIds, sampling, adapters } = request;
+    this.#requireOpen();
     requireDecoder(this.facts);
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
@@ -128,27 +142,13 @@ export class Engine implements EngineClient {
         hint: "try again later, or raise --parallel",
       });
     }
-    const adapted = this.#adapted(adapters);
+    const adapted = this.#cacheRoots.adapted(this.#parts.model.adapters, adapters);
     const { maxContextLen } = this.facts;
     const state = new RequestState(this.#nextId++, request, maxContextLen, cancelId, adapted);
     this.#requests.set(state.sequence, state);
     this.#scheduler.add(state.sequence);
     this.#start();
     return state;
-  }
-
-  /** The scales that a request gets, and the root of the cached prefixes that they made. */
-  #adapted(wanted: readonly AdapterScale[] | undefined): Adapted {
-    const { adapters } = this.#parts.model;
-    const scales = wanted === undefined ? adapters.ownScales : adapters.scales(wanted);
-    const parts = adapters.choices.flatMap(({ path }, slot) => {
-      return scales[slot] === 0 ? [] : [[path, scales[slot]]];
-    });
-    if (parts.length === 0) return { scales, cacheRoot: -1 };
-    const key = JSON.stringify(parts);
-    const cacheRoot = this.#cacheRoots.get(key) ?? -2 - this.#cacheRoots.size;
-    this.#cacheRoots.set(key, cacheRoot);
-    return { scales, cacheRoot };
   }
 
   #cancel(state: RequestState): void {
@@ -162,7 +162,7 @@ export class Engine implements EngineClient {
   #start(): void {
     if (this.#looping) return;
     this.#looping = true;
-    this.#parts.tuner.busy();
+    this.#noteWork();
     setImmediate(() => this.#loop());
   }
 
@@ -175,10 +175,9 @@ export class Engine implements EngineClient {
       this.#requests.clear();
     }
     this.#looping = this.#scheduler.hasWork;
-    this.#idleSince = performance.now();
+    this.#noteWork();
     // Between steps the thread's other work runs: new requests, cancellations.
     if (this.#looping) setImmediate(() => this.#loop());
-    else this.#parts.tuner.idle();
   }
 
   #step(): void {
@@ -244,16 +243,36 @@ export class Engine implements EngineClient {
     this.#totals.cached += sequence.numCached;
   }
 
+  /** `cancelId` as in `generate`. */
   async embed(
     prompts: readonly Int32Array[],
     pooling: Pooling,
     adapters?: readonly AdapterScale[],
+    signal?: AbortSignal,
+    cancelId = 0,
   ): Promise<Float32Array[]> {
     for (const tokenIds of prompts) checkPrompt(tokenIds, this.facts, "read");
-    return this.#parts.hidden.pooled(prompts, pooling, this.#adapted(adapters).scales);
+    this.#numEmbedding++;
+    this.#noteWork();
+    try {
+      return await this.#exclusive.run(() => {
+        const { model, hidden } = this.#parts;
+        const { scales } = this.#cacheRoots.adapted(model.adapters, adapters);
+        const work = hidden.pooled(prompts, pooling, scales, cancelId);
+        return this.#betweenSteps(work, { signal });
+      });
+    } finally {
+      this.#numEmbedding--;
+      this.#noteWork();
+    }
   }
 
-  async setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
+  setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
+    return this.#exclusive.run(() => this.#exchangeAdapters(adapters));
+  }
+
+  #exchangeAdapters(adapters: readonly AdapterChoice[]): void {
+    this.#requireOpen();
     const isRunning = this.#requests.size > 0;
     const isSame = this.#parts.model.adapters.hasFiles(adapters);
     if (isRunning && !isSame) {
@@ -281,6 +300,11 @@ export class Engine implements EngineClient {
         hint: "wait until that is done",
       });
     }
+    this.#weightWork = this.#changeWeights(name, signal);
+    return this.#weightWork;
+  }
+
+  async #changeWeights(name: string, signal: AbortSignal | undefined): Promise<void> {
     this.#weightChange = { type: name, doneBytes: 0, totalBytes: 0 };
     try {
       using temporary = name === ownWeights ? undefined : new TemporaryModel();
@@ -299,13 +323,13 @@ export class Engine implements EngineClient {
   }
 
   /** Runs work in turns with the engine's steps; ends by throwing when the engine closes, too. */
-  #betweenSteps(work: Iterable<LoadProgress>, { signal, onProgress }: LoadWatch): Promise<void> {
+  #betweenSteps<P, R>(work: Generator<P, R>, { signal, onProgress }: Watch<P>): Promise<R> {
     const { signal: closed } = this.#closing;
     const either = signal === undefined ? closed : AbortSignal.any([signal, closed]);
     return inTurns(work, { signal: either, onProgress });
   }
 
-  async #replaceModel(path: string, watch: LoadWatch): Promise<void> {
+  async #replaceModel(path: string, watch: Watch<LoadProgress>): Promise<void> {
     const { limits } = this.#parts.model.memoryPlan;
     const { kvTypeK, kvTypeV, numBlocks } = limits;
     const { mode: load } = this.#parts.residency;
@@ -319,13 +343,21 @@ export class Engine implements EngineClient {
     const model = cleanup.use(new LoadedModel(path, options, loading));
     await this.#betweenSteps(model.bringIn(), watch);
     assert(model.memoryPlan.limits.numBlocks === numBlocks, "the KV pool stays as large");
-    cleanup.move();
-    // Keys and values of the old weights are not those of the new.
-    this.#scheduler.preemptAll();
-    this.#allocator.clear();
-    this.#parts[Symbol.dispose]();
-    this.#parts = this.#makeParts(model, load);
-    this.#parts.residency.start();
+    const mode = await this.#exclusive.run(() => {
+      this.#requireOpen();
+      // What was asked for meanwhile holds.
+      model.setAdapters(this.#parts.model.adapters.choices);
+      const { mode } = this.#parts.residency;
+      cleanup.move();
+      // Keys and values of the old weights are not those of the new.
+      this.#scheduler.preemptAll();
+      this.#allocator.clear();
+      this.#parts[Symbol.dispose]();
+      this.#parts = this.#makeParts(model, load);
+      return mode;
+    });
+    if (mode === load) this.#parts.residency.start();
+    else await this.#parts.residency.change(mode);
   }
 
   async status(): Promise<EngineStatus> {
@@ -361,15 +393,7 @@ export class Engine implements EngineClient {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const state of [...this.#requests.values()]) this.#cancel(state);
     this.#closing.abort();
-    this.#parts[Symbol.dispose]();
-  }
-}
-
-/** Runs the steps with turns for everything else of this thread in between. */
-async function inTurns(steps: Iterable<LoadProgress>, watch: LoadWatch): Promise<void> {
-  for (const progress of steps) {
-    watch.onProgress?.(progress);
-    await new Promise((resolve) => setImmediate(resolve));
-    if (watch.signal?.aborted) throw new TinferError("cancelled", "interrupted");
+    await this.#weightWork.catch(() => {});
+    await this.#exclusive.run(() => this.#parts[Symbol.dispose]());
   }
 }

@@ -26,12 +26,16 @@ export class HiddenStates implements Disposable {
     this.#model = model;
   }
 
-  /** Of each prompt `[hiddenSize]`, `[tokens, hiddenSize]` without pooling, or its scores. */
-  pooled(
+  /**
+   * Of each prompt `[hiddenSize]`, `[tokens, hiddenSize]` without pooling, or its scores; in steps,
+   * one use at a time. `cancelId`: what stops one of them (StepData), which throws "cancelled".
+   */
+  *pooled(
     prompts: readonly Int32Array[],
     pooling: Pooling,
     adapterScales: Float32Array,
-  ): Float32Array[] {
+    cancelId: number,
+  ): Generator<void, Float32Array[]> {
     const { isEncoder, maxContextLen } = this.#model.facts;
     this.#loaded ??= this.#model.hiddenSession(maxContextLen);
     const { plan, session, ...limits } = this.#loaded;
@@ -45,13 +49,14 @@ export class HiddenStates implements Disposable {
       return new Pooler(pooling === "rank" ? row : pooling, width, length);
     });
     for (const parts of stepsOf(prompts, limits)) {
-      driver.runParts(parts);
+      driver.runParts(parts, cancelId);
       const states = session.readTensor(tensor);
       let first = 0;
       for (const { index, count } of parts) {
         poolers[index]!.add(states.subarray(first * width, (first + count) * width));
         first += count;
       }
+      yield;
     }
     return poolers.map((pooler) => pooler.result());
   }

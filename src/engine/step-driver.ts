@@ -62,8 +62,9 @@ export class StepDriver {
    * Runs parts of different sequences, all rows of which are outputs. The first tokens of a part
    * are in the cache if it was, and is, the first of its step; others begin at 0.
    */
-  runParts(parts: readonly StepPart[]): void {
+  runParts(parts: readonly StepPart[], cancelId = 0): void {
     this.#begin();
+    this.#session.stepData.setCancelId(cancelId);
     let firstBlock = 0;
     for (let s = 0; s < parts.length; s++) {
       const { tokenIds, start, count } = parts[s]!;

@@ -21,9 +21,10 @@ export async function* embedTexts(
   prompts: readonly Int32Array[],
   pooling: Pooling,
   adapters?: readonly AdapterScale[],
+  signal?: AbortSignal,
 ): AsyncGenerator<Float32Array> {
   for (const tokenIds of prompts) checkPrompt(tokenIds, engine.facts, "read");
   for (const portion of portionsOf(prompts, engine.facts)) {
-    yield* await engine.embed(portion, pooling, adapters);
+    yield* await engine.embed(portion, pooling, adapters, signal);
   }
 }

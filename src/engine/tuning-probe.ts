@@ -2,6 +2,7 @@
 // they lie, without anything else of the model.
 import type { Backend, Session, WeightMemory } from "../backend/backend.ts";
 import type { Tuning } from "../backend/tuning.ts";
+import { TinferError } from "../core/errors.ts";
 import { layoutMemory, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Op, Tensor, Weight } from "../plan/ops.ts";
@@ -78,11 +79,14 @@ export class TuningProbe implements Disposable {
     options: { weights: WeightMemory; numThreads: number; cpuVariant: string | undefined },
   ) {
     const own = { limits, cancelWord: undefined };
+    using cleanup = new DisposableStack();
     this.sessions = [wantedBytesOfOneRow, wantedBytes].flatMap((bytes) => {
       const products = productsPlan(plan, options.weights, bytes);
       if (products === undefined) return [];
-      return [backend.load(products, layoutMemory(products, limits), { ...own, ...options })];
+      const layout = layoutMemory(products, limits);
+      return [cleanup.use(backend.load(products, layout, { ...own, ...options }))];
     });
+    cleanup.move();
   }
 
   /** Milliseconds of one step of `numRows` rows. */
@@ -95,7 +99,7 @@ export class TuningProbe implements Disposable {
     stepData.kvLens[0] = numRows;
     stepData.setCounts(numRows, 0, 1);
     const start = performance.now();
-    session.run();
+    if (!session.run()) throw new TinferError("cancelled", "interrupted");
     return performance.now() - start;
   }
 

@@ -1,7 +1,7 @@
 // The engine on its own thread: `startEngineWorker` is the main thread's side, the code at the
 // end is the Worker's. A compiled binary starts itself again as the Worker, hence one file.
 import { TinferError } from "../core/errors.ts";
-import { type CancelWord, cancelAll, makeCancelWord } from "../native/interrupt.ts";
+import { type CancelWord, makeCancelWord, stopAllSteps, stopStep } from "../native/interrupt.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import type {
   EngineClient,
@@ -101,10 +101,7 @@ class WorkerClient implements EngineClient {
         wake();
       },
     });
-    const cancel = () => {
-      this.#send({ kind: "cancel", id });
-      Atomics.store(this.#cancelWord, 0, id);
-    };
+    const cancel = () => this.#cancel(id);
     let ended = false;
     signal?.addEventListener("abort", cancel);
     try {
@@ -135,12 +132,18 @@ class WorkerClient implements EngineClient {
     }
   }
 
+  /** Stops the work with this id within one step. */
+  #cancel(id: number): void {
+    this.#send({ kind: "cancel", id });
+    stopStep(this.#cancelWord, id);
+  }
+
   /** Sends a message with a fresh id and waits for its one result; `signal` cancels what can be. */
   #ask<T>(makeMessage: (id: number) => ToEngine, signal?: AbortSignal): Promise<T> {
     const id = this.#nextId++;
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     this.#receivers.set(id, { event() {}, result: (value) => resolve(value as T), failed: reject });
-    const cancel = () => this.#send({ kind: "cancel", id });
+    const cancel = () => this.#cancel(id);
     signal?.addEventListener("abort", cancel);
     try {
       this.#send(makeMessage(id));
@@ -158,8 +161,9 @@ class WorkerClient implements EngineClient {
     prompts: readonly Int32Array[],
     pooling: Pooling,
     adapters?: readonly AdapterScale[],
+    signal?: AbortSignal,
   ): Promise<Float32Array[]> {
-    return this.#ask((id) => ({ kind: "embed", id, prompts, pooling, adapters }));
+    return this.#ask((id) => ({ kind: "embed", id, prompts, pooling, adapters }), signal);
   }
 
   async setAdapters(adapters: readonly AdapterChoice[]): Promise<void> {
@@ -186,7 +190,7 @@ class WorkerClient implements EngineClient {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const disposed = this.#ask<null>((id) => ({ kind: "dispose", id }));
-    Atomics.store(this.#cancelWord, 0, cancelAll);
+    stopAllSteps(this.#cancelWord);
     await disposed;
     this.#worker.terminate();
   }
@@ -223,9 +227,9 @@ function serveEngine(): void {
       case "cancel":
         return requests.get(message.id)?.abort();
       case "embed": {
-        const { prompts, pooling, adapters } = message;
-        const value = await engine!.embed(prompts, pooling, adapters);
-        return send({ kind: "result", id: message.id, value });
+        const { id, prompts, pooling, adapters } = message;
+        const value = await engine!.embed(prompts, pooling, adapters, signalOf(id), id);
+        return send({ kind: "result", id, value });
       }
       case "setAdapters":
         await engine!.setAdapters(message.adapters);

@@ -153,6 +153,9 @@ export class StepData {
   }
 
   /** The step stops once the session's cancel word holds this id; 0: none does. */
+  get cancelId(): number {
+    return this.#header[headerField.cancelId]!;
+  }
   setCancelId(id: number): void {
     this.#header[headerField.cancelId] = id;
   }

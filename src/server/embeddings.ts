@@ -54,11 +54,15 @@ export async function poolAll(
   server.admission.enter(1);
   try {
     const vectors: Float32Array[] = [];
-    for await (const vector of embedTexts(client, prompts, pooling, model.adapters)) {
-      exchange.signal.throwIfAborted();
+    const { adapters } = model;
+    for await (const vector of embedTexts(client, prompts, pooling, adapters, exchange.signal)) {
       vectors.push(vector);
     }
     return { vectors, promptTokens };
+  } catch (error) {
+    // Why it was stopped says more than that it was.
+    exchange.signal.throwIfAborted();
+    throw error;
   } finally {
     server.admission.leave(performance.now() - start);
   }

@@ -8,7 +8,7 @@ import type { EngineClient } from "../../src/engine/client.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
 import { startEngineWorker } from "../../src/engine/worker.ts";
-import { cancelAll, makeCancelWord } from "../../src/native/interrupt.ts";
+import { cancelAll, makeCancelWord, noteRunning, stopStep } from "../../src/native/interrupt.ts";
 import { defaultSampling } from "../../src/sampling/parameters.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { expectSameBits } from "./compare.ts";
@@ -49,6 +49,23 @@ for (const numThreads of [1, 2, 3]) {
     expectSameBits(logits(), expected, tinyVocabSize, "after cancelled steps");
   });
 }
+
+test("a request that ends does not take back the stop of the step that runs", () => {
+  const word = makeCancelWord();
+  stopStep(word, 3);
+  expect(word[0]).toBe(3);
+  noteRunning(word, 7);
+  stopStep(word, 7);
+  stopStep(word, 8);
+  expect(word[0]).toBe(7);
+  noteRunning(word, 8);
+  stopStep(word, 9);
+  stopStep(word, 8);
+  expect(word[0]).toBe(8);
+  noteRunning(word, 0);
+  stopStep(word, 9);
+  expect(word[0]).toBe(9);
+});
 
 const promptLen = 2000;
 const options = { ...defaultModelOptions, contextLen: 2048, maxTokensPerStep: 2048, numThreads: 1 };

@@ -1,18 +1,20 @@
 // Weights that change their type under a running engine: answers go on, later ones are those of a
 // model of that type, and the way back leads to the file's own.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TinferError } from "../../src/core/errors.ts";
 import type { EngineClient } from "../../src/engine/client.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { defaultModelOptions, type ModelOptions } from "../../src/engine/options.ts";
+import { defaultModelOptions, type LoadMode, type ModelOptions } from "../../src/engine/options.ts";
 import { changeWeightType } from "../../src/engine/weight-type.ts";
 import { startEngineWorker } from "../../src/engine/worker.ts";
 import { defaultSampling } from "../../src/sampling/parameters.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { writeFolder } from "../tiny-folder.ts";
+import { Random } from "./random.ts";
+import { tinyAdapter } from "./tiny-adapter.ts";
 import { tinyMixes, tinyModel } from "./tiny-model.ts";
 
 let folder = "";
@@ -127,4 +129,37 @@ test("a change that is stopped leaves all as it was, over a Worker too", async (
     expect(client.facts.mainType).toBe("q8_0");
     await client[Symbol.asyncDispose]();
   }
+});
+
+test("an engine that closes meanwhile leaves no file, and what was left is removed", async () => {
+  const left = join(folder, "cache", "weights-left");
+  mkdirSync(left, { recursive: true });
+  const engine = new Engine(path, options);
+  const change = engine.setWeightType("q8_0").catch((error: TinferError) => error.code);
+  expect(existsSync(left)).toBe(false);
+  await engine[Symbol.asyncDispose]();
+  expect(await change).toBe("cancelled");
+  expect(readdirSync(join(folder, "cache"))).toEqual([]);
+});
+
+test("scales and the way to load that are set meanwhile hold afterwards", async () => {
+  const adapter = join(folder, "style.gguf");
+  const { content } = tinyAdapter(tinyModel("floats", tinyMixes["floats"]!), new Random("adapter"));
+  writeGguf(adapter, content);
+  const scaled = (scale: number) => [{ name: "style", path: adapter, scale }];
+  await using engine = new Engine(path, { ...options, adapters: scaled(1) });
+  let isDone = false;
+  let [scale, mode]: [number, LoadMode] = [1, options.load];
+  const change = engine.setWeightType("q8_0").finally(() => {
+    isDone = true;
+  });
+  while (!isDone) {
+    await engine.setAdapters(scaled(++scale));
+    mode = mode === "lazy" ? "auto" : "lazy";
+    await engine.setLoadMode(mode);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await change;
+  expect(engine.facts.adapters[0]!.scale).toBe(scale);
+  expect((await engine.status()).loadMode).toBe(mode);
 });
