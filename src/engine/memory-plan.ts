@@ -32,6 +32,7 @@ export interface WeightMemoryPlan {
 
 /** Options with what depends on machine and model filled in. */
 export type ResolvedOptions = ModelOptions & {
+  readonly maxTokensPerStep: number;
   readonly numThreads: number;
   readonly kvTypeK: KvType;
   readonly kvTypeV: KvType;

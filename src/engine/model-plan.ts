@@ -80,15 +80,23 @@ function defaultKvType(mainType: string): KvType {
   return mainType === "f16" || mainType === "q8_0" ? "f16" : "bf16";
 }
 
+const defaultTokensPerStep = 512;
+/** Tokens of prompts that a step takes while all other sequences generate. */
+const leastPromptTokens = 64;
+
 function resolveOptions(file: ModelFile, plan: Plan, options: ModelOptions): ResolvedOptions {
   const kvType = defaultKvType(file.mainType);
+  const tokensForAll = options.maxSequences + leastPromptTokens;
+  const maxTokensPerStep =
+    options.maxTokensPerStep ?? Math.max(defaultTokensPerStep, tokensForAll);
   return {
     ...options,
     isEncoder: file.isEncoder,
     positionLimit: positionLimit(plan),
     // Hidden states are wanted of all tokens.
     maxOutputsPerStep:
-      plan.hidden === undefined ? options.maxOutputsPerStep : options.maxTokensPerStep,
+      plan.hidden === undefined ? options.maxOutputsPerStep : maxTokensPerStep,
+    maxTokensPerStep,
     numThreads: threadsOf(file, options),
     kvTypeK: options.kvTypeK ?? kvType,
     kvTypeV: options.kvTypeV ?? kvType,

@@ -41,8 +41,11 @@ export interface ModelOptions {
   readonly tuning: boolean;
   /** CPU variant by name; undefined = the best one. */
   readonly cpuVariant: string | undefined;
-  /** Most tokens in one step: the prefill chunk. */
-  readonly maxTokensPerStep: number;
+  /**
+   * Most tokens in one step: the prefill chunk. undefined = 512, or as many as all sequences and
+   * some of a prompt need.
+   */
+  readonly maxTokensPerStep: number | undefined;
   /** Most rows with logits in one step; at least `maxSequences`. */
   readonly maxOutputsPerStep: number | undefined;
 }
@@ -67,6 +70,6 @@ export const defaultModelOptions: ModelOptions = {
   // Commands turn it on: nothing else writes to the user's cache folder.
   tuning: false,
   cpuVariant: undefined,
-  maxTokensPerStep: 512,
+  maxTokensPerStep: undefined,
   maxOutputsPerStep: undefined,
 };
