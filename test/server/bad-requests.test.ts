@@ -49,6 +49,7 @@ const cases: Readonly<Record<string, readonly (readonly [object | string, string
     [{ messages: [user], stop: [1] }, "stop"],
     [{ messages: [user], n: 0 }, "n"],
     [{ messages: [user], n: 1000 }, "n"],
+    [{ messages: [user], n: 105 }, "n: 105 answers are more than the 104 places"],
     [{ messages: [user], stream: "yes" }, "stream"],
     [{ messages: [user], logit_bias: { dog: 1 } }, "logit_bias"],
     [{ messages: [user], logit_bias: { "99999": 1 } }, "99999"],
