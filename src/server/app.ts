@@ -124,17 +124,22 @@ async function respond(c: Context<ServerEnv>, server: ServerState, route: Route 
   return response;
 }
 
+function takesPath(route: Route, path: string): boolean {
+  const [fixed, pattern] = route.path.split(":");
+  if (pattern === undefined) return route.path === path;
+  return path.startsWith(fixed!) && path.length > fixed!.length;
+}
+
 /** 405 for a known path with another method, else 404. */
 function refuseRoute(c: Context<ServerEnv>): never {
   const { method, path } = c.req;
-  const sibling = routes.find((route) => {
-    const [fixed, pattern] = route.path.split(":");
-    return pattern === undefined ? route.path === path : path.startsWith(fixed!);
-  });
-  if (sibling !== undefined) {
+  const siblings = routes.filter((route) => takesPath(route, path));
+  const methods = [...new Set(siblings.map((sibling) => sibling.method))];
+  if (methods.length > 0) {
     throw new RequestError(405, `${path} does not take ${method}`, {
       code: "method_not_allowed",
-      hint: `use ${sibling.method}`,
+      hint: `use ${methods.join(" or ")}`,
+      allowedMethods: methods.flatMap((name) => (name === "GET" ? [name, "HEAD"] : [name])),
     });
   }
   throw new RequestError(404, `there is no route ${method} ${path}`, {

@@ -10,6 +10,8 @@ export interface RequestErrorOptions {
   /** For programs, e.g. "model_not_found". */
   readonly code?: string;
   readonly retryAfterSeconds?: number;
+  /** What the path takes instead of the request's method. */
+  readonly allowedMethods?: readonly string[];
 }
 
 export class RequestError extends Error {
@@ -18,6 +20,7 @@ export class RequestError extends Error {
   readonly field: string | undefined;
   readonly code: string | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly allowedMethods: readonly string[] | undefined;
 
   constructor(status: number, message: string, options: RequestErrorOptions = {}) {
     super(message);
@@ -26,6 +29,7 @@ export class RequestError extends Error {
     this.field = options.field;
     this.code = options.code;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.allowedMethods = options.allowedMethods;
   }
 }
 

@@ -146,8 +146,16 @@ test("unknown paths are 404, known ones with another method 405, in the dialect'
   const ollama = await server.post("/api/nothing", {});
   expect(ollama.status).toBe(404);
   expect(typeof (await jsonOf<{ error: string }>(ollama)).error).toBe("string");
-  expect((await fetch(`${server.url}/v1/chat/completions`)).status).toBe(405);
-  expect((await server.post("/v1/models", {})).status).toBe(405);
+  expect((await fetch(`${server.url}/v1/models/`)).status).toBe(404);
+  const allowed = {
+    "/tokenize": "POST",
+    "/v1/models/tiny": "GET, HEAD",
+    "/lora": "GET, HEAD, POST",
+  };
+  for (const [path, methods] of Object.entries(allowed)) {
+    const refused = await fetch(server.url + path, { method: "DELETE" });
+    expect([path, refused.status, refused.headers.get("Allow")]).toEqual([path, 405, methods]);
+  }
   const model = await fetch(`${server.url}/v1/models/no/such`);
   expect(model.status).toBe(404);
   expect((await jsonOf<ErrorReply>(model)).error.code).toBe("model_not_found");
