@@ -1,6 +1,5 @@
 // The route table, and what every request passes on its way: checks, the log, errors.
 import { type Context, Hono } from "hono";
-import { ignoredHeader, ignoredHeaderValue } from "./body.ts";
 import { dialectOf, errorResponse } from "./dialect.ts";
 import { Exchange } from "./exchange.ts";
 import { ollamaChatRoute } from "./ollama/chat.ts";
@@ -20,6 +19,7 @@ import { quantizeRoute, quantizeStateRoute } from "./own/weights.ts";
 import { RequestError, toRequestError } from "./request-error.ts";
 import { checkApiKey, checkHost, checkOrigin } from "./security.ts";
 import type { Route, ServerEnv, ServerState } from "./server-state.ts";
+import { ignoredHeader, ignoredHeaderValue } from "./unknown-fields.ts";
 
 const routes: readonly Route[] = [
   pageRoute,

@@ -73,6 +73,12 @@ export function toRequestError(error: unknown): RequestError {
   });
 }
 
+/** A field, "" for the body itself, with a value that it cannot have. */
+export function invalidField(field: string, reason: string): RequestError {
+  const message = `${field === "" ? "the body" : field}: ${reason}`;
+  return new RequestError(400, message, { field, code: "invalid_value" });
+}
+
 /** A request that is understood but cannot be honoured. */
 export function refuse(field: string, reason: string, hint?: string): RequestError {
   return new RequestError(400, `${field}: ${reason}`, {

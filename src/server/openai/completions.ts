@@ -72,7 +72,7 @@ function readChoices(server: ServerState, model: ServedModel, body: CompletionBo
   }
   const { tokenizer } = model.text;
   const prompts = toPrompts(tokenizer, body.prompt);
-  const sampling = toSampling(server.options.sampling, body, body.logprobs ?? 0);
+  const sampling = toSampling(server, model, body, body.logprobs ?? 0);
   const count = numChoices(body, prompts.length);
   return prompts.flatMap((ids, promptIndex) =>
     Array.from({ length: count }, (_, index) => ({
