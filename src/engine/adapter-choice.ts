@@ -40,9 +40,14 @@ function parseAdapter(text: string): { path: string; scale: number } {
   return { path, scale: checkedScale(number === "" ? Number.NaN : Number(number), text) };
 }
 
+/** Kernels compute with scales in 32 bits. */
+export function isScale(scale: number): boolean {
+  return Number.isFinite(Math.fround(scale));
+}
+
 /** `origin` says where the scale was given. */
 export function checkedScale(scale: number, origin: string): number {
-  if (Number.isFinite(scale)) return scale;
+  if (isScale(scale)) return scale;
   throw new TinferError("usage", `the scale of an adapter is not a number: ${origin}`, {
     hint: "write FILE or FILE=SCALE, e.g. style.gguf=0.5",
   });

@@ -1,5 +1,6 @@
 // Embeddings of many texts through an engine: in portions that fill a step, so that others who
 // wait for the engine get their turn, and whoever asked may leave, between them.
+import { TinferError } from "../core/errors.ts";
 import type { AdapterScale } from "./adapter-choice.ts";
 import type { EngineClient, LoadedModelFacts } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
@@ -25,6 +26,16 @@ export async function* embedTexts(
 ): AsyncGenerator<Float32Array> {
   for (const tokenIds of prompts) checkPrompt(tokenIds, engine.facts, "read");
   for (const portion of portionsOf(prompts, engine.facts)) {
-    yield* await engine.embed(portion, pooling, adapters, signal);
+    for (const vector of await engine.embed(portion, pooling, adapters, signal)) {
+      yield requireFinite(vector);
+    }
   }
+}
+
+/** JSON has no NaN: what is none must not come out as nulls. */
+function requireFinite(vector: Float32Array): Float32Array {
+  if (vector.every(Number.isFinite)) return vector;
+  throw new TinferError("native", "the model computes NaN or infinity on this text", {
+    hint: "the file is damaged, or the scale of an adapter is too large",
+  });
 }

@@ -37,6 +37,8 @@ export type TextEvent =
       readonly kind: "token";
       readonly tokenId: number;
       readonly text: string;
+      /** UTF-16 units of text before this token's own, held back or not. */
+      readonly textOffset: number;
       readonly logprob: number;
       readonly top: readonly TokenLogprob[];
     }
@@ -57,18 +59,22 @@ export async function* generateText(
   const signals = signal === undefined ? [stopping.signal] : [signal, stopping.signal];
   let stopString: string | undefined;
   let completionTokens = 0;
+  let textLen = 0;
   for await (const event of client.generate(request, AbortSignal.any(signals))) {
     if (event.kind === "prompt") yield event;
     // Tokens that were under way when the stop string came are not part of the answer.
     if (event.kind === "token" && stopString === undefined) {
       completionTokens++;
       const { tokenId, logprob, top } = event;
-      const { text, stopped } = stops.push(detokenizer.push(tokenId));
+      const textOffset = textLen;
+      const piece = detokenizer.push(tokenId);
+      textLen += piece.length;
+      const { text, stopped } = stops.push(piece);
       if (stopped !== undefined) {
         stopString = stopped;
         stopping.abort(); // The engine ends within a step and then says what it has counted.
       }
-      yield { kind: "token", tokenId, text, logprob, top };
+      yield { kind: "token", tokenId, text, textOffset, logprob, top };
     }
     if (event.kind === "end") {
       if (stopString === undefined) {

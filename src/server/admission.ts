@@ -1,6 +1,6 @@
 // How many generations may be under way: those that run plus a bounded queue. What is more is
 // refused at once, with an estimate of when to come back.
-import { RequestError } from "./request-error.ts";
+import { RequestError, refuse } from "./request-error.ts";
 
 /** Weight of the newest duration in the moving average. */
 const newestShare = 0.2;
@@ -20,6 +20,10 @@ export class Admission {
   /** Takes `count` places or none; throws when the queue has no room for all of them. */
   enter(count: number): void {
     const most = this.#maxRunning() + this.#maxWaiting;
+    if (count > most) {
+      const hint = "the operator can raise --parallel or --max-queue";
+      throw refuse("n", `${count} answers are more than the ${most} places of this server`, hint);
+    }
     if (this.#admitted + count > most) {
       const waiting = Math.max(0, this.#admitted - this.#maxRunning());
       const rounds = Math.ceil((waiting + count) / this.#maxRunning());

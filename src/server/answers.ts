@@ -24,6 +24,8 @@ export interface AnswerRequest {
 
 /** A token and what else it might have been. */
 export interface TokenChoice extends TokenLogprob {
+  /** UTF-16 units of the answer's text before its own. */
+  readonly textOffset: number;
   readonly top: readonly TokenLogprob[];
 }
 
@@ -147,8 +149,8 @@ export class AnswerParts {
   }
 
   push(event: Extract<TextEvent, { kind: "token" }>, isStop: boolean): AnswerEvent | undefined {
-    const { tokenId, logprob, top } = event;
-    if (this.#wantsLogprobs && !isStop) this.#tokens.push({ tokenId, logprob, top });
+    const { tokenId, textOffset, logprob, top } = event;
+    if (this.#wantsLogprobs && !isStop) this.#tokens.push({ tokenId, textOffset, logprob, top });
     return this.pushText(event.text);
   }
 

@@ -1,6 +1,5 @@
 // The route table, and what every request passes on its way: checks, the log, errors.
 import { type Context, Hono } from "hono";
-import { ignoredHeader, ignoredHeaderValue } from "./body.ts";
 import { dialectOf, errorResponse } from "./dialect.ts";
 import { Exchange } from "./exchange.ts";
 import { ollamaChatRoute } from "./ollama/chat.ts";
@@ -20,6 +19,7 @@ import { quantizeRoute, quantizeStateRoute } from "./own/weights.ts";
 import { RequestError, toRequestError } from "./request-error.ts";
 import { checkApiKey, checkHost, checkOrigin } from "./security.ts";
 import type { Route, ServerEnv, ServerState } from "./server-state.ts";
+import { ignoredHeader, ignoredHeaderValue } from "./unknown-fields.ts";
 
 const routes: readonly Route[] = [
   pageRoute,
@@ -124,17 +124,22 @@ async function respond(c: Context<ServerEnv>, server: ServerState, route: Route 
   return response;
 }
 
+function takesPath(route: Route, path: string): boolean {
+  const [fixed, pattern] = route.path.split(":");
+  if (pattern === undefined) return route.path === path;
+  return path.startsWith(fixed!) && path.length > fixed!.length;
+}
+
 /** 405 for a known path with another method, else 404. */
 function refuseRoute(c: Context<ServerEnv>): never {
   const { method, path } = c.req;
-  const sibling = routes.find((route) => {
-    const [fixed, pattern] = route.path.split(":");
-    return pattern === undefined ? route.path === path : path.startsWith(fixed!);
-  });
-  if (sibling !== undefined) {
+  const siblings = routes.filter((route) => takesPath(route, path));
+  const methods = [...new Set(siblings.map((sibling) => sibling.method))];
+  if (methods.length > 0) {
     throw new RequestError(405, `${path} does not take ${method}`, {
       code: "method_not_allowed",
-      hint: `use ${sibling.method}`,
+      hint: `use ${methods.join(" or ")}`,
+      allowedMethods: methods.flatMap((name) => (name === "GET" ? [name, "HEAD"] : [name])),
     });
   }
   throw new RequestError(404, `there is no route ${method} ${path}`, {

@@ -2,12 +2,17 @@
 // about the fields they know; fields that nobody knows are let pass but named in a header.
 import type { z } from "zod";
 import type { Exchange } from "./exchange.ts";
-import { RequestError } from "./request-error.ts";
-
-/** The header that names the fields of a body that have no meaning here. */
-export const ignoredHeader = "X-Tinfer-Ignored";
+import { invalidField, RequestError } from "./request-error.ts";
+import { noteUnknownFields } from "./unknown-fields.ts";
 
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
+  const encoding = request.headers.get("Content-Encoding") ?? "";
+  if (!/^(identity)?$/i.test(encoding)) {
+    throw new RequestError(415, `a body in Content-Encoding ${encoding} is not supported`, {
+      code: "unsupported_encoding",
+      hint: "send it as it is, without that header",
+    });
+  }
   const tooLarge = () =>
     new RequestError(413, `the body is larger than ${maxBytes} bytes`, {
       code: "body_too_large",
@@ -29,39 +34,73 @@ function parseJson(bytes: Uint8Array): unknown {
   if (bytes.length === 0) {
     throw new RequestError(400, "the body is empty", { hint: "send a JSON object" });
   }
+  let text: string;
+  let value: unknown;
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    value = JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new RequestError(400, `the body is not valid JSON: ${reason}`, { code: "invalid_json" });
   }
+  // Half a character can only come from an escape.
+  if (/\\u[dD][89a-fA-F]/.test(text)) refuseLoneSurrogates(value);
+  return value;
+}
+
+/** Throws for a text with half a character: the model would read another one, U+FFFD. */
+function refuseLoneSurrogates(body: unknown): void {
+  // Not recursive: bodies may nest deeper than the stack.
+  const waiting = [{ value: body, field: "" }];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    const { value, field } = next;
+    if (typeof value === "string" && !value.isWellFormed()) {
+      throw invalidField(field, "the text has half of a surrogate pair, which is no character");
+    }
+    if (typeof value !== "object" || value === null) continue;
+    const parts = Array.isArray(value) ? value.entries() : Object.entries(value);
+    for (const [part, inner] of parts) waiting.push({ value: inner, field: partOf(field, part) });
+  }
+}
+
+function partOf(field: string, part: PropertyKey): string {
+  if (typeof part === "number") return `${field}[${part}]`;
+  return field === "" ? String(part) : `${field}.${String(part)}`;
 }
 
 /** Path of a field as people write it: `messages[1].content`. */
 function fieldName(path: readonly PropertyKey[]): string {
-  let name = "";
-  for (const part of path) {
-    if (typeof part === "number") name += `[${part}]`;
-    else name += name === "" ? String(part) : `.${String(part)}`;
-  }
-  return name;
+  return path.reduce(partOf, "");
 }
 
-/** The deepest complaint: of a union's branches the one that got furthest. */
-function deepestIssue(issue: z.core.$ZodIssue): z.core.$ZodIssue {
+type Issue = z.core.$ZodIssue;
+
+/** A branch of a union that complains of this was meant for other values. */
+function isOtherKind(issue: Issue): boolean {
+  if (issue.code === "invalid_value") return true;
+  return issue.code === "invalid_type" && issue.expected !== "int";
+}
+
+/** Whether `path` lies behind `other` in the text of a body. */
+function isFurther(path: Issue["path"], other: Issue["path"]): boolean {
+  const at = path.findIndex((part, index) => part !== other[index]);
+  return at >= other.length || Number(path[at]) > Number(other[at]);
+}
+
+/** Of a union's branches the complaint of the one that got furthest, if that is clearly one. */
+function deepestIssue(issue: Issue): Issue {
   if (issue.code !== "invalid_union") return issue;
-  const candidates = issue.errors
+  const branches = issue.errors
     .flatMap((issues) => issues.slice(0, 1))
-    .map((inner) => deepestIssue({ ...inner, path: [...issue.path, ...inner.path] }))
-    .filter((inner) => inner.path.length > issue.path.length);
-  return candidates.toSorted((a, b) => b.path.length - a.path.length)[0] ?? issue;
+    .map((inner) => deepestIssue({ ...inner, path: [...issue.path, ...inner.path] }));
+  const furthest = branches.filter(({ path }) => !branches.some((b) => isFurther(b.path, path)));
+  const ofThisKind = furthest.find((branch) => !isOtherKind(branch));
+  return ofThisKind ?? (furthest.length === 1 ? furthest[0]! : issue);
 }
 
 function schemaError(error: z.ZodError): RequestError {
-  const issue = deepestIssue(error.issues[0]!);
-  const field = fieldName(issue.path);
-  const where = field === "" ? "the body" : field;
-  return new RequestError(400, `${where}: ${issue.message}`, { field, code: "invalid_value" });
+  const { path, message } = deepestIssue(error.issues[0]!);
+  return invalidField(fieldName(path), message);
 }
 
 /** The body as JSON, not checked. */
@@ -86,27 +125,6 @@ export function checkBody<Shape extends z.ZodRawShape>(
 ): z.infer<z.ZodObject<Shape, z.core.$loose>> {
   const result = schema.safeParse(value);
   if (!result.success) throw schemaError(result.error);
-  noteUnknownFields(exchange, Object.keys(result.data), schema.shape);
+  noteUnknownFields(exchange, schema, result.data);
   return result.data;
-}
-
-/** Adds the names that `known` does not have to the exchange's ignored ones. */
-export function noteUnknownFields(
-  exchange: Exchange,
-  names: readonly string[],
-  known: Readonly<Record<string, unknown>>,
-  prefix = "",
-): void {
-  const unknown = names.filter((name) => !Object.hasOwn(known, name));
-  if (unknown.length === 0) return;
-  const added = unknown.map((name) => prefix + name);
-  exchange.record.ignored = [...(exchange.record.ignored ?? []), ...added];
-}
-
-/** A header value holds printable ASCII only and should stay short. */
-export function ignoredHeaderValue(names: readonly string[]): string {
-  return names
-    .join(", ")
-    .replace(/[^\x20-\x7e]/g, "?")
-    .slice(0, 500);
 }

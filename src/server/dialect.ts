@@ -33,6 +33,7 @@ export function errorResponse(dialect: Dialect, error: RequestError): Response {
   if (error.retryAfterSeconds !== undefined) {
     headers.set("Retry-After", String(error.retryAfterSeconds));
   }
+  if (error.allowedMethods !== undefined) headers.set("Allow", error.allowedMethods.join(", "));
   if (error.status === 401) headers.set("WWW-Authenticate", "Bearer");
   return Response.json(errorBody(dialect, error), { status: statusOf(dialect, error), headers });
 }

@@ -10,6 +10,8 @@ export interface RequestErrorOptions {
   /** For programs, e.g. "model_not_found". */
   readonly code?: string;
   readonly retryAfterSeconds?: number;
+  /** What the path takes instead of the request's method. */
+  readonly allowedMethods?: readonly string[];
 }
 
 export class RequestError extends Error {
@@ -18,6 +20,7 @@ export class RequestError extends Error {
   readonly field: string | undefined;
   readonly code: string | undefined;
   readonly retryAfterSeconds: number | undefined;
+  readonly allowedMethods: readonly string[] | undefined;
 
   constructor(status: number, message: string, options: RequestErrorOptions = {}) {
     super(message);
@@ -26,6 +29,7 @@ export class RequestError extends Error {
     this.field = options.field;
     this.code = options.code;
     this.retryAfterSeconds = options.retryAfterSeconds;
+    this.allowedMethods = options.allowedMethods;
   }
 }
 
@@ -67,6 +71,12 @@ export function toRequestError(error: unknown): RequestError {
     code: "internal",
     hint: "the server's log has the details; please report it",
   });
+}
+
+/** A field, "" for the body itself, with a value that it cannot have. */
+export function invalidField(field: string, reason: string): RequestError {
+  const message = `${field === "" ? "the body" : field}: ${reason}`;
+  return new RequestError(400, message, { field, code: "invalid_value" });
 }
 
 /** A request that is understood but cannot be honoured. */

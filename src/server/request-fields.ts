@@ -2,7 +2,7 @@
 // become sampling parameters.
 import { z } from "zod";
 import { type SamplingParameters, samplingBounds } from "../sampling/parameters.ts";
-import { refuse } from "./request-error.ts";
+import { invalidField, refuse } from "./request-error.ts";
 
 type BoundedField = keyof typeof samplingBounds;
 
@@ -42,19 +42,42 @@ export function toStopStrings(stop: string | readonly string[] | null | undefine
 
 export const countField = z.number().int().min(1).nullish();
 
+/** Fields that are known by name, whatever their values. */
+export function anyValues(names: readonly string[]) {
+  const fields = names.map((name) => [name, z.unknown().optional()] as const);
+  return Object.fromEntries(fields) as Readonly<Record<string, z.ZodOptional<z.ZodUnknown>>>;
+}
+
 /** The parts of a text message; other kinds are refused by name. */
 const contentPart = z.looseObject({ type: z.string(), text: z.string().optional() });
 export const contentField = z
-  .union([z.string(), z.array(contentPart)], { error: "expected a string or an array of parts" })
+  .union([z.string(), z.array(contentPart).min(1)], {
+    error: "expected a string or an array of parts",
+  })
   .nullish();
 
-/** The text of a message; parts are lines. */
-export function contentText(content: z.infer<typeof contentField>, field: string): string {
-  if (content === undefined || content === null) return "";
+interface Message {
+  readonly role: string;
+  readonly content?: z.infer<typeof contentField>;
+}
+
+/** The text of a message; parts are lines. Only an assistant's may be reasoning alone. */
+export function contentText(
+  { role, content }: Message,
+  reasoning: string | null | undefined,
+  field: string,
+): string {
+  if (content === undefined || content === null) {
+    if (role === "assistant" && reasoning) return "";
+    throw invalidField(`${field}.content`, "is missing");
+  }
   if (typeof content === "string") return content;
-  const texts = content.map((part, index) => {
-    if (part.type === "text" && part.text !== undefined) return part.text;
-    throw refuse(`${field}[${index}].type`, `'${part.type}' is not supported yet, only 'text'`);
+  const texts = content.map(({ type, text }, index) => {
+    const part = `${field}.content[${index}]`;
+    if (type !== "text")
+      throw refuse(`${part}.type`, `'${type}' is not supported yet, only 'text'`);
+    if (text === undefined) throw invalidField(`${part}.text`, "is missing");
+    return text;
   });
   return texts.join("\n");
 }

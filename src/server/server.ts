@@ -52,7 +52,7 @@ export function startServer(options: ServerOptions): RunningServer {
 }
 
 function listen(server: ServerState) {
-  const { host, port, maxBodyBytes } = server.options;
+  const { host, port } = server.options;
   const app = createApp(server);
   try {
     return Bun.serve({
@@ -61,8 +61,9 @@ function listen(server: ServerState) {
       fetch: app.fetch,
       // Silence is normal while a long prompt is read; streams are kept alive by pings.
       idleTimeout: 0,
-      // The body is measured in body.ts, which answers in the client's dialect.
-      maxRequestBodySize: Math.max(maxBodyBytes * 2, 1 << 20),
+      // body.ts measures, and answers in the client's dialect. Bun keeps nothing of a body that
+      // is not read, so that large ones take no memory.
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     });
   } catch (error) {
     const { code } = error as { code?: string };

@@ -172,6 +172,11 @@ export class ModelTokenizer implements Tokenizer {
     return this.vocabulary.has(tokenId, TokenFlag.control);
   }
 
+  isHidden(tokenId: number): boolean {
+    this.check(tokenId);
+    return this.vocabulary.has(tokenId, HIDDEN);
+  }
+
   findToken(text: string): number | undefined {
     return this.vocabulary.find(text);
   }

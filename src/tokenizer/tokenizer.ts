@@ -56,6 +56,8 @@ export interface Tokenizer {
   /** The piece for display; bytes that are no text are shown as `<0xE2>`. */
   tokenText(tokenId: number): string;
   isControl(tokenId: number): boolean;
+  /** Left out of text unless special tokens are shown: control tokens and the unknown one. */
+  isHidden(tokenId: number): boolean;
   /** The id of the token with exactly this text in the vocabulary, for example "<think>". */
   findToken(text: string): number | undefined;
 }

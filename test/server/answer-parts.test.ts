@@ -52,7 +52,7 @@ test("text without reasoning comes out unchanged", () => {
 test("tokens wait for their text; those of a stop string have none", () => {
   const parts = new AnswerParts({ splitter: undefined, wantsLogprobs: true });
   const push = (tokenId: number, text: string, isStop = false) =>
-    parts.push({ kind: "token", tokenId, text, logprob: -tokenId, top: [] }, isStop);
+    parts.push({ kind: "token", tokenId, text, textOffset: 0, logprob: 0, top: [] }, isStop);
   const ids = (event: ReturnType<typeof push>) =>
     event?.kind === "delta" ? event.tokens.map(({ tokenId }) => tokenId) : undefined;
   expect(ids(push(1, "a"))).toEqual([1]);

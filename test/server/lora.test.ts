@@ -79,6 +79,17 @@ test("listed as models", async () => {
   expect((await server.post("/v1/completions", { model: "tiny:none", prompt })).status).toBe(404);
 });
 
+test("scales fit into 32 bits, and embeddings that are not numbers are an error", async () => {
+  const tooLarge = await setScales([{ id: 0, scale: 1e39 }]);
+  expect(tooLarge.status).toBe(400);
+  expect((await jsonOf<ErrorReply>(tooLarge)).error.message).toContain("adapters[0].scale");
+  expect((await setScales([{ id: 0, scale: 3e38 }])).status).toBe(200);
+  for (const path of ["/v1/embeddings", "/api/embed"]) {
+    expect((await server.post(path, { input: "a red ball" })).status).toBe(500);
+  }
+  expect((await setScales([{ id: 0, scale: 1 }])).status).toBe(200);
+});
+
 test("chosen by name, without effect on others in the batch or the cache", async () => {
   await using plain = await startTestServer();
   const body = { prompt, max_tokens: 24, temperature: 0 };

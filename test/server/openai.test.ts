@@ -158,6 +158,45 @@ test("logprobs of completions are parallel arrays, also in pieces", async () => 
   expect(pieceOffsets).toEqual(offsets);
 });
 
+interface Completion {
+  choices: {
+    text: string;
+    logprobs: { tokens: string[]; text_offset: number[]; top_logprobs: object[] };
+  }[];
+}
+
+test("offsets count text that is held back, and none for tokens that have none", async () => {
+  const plain = { ...greedy, prompt, logprobs: 0 };
+  const free = await jsonOf<Completion>(server.post("/v1/completions", plain));
+  const { text, logprobs } = free.choices[0]!;
+  const stop = `${text.slice(8, 14)}\0`; // Begins in the text, but is not there.
+  const held = { ...plain, stop, stream: true };
+  const { values } = await readEvents(await server.post("/v1/completions", held));
+  const offsets = values.flatMap((value) => value.choices[0].logprobs.text_offset);
+  expect(offsets).toEqual(logprobs.text_offset);
+  const unknownId = 0;
+  const hidden = { ...plain, max_tokens: 3, logit_bias: { [unknownId]: 100 } };
+  const { choices } = await jsonOf<Completion>(server.post("/v1/completions", hidden));
+  expect(choices[0]).toMatchObject({ text: "", logprobs: { text_offset: [0, 0, 0] } });
+  const body = { ...hidden, messages, logprobs: true, prompt: undefined };
+  const chat = await jsonOf<OpenAI.ChatCompletion>(server.post("/v1/chat/completions", body));
+  const tokens = chat.choices[0]!.logprobs!.content!;
+  expect(tokens.map(({ token, bytes }) => [token, bytes])).toEqual(Array(3).fill(["<unk>", null]));
+});
+
+test("completions name tokens that are parts of a character by their bytes", async () => {
+  const firstByteId = 3; // Of <0x00>.
+  for (const [byte, name] of [
+    [0xe2, "bytes:\\xe2"],
+    [0x41, "A"],
+  ] as const) {
+    const logit_bias = { [firstByteId + byte]: 100 };
+    const request = { ...greedy, prompt, logprobs: 0, max_tokens: 1, logit_bias };
+    const { choices } = await jsonOf<Completion>(server.post("/v1/completions", request));
+    expect(choices[0]!.logprobs.tokens).toEqual([name]);
+  }
+});
+
 test("logit_bias bans a token, penalties change the text", async () => {
   const first = await client.completions.create({ ...greedy, prompt, max_tokens: 1, logprobs: 0 });
   const token = first.choices[0]!.text;

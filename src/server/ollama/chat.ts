@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { ChatMessage } from "../../template/messages.ts";
 import { readBody } from "../body.ts";
 import { refuse } from "../request-error.ts";
-import { toStopStrings } from "../request-fields.ts";
+import { contentText, toStopStrings } from "../request-fields.ts";
 import { chatOf } from "../served-model.ts";
 import type { Route } from "../server-state.ts";
 import { answer, loaded } from "./answer-shapes.ts";
@@ -26,13 +26,14 @@ const chatSchema = z.looseObject({
 type Message = z.infer<typeof messageSchema>;
 
 function toMessages(given: readonly Message[]): ChatMessage[] {
-  return given.map(({ role, content, thinking, images, tool_calls: calls }, index) => {
+  return given.map((message, index) => {
+    const { role, thinking, images, tool_calls: calls } = message;
     const field = `messages[${index}]`;
     if (images?.length) throw refuse(`${field}.images`, "images are not supported yet");
     if (calls?.length) throw refuse(`${field}.tool_calls`, "tool calls are not supported yet");
     if (role === "tool") throw refuse(`${field}.role`, "tool calls are not supported yet");
     const reasoning = thinking == null ? {} : { reasoning_content: thinking };
-    return { role, content: content ?? "", ...reasoning };
+    return { role, content: contentText(message, thinking, field), ...reasoning };
   });
 }
 
@@ -48,7 +49,7 @@ export const ollamaChatRoute: Route = {
     const exchange = c.get("exchange");
     const body = await readBody(c.req.raw, exchange, server.options.maxBodyBytes, chatSchema);
     const model = server.model.named(body.model);
-    refuseUnsupported(exchange, body);
+    refuseUnsupported(body);
     if (body.tools?.length) throw refuse("tools", "not supported yet", "leave the field out");
     if (!body.messages?.length) return loaded(model, placeText);
     const chat = chatOf(model);

@@ -57,7 +57,7 @@ export const generateRoute: Route = {
     const limit = server.options.maxBodyBytes;
     const body = await readBody(c.req.raw, exchange, limit, generateSchema);
     const model = server.model.named(body.model);
-    refuseUnsupported(exchange, body);
+    refuseUnsupported(body);
     refuseFields(body);
     if (!body.prompt) return loaded(model, placeText);
     const prompt = readPrompt(model, body, body.prompt);

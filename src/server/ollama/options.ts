@@ -3,10 +3,15 @@
 import { z } from "zod";
 import { maxLogprobs, type SamplingParameters } from "../../sampling/parameters.ts";
 import type { ChatPrompt } from "../../template/chat-prompt.ts";
-import { noteUnknownFields } from "../body.ts";
-import type { Exchange } from "../exchange.ts";
 import { RequestError, refuse } from "../request-error.ts";
-import { mergeSampling, samplingNumber, seedField, stopField, toSeed } from "../request-fields.ts";
+import {
+  anyValues,
+  mergeSampling,
+  samplingNumber,
+  seedField,
+  stopField,
+  toSeed,
+} from "../request-fields.ts";
 import type { ServedModel } from "../served-model.ts";
 import type { ServerState } from "../server-state.ts";
 
@@ -34,36 +39,39 @@ const loadOptions: Readonly<Record<string, string>> = {
   vocab_only: "",
 };
 
-const optionFields = {
-  num_predict: z.number().int().min(-2).nullish(),
+/** Options that every request may name: its context, and what is refused. */
+export const contextOptions = {
   num_ctx: z.number().int().min(1).nullish(),
-  // The context is never shifted, so that keeping its start asks for nothing.
-  num_keep: z.number().int().nullish(),
-  seed: seedField,
-  stop: stopField,
-  temperature: samplingNumber("temperature"),
-  top_k: samplingNumber("topK"),
-  top_p: samplingNumber("topP"),
-  min_p: samplingNumber("minP"),
-  repeat_penalty: samplingNumber("repeatPenalty"),
-  repeat_last_n: z.union([z.literal(-1), samplingNumber("repeatLastN")], {
-    error: "expected a whole number from 0, or -1 for the whole context",
-  }),
-  presence_penalty: samplingNumber("presencePenalty"),
-  frequency_penalty: samplingNumber("frequencyPenalty"),
+  ...anyValues([...Object.keys(neutralOptions), ...Object.keys(loadOptions)]),
 };
 
-const optionNames = { ...optionFields, ...neutralOptions, ...loadOptions };
-
-export const optionsField = z.looseObject(optionFields).nullish();
-export type Options = z.infer<typeof optionsField>;
+const optionsField = z
+  .looseObject({
+    ...contextOptions,
+    num_predict: z.number().int().min(-2).nullish(),
+    // The context is never shifted, so that keeping its start asks for nothing.
+    num_keep: z.number().int().nullish(),
+    seed: seedField,
+    stop: stopField,
+    temperature: samplingNumber("temperature"),
+    top_k: samplingNumber("topK"),
+    top_p: samplingNumber("topP"),
+    min_p: samplingNumber("minP"),
+    repeat_penalty: samplingNumber("repeatPenalty"),
+    repeat_last_n: z.union([z.literal(-1), samplingNumber("repeatLastN")], {
+      error: "expected a whole number from 0, or -1 for the whole context",
+    }),
+    presence_penalty: samplingNumber("presencePenalty"),
+    frequency_penalty: samplingNumber("frequencyPenalty"),
+  })
+  .nullish();
+type Options = z.infer<typeof optionsField>;
 
 /** 30, "5m", "1h30m", "-1": as Go writes durations. */
 const durationText = /^-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$|^-?\d+$/;
+const keepAliveError = 'expected seconds or a duration such as "5m"';
 const keepAliveField = z
-  .union([z.number(), z.string().regex(durationText)], {
-    error: 'expected seconds or a duration such as "5m"',
-  })
+  .union([z.number(), z.string().regex(durationText, keepAliveError)], { error: keepAliveError })
   .nullish();
 
 export const sharedFields = {
@@ -71,7 +79,11 @@ export const sharedFields = {
   stream: z.boolean().nullish(),
   options: optionsField,
   keep_alive: keepAliveField,
-  think: z.union([z.boolean(), z.enum(["low", "medium", "high"])]).nullish(),
+  think: z
+    .union([z.boolean(), z.enum(["low", "medium", "high"])], {
+      error: 'expected true, false, "low", "medium" or "high"',
+    })
+    .nullish(),
   format: z.unknown().optional(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.number().int().min(0).max(maxLogprobs).nullish(),
@@ -80,7 +92,7 @@ export const sharedFields = {
 const sharedSchema = z.looseObject(sharedFields);
 export type SharedFields = z.infer<typeof sharedSchema>;
 
-export function refuseUnsupported(exchange: Exchange, body: Partial<SharedFields>): void {
+export function refuseUnsupported(body: Partial<SharedFields>): void {
   if (body.format != null && body.format !== "") {
     throw refuse("format", "structured output is not supported yet", "leave the field out");
   }
@@ -88,10 +100,10 @@ export function refuseUnsupported(exchange: Exchange, body: Partial<SharedFields
     throw refuse("keep_alive", "0 asks to unload the model, which this server keeps until it ends");
   }
   if (body.top_logprobs && !body.logprobs) throw refuse("top_logprobs", "needs logprobs: true");
-  checkOptions(exchange, body.options ?? {});
+  checkOptions(body.options ?? {});
 }
 
-function checkOptions(exchange: Exchange, options: Readonly<Record<string, unknown>>): void {
+function checkOptions(options: Readonly<Record<string, unknown>>): void {
   for (const [name, value] of Object.entries(options)) {
     if (value === null) continue;
     const flag = loadOptions[name];
@@ -105,7 +117,6 @@ function checkOptions(exchange: Exchange, options: Readonly<Record<string, unkno
       throw refuse(`options.${name}`, "not supported yet", "leave the option out");
     }
   }
-  noteUnknownFields(exchange, Object.keys(options), optionNames, "options.");
 }
 
 /** Template variables of `think`; a model that cannot think cannot be asked to. */
@@ -134,6 +145,20 @@ export interface Limits {
   readonly maxTokens: number | undefined;
 }
 
+/** The tokens that the request's prompt and answer may have. */
+export function contextLenOf(
+  { client }: ServedModel,
+  { num_ctx: asked }: Pick<NonNullable<Options>, "num_ctx">,
+): number {
+  const { maxContextLen } = client.facts;
+  if (asked == null || asked <= maxContextLen) return asked ?? maxContextLen;
+  throw refuse(
+    "options.num_ctx",
+    `${asked} tokens are more than the ${maxContextLen} that the model is loaded with`,
+    "start `tinfer serve` with a larger --ctx",
+  );
+}
+
 /** Sampling and length of an answer to `promptTokens` tokens. */
 export function toLimits(
   server: ServerState,
@@ -142,15 +167,7 @@ export function toLimits(
   promptTokens: number,
 ): Limits {
   const options = body.options ?? {};
-  const { maxContextLen } = model.client.facts;
-  const contextLen = options.num_ctx ?? maxContextLen;
-  if (contextLen > maxContextLen) {
-    throw refuse(
-      "options.num_ctx",
-      `${contextLen} tokens are more than the ${maxContextLen} that the model is loaded with`,
-      "start `tinfer serve` with a larger --ctx",
-    );
-  }
+  const contextLen = contextLenOf(model, options);
   if (promptTokens >= contextLen) {
     const message = `the prompt has ${promptTokens} tokens, the context ${contextLen}`;
     throw new RequestError(400, `${message}; one must stay free for the answer`, {

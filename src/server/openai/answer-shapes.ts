@@ -42,7 +42,8 @@ function describe(tokenizer: Tokenizer, { tokenId, logprob }: TokenLogprob) {
   return {
     token: tokenString(tokenizer, tokenId),
     logprob: finiteLogprob(logprob),
-    bytes: [...tokenizer.tokenBytes(tokenId)],
+    // What is not in the text has a name, but no bytes: those of all tokens are the text.
+    bytes: tokenizer.isHidden(tokenId) ? null : [...tokenizer.tokenBytes(tokenId)],
   };
 }
 

@@ -37,7 +37,6 @@ export const messageSchema = z.looseObject({
   name: z.string().nullish(),
   reasoning_content: z.string().nullish(),
   tool_calls: z.array(z.unknown()).nullish(),
-  tool_call_id: z.string().nullish(),
 });
 
 const efforts = ["none", "minimal", "low", "medium", "high", "xhigh"] as const;
@@ -64,12 +63,12 @@ export function toMessages(
     if (message.role === "tool" || message.role === "function" || message.tool_calls?.length) {
       throw refuse(message.tool_calls?.length ? `${field}.tool_calls` : `${field}.role`, noTools);
     }
-    const { content, reasoning_content: reasoning, name } = message;
+    const { reasoning_content: reasoning, name } = message;
     // "developer" is OpenAI's newer word for "system"; few templates know it.
     const isNewWord = message.role === "developer" && !template.includes("developer");
     return {
       role: isNewWord ? "system" : message.role,
-      content: contentText(content, `${field}.content`),
+      content: contentText(message, reasoning, field),
       ...(name == null ? {} : { name }),
       ...(reasoning == null ? {} : { reasoning_content: reasoning }),
     };
@@ -103,7 +102,7 @@ function readRequests(server: ServerState, model: ServedModel, body: ChatBody): 
     ...reasoningVariables(body.reasoning_effort, chat),
     messages: toMessages(body.messages, chat.template.source),
   });
-  const sampling = toSampling(server.options.sampling, body, body.top_logprobs ?? 0);
+  const sampling = toSampling(server, model, body, body.top_logprobs ?? 0);
   return Array.from({ length: numChoices(body, 1) }, (_, index) => ({
     tokenIds: rendered.tokenIds,
     sampling: withChoiceSeed(sampling, index),

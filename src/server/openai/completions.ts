@@ -1,4 +1,5 @@
 // POST /v1/completions: text goes on from a prompt as it is, with no chat template.
+import { isUtf8 } from "node:buffer";
 import { z } from "zod";
 import type { GenerationEnd } from "../../engine/text-generation.ts";
 import { maxLogprobs } from "../../sampling/parameters.ts";
@@ -71,7 +72,7 @@ function readChoices(server: ServerState, model: ServedModel, body: CompletionBo
   }
   const { tokenizer } = model.text;
   const prompts = toPrompts(tokenizer, body.prompt);
-  const sampling = toSampling(server.options.sampling, body, body.logprobs ?? 0);
+  const sampling = toSampling(server, model, body, body.logprobs ?? 0);
   const count = numChoices(body, prompts.length);
   return prompts.flatMap((ids, promptIndex) =>
     Array.from({ length: count }, (_, index) => ({
@@ -90,32 +91,31 @@ function readChoices(server: ServerState, model: ServedModel, body: CompletionBo
   );
 }
 
-/** The older form of log probabilities: parallel arrays. `offset`: where the text begins. */
-function logprobsOf(
-  tokenizer: Tokenizer,
-  wanted: boolean,
-  chosen: readonly TokenChoice[],
-  offset: number,
-) {
+/** What this form calls a token: its text, or `bytes:\xe2\x80` where that is not whole. */
+function tokenName(tokenizer: Tokenizer, tokenId: number): string {
+  const bytes = tokenizer.tokenBytes(tokenId);
+  if (isUtf8(bytes)) return tokenString(tokenizer, tokenId);
+  return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
+}
+
+/** The best first; of tokens with the same name only the best. */
+function topLogprobs(tokenizer: Tokenizer, top: TokenChoice["top"]): Record<string, number> {
+  const byName = new Map<string, number>();
+  for (const { tokenId, logprob } of top) {
+    const name = tokenName(tokenizer, tokenId);
+    if (!byName.has(name)) byName.set(name, finiteLogprob(logprob));
+  }
+  return Object.fromEntries(byName);
+}
+
+/** The older form of log probabilities: parallel arrays. */
+function logprobsOf(tokenizer: Tokenizer, wanted: boolean, chosen: readonly TokenChoice[]) {
   if (!wanted) return null;
-  let position = offset;
-  const tokens = chosen.map(({ tokenId }) => tokenString(tokenizer, tokenId));
   return {
-    tokens,
+    tokens: chosen.map(({ tokenId }) => tokenName(tokenizer, tokenId)),
     token_logprobs: chosen.map(({ logprob }) => finiteLogprob(logprob)),
-    top_logprobs: chosen.map(({ top }) =>
-      Object.fromEntries(
-        top.map(({ tokenId, logprob }) => [
-          tokenString(tokenizer, tokenId),
-          finiteLogprob(logprob),
-        ]),
-      ),
-    ),
-    text_offset: tokens.map((token) => {
-      const start = position;
-      position += token.length;
-      return start;
-    }),
+    top_logprobs: chosen.map(({ top }) => topLogprobs(tokenizer, top)),
+    text_offset: chosen.map(({ textOffset }) => textOffset),
   };
 }
 
@@ -149,7 +149,7 @@ async function wholeAnswer(
     choices: answers.map(({ content, tokens, end }, index) => ({
       index,
       text: choices[index]!.echoed + content,
-      logprobs: logprobsOf(tokenizer, body.logprobs != null, tokens, 0),
+      logprobs: logprobsOf(tokenizer, body.logprobs != null, tokens),
       finish_reason: end.finishReason,
     })),
     usage: usageOf(groupEnds(choices, ends)),
@@ -171,11 +171,9 @@ async function sendPieces(
   const { tokenizer } = model.text;
   const ends = await readTogether(exchange, streams, async (stream, index) => {
     let end: GenerationEnd | undefined;
-    let offset = 0;
     const sendChoice = (text: string, tokens: readonly TokenChoice[], reason: string | null) => {
-      const logprobs = logprobsOf(tokenizer, body.logprobs != null, tokens, offset);
+      const logprobs = logprobsOf(tokenizer, body.logprobs != null, tokens);
       send({ ...head, choices: [{ index, text, logprobs, finish_reason: reason }], ...usage });
-      offset += text.length;
     };
     const { echoed } = choices[index]!;
     if (echoed !== "") sendChoice(echoed, [], null);

@@ -1,9 +1,10 @@
 // The fields that OpenAI's chat and completion requests share: their schema, their sampling
 // parameters, and those that are refused because they could not be honoured.
 import { z } from "zod";
-import type { SamplingParameters } from "../../sampling/parameters.ts";
-import { refuse } from "../request-error.ts";
+import { maxLogitBiases, type SamplingParameters } from "../../sampling/parameters.ts";
+import { invalidField, refuse } from "../request-error.ts";
 import {
+  anyValues,
   countField,
   mergeSampling,
   samplingNumber,
@@ -11,19 +12,21 @@ import {
   stopField,
   toSeed,
 } from "../request-fields.ts";
+import type { ServedModel } from "../served-model.ts";
+import type { ServerState } from "../server-state.ts";
 
 /** Answers to one prompt, and to all prompts of one request. */
 const maxChoices = 128;
 
 /** Fields that have no effect on the answer by their nature; read and left alone. */
-const harmless = {
-  user: z.unknown().optional(),
-  metadata: z.unknown().optional(),
-  safety_identifier: z.unknown().optional(),
-  prompt_cache_key: z.unknown().optional(),
-  prompt_cache_retention: z.unknown().optional(),
-  parallel_tool_calls: z.unknown().optional(),
-};
+const harmless = [
+  "user",
+  "metadata",
+  "safety_identifier",
+  "prompt_cache_key",
+  "prompt_cache_retention",
+  "parallel_tool_calls",
+];
 
 /** What each of these fields may say without asking for something that is not there. */
 const neutralValues: Readonly<Record<string, readonly unknown[]>> = {
@@ -64,10 +67,6 @@ const neutralValues: Readonly<Record<string, readonly unknown[]>> = {
   echo: [false],
 };
 
-const refusedShape = Object.fromEntries(
-  Object.keys(neutralValues).map((name) => [name, z.unknown().optional()]),
-) as Readonly<Record<string, z.ZodOptional<z.ZodUnknown>>>;
-
 export const sharedFields = {
   model: z.string().nullish(),
   stream: z.boolean().nullish(),
@@ -92,8 +91,7 @@ export const sharedFields = {
     .nullish(),
   ignore_eos: z.boolean().nullish(),
   max_tokens: countField,
-  ...harmless,
-  ...refusedShape,
+  ...anyValues([...harmless, ...Object.keys(neutralValues)]),
 };
 
 const sharedSchema = z.looseObject(sharedFields);
@@ -112,16 +110,31 @@ export function refuseUnsupported(
   }
 }
 
+function toLogitBias(
+  biases: SharedFields["logit_bias"],
+  vocabSize: number,
+): ReadonlyMap<number, number> | undefined {
+  if (biases == null) return undefined;
+  const byId = new Map(Object.entries(biases).map(([id, bias]) => [Number(id), bias]));
+  if (byId.size > maxLogitBiases) {
+    throw invalidField("logit_bias", `${byId.size} tokens are too many: at most ${maxLogitBiases}`);
+  }
+  const wrong = [...byId.keys()].find((id) => id >= vocabSize);
+  if (wrong === undefined) return byId;
+  throw invalidField("logit_bias", `${wrong} is no token id: they go from 0 to ${vocabSize - 1}`);
+}
+
 export function toSampling(
-  defaults: SamplingParameters,
+  server: ServerState,
+  { client }: ServedModel,
   body: SharedFields,
   logprobs: number,
 ): SamplingParameters {
-  const { seed, top_k: topK, logit_bias: biases } = body;
+  const { seed, top_k: topK } = body;
   if (body.repeat_penalty != null && body.repetition_penalty != null) {
     throw refuse("repetition_penalty", "another name of repeat_penalty: give only one");
   }
-  return mergeSampling(defaults, {
+  return mergeSampling(server.options.sampling, {
     temperature: body.temperature,
     topP: body.top_p,
     topK: topK === -1 ? 0 : topK,
@@ -130,7 +143,7 @@ export function toSampling(
     repeatLastN: body.repeat_last_n,
     presencePenalty: body.presence_penalty,
     frequencyPenalty: body.frequency_penalty,
-    logitBias: biases && new Map(Object.entries(biases).map(([id, bias]) => [Number(id), bias])),
+    logitBias: toLogitBias(body.logit_bias, client.facts.vocabSize),
     seed: seed == null ? undefined : toSeed(seed),
     logprobs,
   });

@@ -1,5 +1,6 @@
 // /lora: the model's adapters and how much of each an answer gets that names no model.
 import { z } from "zod";
+import { isScale } from "../../engine/adapter-choice.ts";
 import { checkBody, readJson } from "../body.ts";
 import { refuse } from "../request-error.ts";
 import type { ServedModel } from "../served-model.ts";
@@ -22,7 +23,7 @@ const entrySchema = z.looseObject({
   /** Its number in the list, or its name. */
   id: z.number().int().min(0).optional(),
   name: z.string().optional(),
-  scale: z.number(),
+  scale: z.number().refine(isScale, "expected a number that fits into 32 bits"),
 });
 
 const scalesSchema = z.looseObject({ adapters: z.array(entrySchema) });
