@@ -110,6 +110,8 @@ export class BlockAllocator {
    * was sealed before; the reference moves to it.
    */
   seal(block: number, parent: number, tokens: Int32Array, start: number): number {
+    // A block that a collision kept from being sealed stands for nothing, nor do those after it.
+    if (parent >= 0 && this.#hashes[parent] === 0) return block;
     const hash = this.#hash(parent, tokens, start);
     const known = this.#sealed.get(hash);
     if (known !== undefined) {

@@ -157,3 +157,15 @@ describe("prefix cache", () => {
     expect(allocator.numCached).toBe(3);
   });
 });
+
+test("blocks after one that could not be sealed are not found, whatever takes its place", () => {
+  const allocator = new BlockAllocator(4);
+  const tokens = Int32Array.from({ length: blockSize }, (_, i) => i);
+  const unsealed = allocator.allocate(-1);
+  const after = allocator.allocate(unsealed);
+  expect(allocator.seal(after, unsealed, tokens, 0)).toBe(after);
+  expect(allocator.find(unsealed, tokens, 0)).toBe(-1);
+  for (const block of [unsealed, after]) allocator.release(block);
+  allocator.checkIntegrity();
+  expect(allocator.numFree).toBe(4);
+});
