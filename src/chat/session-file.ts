@@ -12,6 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { outputFile } from "../core/output-file.ts";
 import { checkSampling } from "../sampling/parameters.ts";
 import type { ChatMessage } from "../template/messages.ts";
 import { type ChatSettings, defaultChatSettings } from "./settings.ts";
@@ -154,7 +155,8 @@ function readText(path: string): string {
 
 /** Writes beside the file and renames: after a crash there is the old or the new chat. */
 export function writeSavedChat(path: string, chat: SavedChat): void {
-  const draft = `${path}.${process.pid}.tmp`;
+  const target = outputFile(path);
+  const draft = `${target}.${process.pid}.tmp`;
   try {
     const file = openSync(draft, "w", 0o600);
     try {
@@ -163,7 +165,7 @@ export function writeSavedChat(path: string, chat: SavedChat): void {
     } finally {
       closeSync(file);
     }
-    renameSync(draft, path);
+    renameSync(draft, target);
   } catch (cause) {
     rmSync(draft, { force: true });
     const reason = cause instanceof Error ? cause.message : String(cause);
