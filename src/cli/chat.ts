@@ -1,7 +1,7 @@
 // `tinfer chat`: the interactive session, or with piped input one answer per line.
 import { existsSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import { Autosave, type FoundChat, stateFolder } from "../chat/autosave.ts";
+import { Autosave, type FoundChat, maxKeptChats, stateFolder } from "../chat/autosave.ts";
 import { Chat } from "../chat/chat.ts";
 import { takeUp } from "../chat/file-commands.ts";
 import { InputHistory } from "../chat/input-history.ts";
@@ -37,7 +37,9 @@ export const chat: Command = {
     resume: { kind: "boolean", description: "take the last chat up again", default: false },
     history: {
       kind: "boolean",
-      description: "--no-history: keep neither the chat nor what is typed on disk",
+      description:
+        "--no-history: keep neither the chat nor what is typed on disk; else the last " +
+        `${maxKeptChats} chats are kept, those of a pipe only with --resume`,
       default: true,
     },
   },
@@ -113,12 +115,13 @@ async function loadModel(
 async function chatCommand(values: FlagValues): Promise<void> {
   const keeps = values.boolean("history");
   const folder = stateFolder(process.env);
-  const autosave = keeps ? new Autosave(folder) : undefined;
+  const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  // A script's questions are no chat that a person comes back to.
+  const autosave = keeps ? new Autosave(folder, { startsFiles: isInteractive }) : undefined;
   const last = (autosave ?? new Autosave(folder)).latest();
   if (values.boolean("resume") && last === undefined) {
     throw new TinferError("notFound", "there is no chat to resume", { hint: "tinfer chat MODEL" });
   }
-  const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const history = () => new InputHistory(keeps ? folder : undefined);
   const terminal = isInteractive ? new TerminalChat(history()) : new PipedChat();
   try {
@@ -182,7 +185,7 @@ async function talk(
   if (terminal.isInteractive) greet(model, last, resumed !== undefined);
   if (resumed !== undefined) {
     takeUp(running, { ...resumed.chat, settings: started });
-    autosave?.continueAt(resumed.path);
+    autosave?.continueAt(resumed);
   }
   await running.run();
 }
