@@ -143,12 +143,27 @@ async function dieBy(signal: LeavingSignal): Promise<never> {
   for (;;) await Bun.sleep(1000);
 }
 
-/** Throws OutputClosed when the person leaves first. */
-function unlessLeaving<T>(leaving: AbortSignal, work: Promise<T>): Promise<T> {
+/** Throws `reason` when the signal comes first; the model goes as soon as it is there. */
+async function unlessAborted(
+  signal: AbortSignal,
+  loading: Promise<ChatModel>,
+  reason: Error,
+): Promise<ChatModel> {
   const { promise, reject } = Promise.withResolvers<never>();
-  leaving.addEventListener("abort", () => reject(new OutputClosed()));
-  if (leaving.aborted) reject(new OutputClosed());
-  return Promise.race([work, promise]);
+  const stop = () => reject(reason);
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  try {
+    return await Promise.race([loading, promise]);
+  } catch (error) {
+    loading.then(
+      ({ engine }) => engine[Symbol.asyncDispose](),
+      () => {},
+    );
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 async function talk(
@@ -163,10 +178,12 @@ async function talk(
   const options = modelOptions(values);
   const host: ChatHost = {
     readTemplate,
-    async loadModel(argument) {
+    async loadModel(argument, signal) {
       using _ = new LoadingNote(terminal.isInteractive);
       // Adapters are for the model that they were given with.
-      const loaded = await loadModel(argument, { ...options, adapters: [] }, () => {});
+      const loading = loadModel(argument, { ...options, adapters: [] }, () => {});
+      const stopped = new TinferError("cancelled", "interrupted");
+      const loaded = await unlessAborted(signal, loading, stopped);
       const warning = contextWarning(loaded.engine.facts);
       if (options.contextLen !== undefined && warning !== undefined) terminal.note(warning);
       return loaded;
@@ -175,7 +192,8 @@ async function talk(
   using note = new LoadingNote(terminal.isInteractive);
   const check = (model: Pick<ChatModel, "text" | "fallbackTemplate">) =>
     void chatPromptOf(model, settings.template, readTemplate);
-  const model = await unlessLeaving(terminal.leaving, loadModel(named, options, check));
+  const loading = loadModel(named, options, check);
+  const model = await unlessAborted(terminal.leaving, loading, new OutputClosed());
   note[Symbol.dispose]();
   if (options.contextLen !== undefined) warnOfLongContext(model.engine.facts);
   const isBuiltIn = model.argument === undefined;

@@ -205,6 +205,19 @@ test("/model keeps the conversation, and the old model where the new one fails",
   );
 });
 
+test("Ctrl-C during /model keeps the old model, and the chat goes on", async () => {
+  const loadModel = (_: string, signal: AbortSignal) =>
+    new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(new TinferError("cancelled", "interrupted")));
+      fake.terminal.interrupt();
+    });
+  const fake = fakeChat(["/model second", "hi"], { host: { loadModel } });
+  await fake.chat.run();
+  expect(fake.terminal.notes).toEqual(["stopped; the model is still first"]);
+  expect(fake.terminal.errors).toEqual([]);
+  expect(transcript(fake)).toBe("u:hi a:ok");
+});
+
 test("/context adds up", async () => {
   const fake = fakeChat(["/system S", "hello", "/context"], { maxContextLen: 100 });
   await fake.chat.run();
