@@ -2,6 +2,7 @@
 // they lie, without anything else of the model.
 import type { Backend, Session, WeightMemory } from "../backend/backend.ts";
 import type { Tuning } from "../backend/tuning.ts";
+import { TinferError } from "../core/errors.ts";
 import { layoutMemory, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { Op, Tensor, Weight } from "../plan/ops.ts";
@@ -95,7 +96,8 @@ export class TuningProbe implements Disposable {
     stepData.kvLens[0] = numRows;
     stepData.setCounts(numRows, 0, 1);
     const start = performance.now();
-    session.run();
+    // What an interrupt cut short is no measurement.
+    if (!session.run()) throw new TinferError("cancelled", "interrupted");
     return performance.now() - start;
   }
 
