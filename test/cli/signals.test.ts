@@ -64,10 +64,14 @@ test("Ctrl-C during an answer keeps what was said and ends with 130", async () =
 });
 
 /** Starts, waits `delayMs`, interrupts. */
-async function interruptAfter(delayMs: number, args: readonly string[]) {
+async function interruptAfter(
+  delayMs: number,
+  args: readonly string[],
+  signal: NodeJS.Signals = "SIGINT",
+) {
   const child = start(args);
   await Bun.sleep(delayMs);
-  child.kill("SIGINT");
+  child.kill(signal);
   const begin = performance.now();
   const [stdout, exitCode] = [new Response(child.stdout).text(), await child.exited];
   return { stdout: await stdout, exitCode, ms: performance.now() - begin };
@@ -88,6 +92,14 @@ test("Ctrl-C at any time ends with 130", async () => {
   const delays = [30, 150, 300, 600];
   const results = await Promise.all(delays.map((delay) => interruptAfter(delay, long)));
   for (const { exitCode } of results) expect(exitCode).toBe(130);
+});
+
+test("termination ends with 143, in work that yields and in work that does not", async () => {
+  const busy = ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"];
+  const results = await Promise.all(
+    [endless, busy].map((args) => interruptAfter(1500, args, "SIGTERM")),
+  );
+  expect(results.map(({ exitCode }) => exitCode)).toEqual([143, 143]);
 });
 
 test("Ctrl-C ends bench, logits and perplexity with 130 and a word, in a step and between steps", async () => {
