@@ -180,10 +180,20 @@ test("a link is written through; what is no file stays what it is, and nothing i
     tinfer(["quantize", source, place("folder"), "q8_0"]),
     tinfer(["quantize", source, place("pipe"), "q8_0"]),
     tinfer(["quantize", source, "", "q8_0"]),
+    tinfer(["split", source, ""]),
     tinfer(["merge", first!, place("pipe")]),
+    tinfer(["convert", own, place("pipe"), "--force"]),
     tinfer(["imatrix", builtIn, "/absent.txt", "-o", place("pipe")]),
   ]);
-  const wanted = ["is a folder", "is a pipe", "is empty", "is a pipe", "is a pipe"];
+  const wanted = [
+    "is a folder",
+    "is a pipe",
+    "is empty",
+    "is empty",
+    "is a pipe",
+    "is a pipe",
+    "is a pipe",
+  ];
   runs.forEach(({ stderr, exitCode }, index) => {
     expect(stderr).toContain(wanted[index]!);
     expect(exitCode).toBe(2);
