@@ -88,6 +88,9 @@ if (Bun.isMainThread) {
     if (!(error instanceof OutputClosed)) {
       sayError(error);
       exitCode = exitCodeOf(error);
+      // Behind work that never yields, the handler that knows the signal has its turn only now.
+      await Bun.sleep(0);
+      if (exitCode === 130) exitCode = Number(process.exitCode ?? exitCode);
     }
   }
   process.exit(exitCode);

@@ -119,11 +119,16 @@ export class Chat implements AsyncDisposable {
   /** One turn. What cannot be sent leaves the conversation as it was. */
   async send(text: string): Promise<void> {
     this.session.addUser(text);
+    // A kill during the answer must not lose the message.
+    this.save();
     try {
       if (await this.answer()) return;
       this.terminal.note("stopped before the first word; your message is taken back");
     } finally {
-      if (!this.session.isAnswered) this.session.undo();
+      if (!this.session.isAnswered) {
+        this.session.undo();
+        this.save();
+      }
     }
   }
 
@@ -224,7 +229,10 @@ export class Chat implements AsyncDisposable {
   save(): void {
     if (this.autosave === undefined || !this.#isSaving) return;
     try {
-      this.autosave.save(this.saved());
+      if (!this.autosave.save(this.saved())) return;
+      this.terminal.note(
+        "another tinfer goes on with this saved chat: this one is now saved apart",
+      );
     } catch (error) {
       this.#isSaving = false;
       const reason = error instanceof Error ? error.message : String(error);

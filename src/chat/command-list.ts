@@ -45,21 +45,28 @@ export interface FoundCommand {
 
 /**
  * The command that `text` calls, or undefined when it is a message. A path such as /etc/hosts, or
- * a slash after a space, begins a message. Throws on a command that does not exist.
+ * a slash after a space, begins a message. Throws on a command that does not exist, or that is
+ * given an argument it would not look at.
  */
 export function findCommand(text: string): FoundCommand | undefined {
   const match = /^\/([a-z?][a-z0-9_?-]*)(?:\s+([\s\S]*))?$/i.exec(text);
   if (match === null) return undefined;
   const name = match[1]!.toLowerCase().replaceAll("_", "-");
   const command = allCommands.find((c) => c.name === name || c.aliases?.includes(name));
-  if (command !== undefined) return { command, argument: (match[2] ?? "").trim() };
+  if (command !== undefined) {
+    const argument = (match[2] ?? "").trim();
+    if (argument === "" || command.argument !== undefined) return { command, argument };
+    throw new TinferError("usage", `/${match[1]} takes no argument`, { hint: asMessage });
+  }
   const names = allCommands.flatMap((c) => [c.name, ...(c.aliases ?? [])]);
   const nearest = nearestCommand(name, names);
   const suggestion = nearest === undefined ? "/help lists them" : `did you mean /${nearest}?`;
   throw new TinferError("usage", `there is no command /${match[1]}`, {
-    hint: `${suggestion} (to send it as a message, put a space in front)`,
+    hint: `${suggestion} (${asMessage})`,
   });
 }
+
+const asMessage = "to send it as a message, put a space in front";
 
 /** The command that begins like this, else the nearest by letters. */
 function nearestCommand(name: string, names: readonly string[]): string | undefined {

@@ -50,7 +50,7 @@ function loadCommand(chat: Chat, argument: string): void {
     throw new TinferError("notFound", "there is no earlier chat", { hint: "/load FILE reads one" });
   }
   takeUp(chat, latest.chat);
-  chat.autosave?.continueAt(latest.path);
+  chat.autosave?.continueAt(latest);
 }
 
 /** Makes a saved chat the running one; throws, with nothing changed, where it does not render. */

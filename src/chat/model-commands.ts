@@ -8,6 +8,7 @@ import type { LoadMode } from "../engine/options.ts";
 import type { Chat, ChatTotals } from "./chat.ts";
 import type { ChatCommand } from "./command.ts";
 import { sayCost } from "./setting-commands.ts";
+import type { ChatTerminal } from "./terminal.ts";
 
 export const modelCommands: readonly ChatCommand[] = [
   {
@@ -47,7 +48,9 @@ async function modelCommand(chat: Chat, argument: string): Promise<void> {
     terminal.note(`model is ${chat.model.label} (${chat.model.engine.facts.path})`);
     return;
   }
-  const model = await chat.host.loadModel(argument);
+  const load = (signal: AbortSignal) => chat.host.loadModel(argument, signal);
+  const model = await unlessStopped(terminal, load);
+  if (model === undefined) return terminal.note(`stopped; the model is still ${chat.model.label}`);
   try {
     // Throws, with the old model still in place, where the new one has no chat template.
     chat.sessionModel(model, chat.session.settings.template);
@@ -104,27 +107,29 @@ async function quantizeCommand(chat: Chat, argument: string): Promise<void> {
       const { doneBytes: done, totalBytes: total } = weightChange;
       terminal.progress({ label: `weights to ${argument}`, done, total, unit: "bytes" });
     };
-    if (!(await changeWeights(chat, argument, show))) terminal.note("stopped");
+    const change = async (signal: AbortSignal) => {
+      await watched(engine.setWeightType(argument, signal), show);
+      return true;
+    };
+    const isDone = await unlessStopped(terminal, change).finally(() => {
+      terminal.progress(undefined);
+    });
+    if (!isDone) terminal.note("stopped");
   }
   const { mainType, weightBytes } = engine.facts;
   terminal.note(`weights are mostly ${mainType}, ${megabytes(weightBytes)}`);
 }
 
-/** False: Ctrl-C stopped it. */
-async function changeWeights(
-  { model, terminal }: Chat,
-  type: string,
-  show: () => Promise<void>,
-): Promise<boolean> {
+/** What work that Ctrl-C stops comes to; undefined: it was stopped. */
+async function unlessStopped<T>(
+  terminal: ChatTerminal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
   try {
-    const change = (signal: AbortSignal) => model.engine.setWeightType(type, signal);
-    await terminal.stoppable((signal) => watched(change(signal), show));
-    return true;
+    return await terminal.stoppable(work);
   } catch (error) {
-    if (error instanceof TinferError && error.code === "cancelled") return false;
+    if (error instanceof TinferError && error.code === "cancelled") return undefined;
     throw error;
-  } finally {
-    terminal.progress(undefined);
   }
 }
 

@@ -19,8 +19,8 @@ export interface ChatModel {
 
 /** What the chat asks of the command line's side. */
 export interface ChatHost {
-  /** Locates and loads a model; rejects when it cannot. */
-  loadModel(argument: string): Promise<ChatModel>;
+  /** Locates and loads a model; rejects when it cannot, with "cancelled" once the signal comes. */
+  loadModel(argument: string, signal: AbortSignal): Promise<ChatModel>;
   /** Name of a built-in template, or the text of the file that is named. */
   readTemplate(nameOrFile: string): string;
 }

@@ -12,6 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { outputFile } from "../core/output-file.ts";
 import { checkSampling } from "../sampling/parameters.ts";
 import type { ChatMessage } from "../template/messages.ts";
 import { type ChatSettings, defaultChatSettings } from "./settings.ts";
@@ -137,7 +138,7 @@ export function readSavedChat(path: string): SavedChat {
   return parseSavedChat(readText(path), path);
 }
 
-function readText(path: string): string {
+export function readText(path: string): string {
   try {
     const stat = statSync(path);
     if (!stat.isFile()) throw new Error("it is not a file");
@@ -152,18 +153,24 @@ function readText(path: string): string {
   }
 }
 
-/** Writes beside the file and renames: after a crash there is the old or the new chat. */
-export function writeSavedChat(path: string, chat: SavedChat): void {
-  const draft = `${path}.${process.pid}.tmp`;
+/**
+ * Writes beside the file and renames: after a crash there is the old or the new chat. Returns what
+ * the file holds now.
+ */
+export function writeSavedChat(path: string, chat: SavedChat): string {
+  const text = formatSavedChat(chat);
+  const target = outputFile(path);
+  const draft = `${target}.${process.pid}.tmp`;
   try {
     const file = openSync(draft, "w", 0o600);
     try {
-      writeSync(file, formatSavedChat(chat));
+      writeSync(file, text);
       fsyncSync(file);
     } finally {
       closeSync(file);
     }
-    renameSync(draft, path);
+    renameSync(draft, target);
+    return text;
   } catch (cause) {
     rmSync(draft, { force: true });
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { TinferError } from "../core/errors.ts";
+import { outputFile } from "../core/output-file.ts";
 import { type BenchmarkTest, benchmark } from "../engine/benchmark.ts";
 import { randomModel } from "../models/shapes.ts";
 import { type GgufTensorSource, writeGguf } from "../weights/gguf-writer.ts";
@@ -160,7 +161,7 @@ function openModel(values: FlagValues, interrupt: Interrupt) {
   const type = values.text("type")!;
   const content = randomModel(shape, type);
   const folder = saved === undefined ? mkdtempSync(join(tmpdir(), "tinfer-bench-")) : undefined;
-  const path = saved ?? join(folder!, "model.gguf");
+  const path = saved === undefined ? join(folder!, "model.gguf") : outputFile(saved);
   const dispose = () => {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   };

@@ -23,7 +23,11 @@ export class PipedChat implements ChatTerminal, Disposable {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       const handler = () => {
         // The first one ends in good order; a second one at once.
-        if (this.leftBy !== undefined) process.kill(process.pid, "SIGKILL");
+        if (this.leftBy !== undefined) {
+          // A progress bar hides the cursor.
+          this.#progress.show(undefined);
+          process.kill(process.pid, "SIGKILL");
+        }
         this.leftBy = signal;
         this.#controller.abort();
       };
@@ -53,7 +57,8 @@ export class PipedChat implements ChatTerminal, Disposable {
     const next = this.#lines.next().then(({ done, value }) => (done ? undefined : value));
     const line = await Promise.race([next, promise]);
     signal.removeEventListener("abort", stop);
-    return line;
+    // Files of other systems end their lines in CRLF.
+    return line?.replace(/\r$/, "");
   }
 
   stoppable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {

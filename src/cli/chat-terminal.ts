@@ -54,8 +54,11 @@ export class TerminalChat implements ChatTerminal, Disposable {
   #isMuted = true;
   #isClosed = false;
   #resolveRead: ((text: string | undefined) => void) | undefined;
+  /** What was read is being dealt with. */
+  #isAtWork = false;
+  /** The part of it that Ctrl-C stops. */
   #work: AbortController | undefined;
-  /** Ctrl-C at the prompt was the last key. */
+  /** Ctrl-C, where it stops nothing, was the last key. */
   #isArmed = false;
   readonly #leaving = new AbortController();
   readonly leaving = this.#leaving.signal;
@@ -181,6 +184,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
     const resolve = this.#resolveRead;
     this.#resolveRead = undefined;
     this.#isMuted = true;
+    this.#isAtWork = text !== undefined;
     resolve?.(text);
   }
 
@@ -193,6 +197,8 @@ export class TerminalChat implements ChatTerminal, Disposable {
   }
 
   async read(): Promise<string | undefined> {
+    this.#isAtWork = false;
+    this.#isArmed = false;
     if (this.#isClosed || this.leftBy !== undefined) return undefined;
     const typed = this.#entered[0];
     // What was entered early appears as if it was entered now.
@@ -216,8 +222,15 @@ export class TerminalChat implements ChatTerminal, Disposable {
 
   #onInterrupt(): void {
     if (this.#work !== undefined && !this.#work.signal.aborted) {
-      this.#entered.length = 0;
+      // What was entered ahead is not sent now; it stands at the next prompt.
+      const ahead = this.#entered.splice(0).filter((line) => line.trim() !== "");
+      this.#show(this.#longTexts.shorten([...ahead, this.#lineEditor.line].join("\n")));
       this.#work.abort();
+      return;
+    }
+    if (this.#isAtWork && this.#work === undefined && !this.#isArmed) {
+      this.#isArmed = true;
+      out(dim("this cannot be stopped; Ctrl-C again leaves when it is done"));
       return;
     }
     // Nobody listens to the first one, or the second one comes before the answer has stopped.
@@ -239,7 +252,13 @@ export class TerminalChat implements ChatTerminal, Disposable {
     // A closed terminal is noticed in several ways.
     if (this.leftBy === "SIGHUP") return;
     // Already leaving and still here: something does not end.
-    if (this.leftBy !== undefined) process.kill(process.pid, "SIGKILL");
+    if (this.leftBy !== undefined) {
+      try {
+        this[Symbol.dispose]();
+      } finally {
+        process.kill(process.pid, "SIGKILL");
+      }
+    }
     this.leftBy = signal;
     this.#leaving.abort();
     this.#work?.abort();
@@ -306,6 +325,7 @@ export class TerminalChat implements ChatTerminal, Disposable {
     this.#isMuted = true;
     this.#lineEditor.close();
     process.stdin.pause();
+    this.#progress.show(undefined);
     if (this.leftBy !== "SIGHUP") write(endBracketedPaste);
   }
 }

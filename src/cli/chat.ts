@@ -1,7 +1,7 @@
 // `tinfer chat`: the interactive session, or with piped input one answer per line.
 import { existsSync, statSync } from "node:fs";
 import { basename, resolve } from "node:path";
-import { Autosave, type FoundChat, stateFolder } from "../chat/autosave.ts";
+import { Autosave, type FoundChat, maxKeptChats, stateFolder } from "../chat/autosave.ts";
 import { Chat } from "../chat/chat.ts";
 import { takeUp } from "../chat/file-commands.ts";
 import { InputHistory } from "../chat/input-history.ts";
@@ -37,7 +37,9 @@ export const chat: Command = {
     resume: { kind: "boolean", description: "take the last chat up again", default: false },
     history: {
       kind: "boolean",
-      description: "--no-history: keep neither the chat nor what is typed on disk",
+      description:
+        "--no-history: keep neither the chat nor what is typed on disk; else the last " +
+        `${maxKeptChats} chats are kept, those of a pipe only with --resume`,
       default: true,
     },
   },
@@ -113,12 +115,13 @@ async function loadModel(
 async function chatCommand(values: FlagValues): Promise<void> {
   const keeps = values.boolean("history");
   const folder = stateFolder(process.env);
-  const autosave = keeps ? new Autosave(folder) : undefined;
+  const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  // A script's questions are no chat that a person comes back to.
+  const autosave = keeps ? new Autosave(folder, { startsFiles: isInteractive }) : undefined;
   const last = (autosave ?? new Autosave(folder)).latest();
   if (values.boolean("resume") && last === undefined) {
     throw new TinferError("notFound", "there is no chat to resume", { hint: "tinfer chat MODEL" });
   }
-  const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const history = () => new InputHistory(keeps ? folder : undefined);
   const terminal = isInteractive ? new TerminalChat(history()) : new PipedChat();
   try {
@@ -140,12 +143,27 @@ async function dieBy(signal: LeavingSignal): Promise<never> {
   for (;;) await Bun.sleep(1000);
 }
 
-/** Throws OutputClosed when the person leaves first. */
-function unlessLeaving<T>(leaving: AbortSignal, work: Promise<T>): Promise<T> {
+/** Throws `reason` when the signal comes first; the model goes as soon as it is there. */
+async function unlessAborted(
+  signal: AbortSignal,
+  loading: Promise<ChatModel>,
+  reason: Error,
+): Promise<ChatModel> {
   const { promise, reject } = Promise.withResolvers<never>();
-  leaving.addEventListener("abort", () => reject(new OutputClosed()));
-  if (leaving.aborted) reject(new OutputClosed());
-  return Promise.race([work, promise]);
+  const stop = () => reject(reason);
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop();
+  try {
+    return await Promise.race([loading, promise]);
+  } catch (error) {
+    loading.then(
+      ({ engine }) => engine[Symbol.asyncDispose](),
+      () => {},
+    );
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 async function talk(
@@ -160,10 +178,12 @@ async function talk(
   const options = modelOptions(values);
   const host: ChatHost = {
     readTemplate,
-    async loadModel(argument) {
+    async loadModel(argument, signal) {
       using _ = new LoadingNote(terminal.isInteractive);
       // Adapters are for the model that they were given with.
-      const loaded = await loadModel(argument, { ...options, adapters: [] }, () => {});
+      const loading = loadModel(argument, { ...options, adapters: [] }, () => {});
+      const stopped = new TinferError("cancelled", "interrupted");
+      const loaded = await unlessAborted(signal, loading, stopped);
       const warning = contextWarning(loaded.engine.facts);
       if (options.contextLen !== undefined && warning !== undefined) terminal.note(warning);
       return loaded;
@@ -172,7 +192,8 @@ async function talk(
   using note = new LoadingNote(terminal.isInteractive);
   const check = (model: Pick<ChatModel, "text" | "fallbackTemplate">) =>
     void chatPromptOf(model, settings.template, readTemplate);
-  const model = await unlessLeaving(terminal.leaving, loadModel(named, options, check));
+  const loading = loadModel(named, options, check);
+  const model = await unlessAborted(terminal.leaving, loading, new OutputClosed());
   note[Symbol.dispose]();
   if (options.contextLen !== undefined) warnOfLongContext(model.engine.facts);
   const isBuiltIn = model.argument === undefined;
@@ -182,7 +203,7 @@ async function talk(
   if (terminal.isInteractive) greet(model, last, resumed !== undefined);
   if (resumed !== undefined) {
     takeUp(running, { ...resumed.chat, settings: started });
-    autosave?.continueAt(resumed.path);
+    autosave?.continueAt(resumed);
   }
   await running.run();
 }

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { TinferError } from "../core/errors.ts";
+import { outputFile } from "../core/output-file.ts";
 import { isModelFolder, openForWriting } from "../engine/open-model.ts";
 import { readMixFacts } from "../models/mix-facts.ts";
 import type { GgufValue } from "../weights/gguf-types.ts";
@@ -42,7 +43,7 @@ export const convert: Command = {
 
 function convertCommand(values: FlagValues): void {
   const [folder, outPath] = values.positionals as [string, string];
-  if (existsSync(outPath) && !values.boolean("force")) {
+  if (existsSync(outputFile(outPath)) && !values.boolean("force")) {
     throw new TinferError("usage", `${outPath} exists already`, {
       hint: "give another name, or --force to replace it",
     });

@@ -1,4 +1,5 @@
 // `tinfer imatrix`: measures which columns of the weights matter, for `tinfer quantize --imatrix`.
+import { outputFile } from "../core/output-file.ts";
 import {
   importanceTensors,
   type MeasuredImportance,
@@ -42,8 +43,10 @@ export const imatrix: Command = {
 function imatrixCommand(values: FlagValues): void {
   const [model, textPath] = values.positionals as [string, string];
   const path = modelPath(model);
-  const text = readChunks(values, path, textPath);
   const output = values.text("output")!;
+  // Before the work: measuring takes minutes to hours.
+  const file = outputFile(output);
+  const text = readChunks(values, path, textPath);
   using interrupt = interruptSignal();
   const progress = new Progress("importance", (tokens) => `${tokens} tokens`);
   const steps = measureImportance(path, modelOptions(values), text.tokenIds, text);
@@ -59,7 +62,7 @@ function imatrixCommand(values: FlagValues): void {
   const { entries, numChunks, numTokens } = step.value;
   warnOfIdleExperts(step.value);
   const metadata = metadataOf(textPath, numChunks, text.chunkLen);
-  writeGguf(output, { metadata, tensors: importanceTensors(entries) });
+  writeGguf(file, { metadata, tensors: importanceTensors(entries) });
   if (values.boolean("json")) outJson({ output, entries: entries.size, numChunks, numTokens });
   else out(`${output}: ${entries.size} matrices over ${numTokens} tokens`);
 }

@@ -1,12 +1,13 @@
 // Ctrl-C and termination as an AbortSignal: the first one stops the work in good order, a second
-// one ends the program at once.
+// one ends the program at once. Which signal it was is the exit code of a program that it stops.
+import { constants } from "node:os";
 import { TinferError } from "../core/errors.ts";
 import { catchInterrupts, clearInterrupt, isInterrupted } from "../native/interrupt.ts";
 
 export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
   /**
-   * Throws "cancelled" (exit code 130) when the signal was raised; also in code that never yields,
+   * Throws "cancelled" (exit code 130 or 143) when the signal was raised; also in code that never yields,
    * where `signal` cannot change.
    */
   throwIfRaised(): void;
@@ -23,6 +24,7 @@ export function interruptSignal(): Interrupt {
       for (const signal of signals) process.removeAllListeners(signal);
       process.kill(process.pid, name);
     }
+    process.exitCode = 128 + constants.signals[name];
     controller.abort();
   };
   const cancelled = () => new TinferError("cancelled", "interrupted");
@@ -45,7 +47,8 @@ export function interruptSignal(): Interrupt {
       });
     },
     [Symbol.dispose]() {
-      for (const signal of signals) process.off(signal, onSignal);
+      // Of a signal that native code has seen, the handler may not have had its turn yet.
+      if (!isInterrupted()) for (const signal of signals) process.off(signal, onSignal);
       clearInterrupt();
     },
   };

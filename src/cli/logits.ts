@@ -1,6 +1,6 @@
 // `tinfer logits`: raw logits or hidden states of every token, to compare implementations.
-import { closeSync, openSync, writeSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { SequentialFile } from "../core/output-file.ts";
 import { computeRows, defaultChunkLen } from "../engine/logits.ts";
 import { openModelText } from "../engine/model-text.ts";
 import type { Command } from "./command.ts";
@@ -72,19 +72,15 @@ async function logitsCommand(values: FlagValues): Promise<void> {
   const tokenIds = readTokenIds(values, path);
   using interrupt = interruptSignal();
   const outputs = values.boolean("hidden") ? "hidden" : "tokens";
-  const file = openSync(output, "w");
+  using file = new SequentialFile(output);
   let width = 0;
-  try {
-    for (const chunk of computeRows(path, modelOptions(values), tokenIds, outputs, chunkLen)) {
-      interrupt.throwIfRaised();
-      width = chunk.width;
-      const { buffer, byteOffset, byteLength } = chunk.values;
-      const bytes = new Uint8Array(buffer, byteOffset, byteLength);
-      for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
-    }
-  } finally {
-    closeSync(file);
+  for (const chunk of computeRows(path, modelOptions(values), tokenIds, outputs, chunkLen)) {
+    interrupt.throwIfRaised();
+    width = chunk.width;
+    const { buffer, byteOffset, byteLength } = chunk.values;
+    file.write(new Uint8Array(buffer, byteOffset, byteLength));
   }
+  file.place();
   const size = outputs === "hidden" ? { hiddenSize: width } : { vocabSize: width };
   outJson({ output, tokens: tokenIds.length, ...size });
 }

@@ -65,7 +65,8 @@ function perplexityCommand(values: FlagValues): void {
   const options = { ...text, base, saveTo: values.text("save-logits") };
   using interrupt = interruptSignal();
   const progress = new Progress("perplexity");
-  const steps = measurePerplexity(path, modelOptions(values), text.tokenIds, options);
+  // Its end, however it comes, closes the file of saved logits.
+  using steps = measurePerplexity(path, modelOptions(values), text.tokenIds, options);
   let step = steps.next();
   for (; !step.done; step = steps.next()) {
     interrupt.throwIfRaised();

@@ -36,7 +36,7 @@ export class TinferError extends Error {
   }
 }
 
-/** 0 is success; 1 failed, 2 wrong usage, 130 interrupted. */
+/** 0 is success; 1 failed, 2 wrong usage, 130 interrupted (143 by SIGTERM, see main.ts). */
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof TinferError)) return 1;
   if (error.code === "usage") return 2;

@@ -76,8 +76,9 @@ export function benchmark(
     for (const _ of model.promote()) options.onProgress?.(0, total, "copying to huge pages");
   }
   if (model.lacksTuning) {
-    options.onProgress?.(0, total, "tuning to this machine, once");
-    for (const _ of model.findTuning());
+    const report = () => options.onProgress?.(0, total, "tuning to this machine, once");
+    report();
+    for (const _ of model.findTuning()) report();
   }
   const loadPeakBytes = processPeakRssBytes();
   using roofline = options.roofline ? new RooflineRecorder(model) : undefined;

@@ -1,6 +1,14 @@
 // The machine's limits as a loaded model's own threads measure them: reading (the model's mapped
 // weights, memory on huge pages, a buffer as large as the activations) and dot products.
-import { type PeakKind, type ProbedRate, peakKinds, type Session } from "../backend/backend.ts";
+import {
+  type PeakKind,
+  type Probe,
+  type ProbedRate,
+  peakKinds,
+  type Session,
+} from "../backend/backend.ts";
+import { TinferError } from "../core/errors.ts";
+import { isInterrupted } from "../native/interrupt.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import { availableMemoryBytes } from "./machine.ts";
 
@@ -127,13 +135,19 @@ export class LimitProbe implements Disposable {
 
   #read({ address, bytes }: Memory, numThreads = this.#numThreads): ProbedRate[] {
     return patterns.map((pattern) => {
-      return this.#session.probe({ kind: "read", numThreads, address, bytes, ...pattern });
+      return this.#probe({ kind: "read", numThreads, address, bytes, ...pattern });
     });
+  }
+
+  /** One measurement: together they take seconds, which Ctrl-C does not wait for. */
+  #probe(probe: Probe): ProbedRate {
+    if (isInterrupted()) throw new TinferError("cancelled", "interrupted");
+    return this.#session.probe(probe);
   }
 
   #samplePeaks(best: Record<PeakKind, number>, numThreads: number): void {
     for (const kind of peakKinds) {
-      best[kind] = Math.max(best[kind], this.#session.probe({ kind, numThreads }).best);
+      best[kind] = Math.max(best[kind], this.#probe({ kind, numThreads }).best);
     }
   }
 

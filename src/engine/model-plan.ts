@@ -87,15 +87,13 @@ const leastPromptTokens = 64;
 function resolveOptions(file: ModelFile, plan: Plan, options: ModelOptions): ResolvedOptions {
   const kvType = defaultKvType(file.mainType);
   const tokensForAll = options.maxSequences + leastPromptTokens;
-  const maxTokensPerStep =
-    options.maxTokensPerStep ?? Math.max(defaultTokensPerStep, tokensForAll);
+  const maxTokensPerStep = options.maxTokensPerStep ?? Math.max(defaultTokensPerStep, tokensForAll);
   return {
     ...options,
     isEncoder: file.isEncoder,
     positionLimit: positionLimit(plan),
     // Hidden states are wanted of all tokens.
-    maxOutputsPerStep:
-      plan.hidden === undefined ? options.maxOutputsPerStep : maxTokensPerStep,
+    maxOutputsPerStep: plan.hidden === undefined ? options.maxOutputsPerStep : maxTokensPerStep,
     maxTokensPerStep,
     numThreads: threadsOf(file, options),
     kvTypeK: options.kvTypeK ?? kvType,

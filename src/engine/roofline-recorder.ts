@@ -28,9 +28,11 @@ export class RooflineRecorder implements Disposable {
       tensors.map(({ name }) => ({ address: file.address(name), bytes: file.bytes(name) })),
     );
     const { numThreads, layout } = memoryPlan;
-    this.#probe = new LimitProbe(session, numThreads, weights, layout.arenaBytes);
+    using cleanup = new DisposableStack();
+    this.#probe = cleanup.use(new LimitProbe(session, numThreads, weights, layout.arenaBytes));
     this.#times = new OpTimes(plan.ops.length, numThreads);
     for (let i = 0; i < oneThreadSamples; i++) this.#probe.sampleOneThread();
+    cleanup.move();
   }
 
   /** Memory taken for measuring, which the model alone would not need. */

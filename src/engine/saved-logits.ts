@@ -7,8 +7,9 @@
 //
 // A token's log probability is step * code + least; 16 nats below the best all count as `least`.
 // Text has tokens that are less likely, so ours end in f32[scored positions], the exact losses.
-import { closeSync, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
+import { SequentialFile } from "../core/output-file.ts";
 
 const magic = "_logits_";
 const headBytes = 20;
@@ -64,19 +65,18 @@ export class SavedRow {
 }
 
 export class LogitsWriter implements Disposable {
-  readonly #file: number;
+  readonly #file: SequentialFile;
   readonly #losses: number[] = [];
 
   constructor(path: string, { chunkLen, vocabSize, numChunks, tokenIds }: LogitsHeader) {
-    this.#file = openSync(path, "w");
+    this.#file = new SequentialFile(path);
     this.#write(new TextEncoder().encode(magic));
     this.#write(Int32Array.of(chunkLen, vocabSize, numChunks));
     this.#write(tokenIds.subarray(0, numChunks * chunkLen));
   }
 
   #write({ buffer, byteOffset, byteLength }: Uint8Array | Int32Array | Uint16Array): void {
-    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
-    for (let done = 0; done < bytes.length; ) done += writeSync(this.#file, bytes, done);
+    this.#file.write(new Uint8Array(buffer, byteOffset, byteLength));
   }
 
   /** `loss`: minus the log probability of the token that came. */
@@ -89,10 +89,11 @@ export class LogitsWriter implements Disposable {
   finish(): void {
     const losses = Float32Array.from(this.#losses);
     this.#write(new Uint8Array(losses.buffer));
+    this.#file.place();
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#file);
+    this.#file[Symbol.dispose]();
   }
 }
 

@@ -99,6 +99,7 @@ export class TuningProbe implements Disposable {
     stepData.kvLens[0] = numRows;
     stepData.setCounts(numRows, 0, 1);
     const start = performance.now();
+    // What an interrupt cut short is no measurement.
     if (!session.run()) throw new TinferError("cancelled", "interrupted");
     return performance.now() - start;
   }

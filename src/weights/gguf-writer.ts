@@ -1,7 +1,7 @@
 // Writes GGUF version 3: header from typed metadata values, tensors streamed in chunks so that a
 // file may be larger than memory. Values keep the exact types that the caller names.
-import { closeSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
-import { assert, TinferError } from "../core/errors.ts";
+import { assert } from "../core/errors.ts";
+import { SequentialFile } from "../core/output-file.ts";
 import { defaultAlignment, ggufLimits } from "./gguf-limits.ts";
 import {
   type GgufArray,
@@ -30,51 +30,16 @@ export interface GgufContent {
   readonly tensors: Iterable<GgufTensorSource>;
 }
 
-/**
- * Writes the file under a temporary name beside `path` and moves it there when complete, so
- * that nobody ever meets half a file.
- */
+/** Writes the file; nobody ever meets half of it. */
 export function writeGguf(path: string, content: GgufContent): void {
-  const partial = `${path}.partial`;
-  try {
-    const file = openSync(partial, "w");
-    try {
-      for (const chunk of ggufChunks(content)) writeAll(file, chunk);
-    } finally {
-      closeSync(file);
-    }
-    renameSync(partial, path);
-  } catch (cause) {
-    rmSync(partial, { force: true });
-    throw writeError(path, cause);
-  }
+  using file = new SequentialFile(path);
+  for (const chunk of ggufChunks(content)) file.write(chunk);
+  file.place();
 }
 
 /** The whole file in memory, for small ones. */
 export function encodeGguf(content: GgufContent): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Buffer.concat([...ggufChunks(content)]));
-}
-
-function writeAll(file: number, chunk: Uint8Array): void {
-  let written = 0;
-  while (written < chunk.length) written += writeSync(file, chunk, written);
-}
-
-/** The error of a failed write to `path` as a person should see it. */
-export function writeError(path: string, cause: unknown): unknown {
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  if (code === "ENOSPC" || code === "EDQUOT") {
-    return new TinferError("noSpace", `the disk is full: ${path} could not be written`, {
-      hint: "free some space or choose another disk",
-      cause,
-    });
-  }
-  // Errors without a code come from the caller's chunks: they are not about the file.
-  if (code === "" || cause instanceof TinferError) return cause;
-  return new TinferError("unreadable", `${path} cannot be written: ${(cause as Error).message}`, {
-    hint: "check that the folder exists and that this user may write in it",
-    cause,
-  });
 }
 
 /** The bytes of the file in order. */

@@ -21,7 +21,7 @@ import {
 import { basename, dirname } from "node:path";
 import { assert, TinferError } from "../core/errors.ts";
 import { describeOwner, type FileLock, isLock, tryLock } from "../core/lock.ts";
-import { writeError } from "./gguf-writer.ts";
+import { outputFile, writeError } from "../core/output-file.ts";
 
 export interface FilePart {
   readonly offset: number;
@@ -55,14 +55,14 @@ export class ResumableFiles implements Disposable {
    * where another process writes one of the files at this moment.
    */
   constructor(outlines: readonly FileOutline[], identity: string) {
-    this.#outlines = outlines;
-    this.#journalPath = `${outlines[0]!.path}.partial.journal`;
-    const first = outlines[0]!.path;
+    this.#outlines = outlines.map((outline) => ({ ...outline, path: outputFile(outline.path) }));
+    const first = this.#outlines[0]!.path;
+    this.#journalPath = `${first}.partial.journal`;
     try {
-      for (const { path } of outlines) this.#locks.push(lockOf(path));
+      for (const { path } of this.#outlines) this.#locks.push(lockOf(path));
       if (!this.#readJournal(identity)) this.#discard();
-      checkSpace(outlines);
-      for (const { path, totalBytes, head } of outlines) {
+      checkSpace(this.#outlines);
+      for (const { path, totalBytes, head } of this.#outlines) {
         const partial = partialPath(path);
         const descriptor = openSync(partial, existsSync(partial) ? "r+" : "w+");
         this.#descriptors.push(descriptor);
@@ -162,9 +162,8 @@ export class ResumableFiles implements Disposable {
   }
 }
 
-/** The right to write `path` in a folder that exists; of a process that has died it is taken over. */
+/** The right to write `path`; of a process that has died it is taken over. */
 function lockOf(path: string): FileLock {
-  statSync(dirname(path));
   const result = tryLock(lockPath(path));
   if (isLock(result)) return result;
   throw new TinferError("overloaded", `${describeOwner(result)} is writing ${path}`, {

@@ -32,6 +32,9 @@ export function splitFiles(content: NewFile, limit: SplitLimit): NewFile[] {
     });
   }
   const stem = basename(path).replace(/\.gguf$/, "");
+  if (stem === "") {
+    throw new TinferError("usage", "the name of the files to write is empty", { hint: "give one" });
+  }
   return groups.map((group, index) => ({
     path: shardPath(dirname(path), stem, index, count),
     // The first part describes the model.

@@ -33,7 +33,11 @@ export class ChatPty implements Disposable {
   #raw = "";
   #seen = 0;
 
-  constructor(args: readonly string[], environment: Record<string, string>) {
+  constructor(
+    args: readonly string[],
+    environment: Record<string, string>,
+    program: readonly string[] = [mainFile, "chat"],
+  ) {
     this.folder = environment["HOME"]!;
     this.#terminal = new Bun.Terminal({
       cols: 100,
@@ -42,7 +46,7 @@ export class ChatPty implements Disposable {
         this.#raw += this.#decoder.decode(bytes, { stream: true });
       },
     });
-    this.process = Bun.spawn([process.execPath, mainFile, "chat", ...args], {
+    this.process = Bun.spawn([process.execPath, ...program, ...args], {
       terminal: this.#terminal,
       env: environment,
       cwd: this.folder,

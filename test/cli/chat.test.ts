@@ -140,7 +140,35 @@ describe.skipIf(!hasPty)("in a terminal", () => {
     await pty.waitFor("top-k is 7");
   }, 120_000);
 
-  test("SIGTERM, a closed terminal and kill -9 lose no finished turn", async () => {
+  test("Ctrl-C leaves what was entered ahead at the next prompt, not sent", async () => {
+    using pty = new ChatPty([...endless, "--ctx", "2048"], chatEnvironment(newFolder()));
+    await pty.waitFor(prompt);
+    pty.type("Once\r");
+    await pty.waitFor(/\w{3} \w+ \w+/);
+    pty.type(`/set top-k 7\r${ctrlC}`);
+    await pty.waitFor(summary);
+    expect(await pty.waitFor(`${prompt}/set top-k 7`)).not.toContain("top-k is 7");
+    pty.type("\r");
+    await pty.waitFor("top-k is 7");
+  }, 60_000);
+
+  test("Ctrl-C while nothing can be stopped says so; the third one ends it, tidily", async () => {
+    const program = [join(import.meta.dir, "busy-chat.ts")];
+    using pty = new ChatPty([], chatEnvironment(newFolder()), program);
+    await pty.waitFor(prompt);
+    pty.type("x\r");
+    await pty.waitFor("busy");
+    pty.type(ctrlC);
+    await pty.waitFor("Ctrl-C again leaves");
+    pty.type(ctrlC + ctrlC);
+    await pty.process.exited;
+    expect(pty.process.signalCode).toBe("SIGKILL");
+    const [shown, hidden] = ["\x1b[?25h", "\x1b[?25l"].map((code) => pty.raw.lastIndexOf(code));
+    expect(shown).toBeGreaterThan(hidden!);
+    expect(pty.raw.lastIndexOf("\x1b[?2004l")).toBeGreaterThan(pty.raw.lastIndexOf("\x1b[?2004h"));
+  }, 60_000);
+
+  test("SIGTERM, a closed terminal and kill -9 lose no turn", async () => {
     for (const way of ["SIGTERM", "hangUp", "SIGKILL"] as const) {
       const folder = newFolder();
       using pty = new ChatPty(endless, chatEnvironment(folder));
@@ -163,8 +191,8 @@ describe.skipIf(!hasPty)("in a terminal", () => {
       expect(pty.process.signalCode).toBe(signal);
       expect(pty.text).not.toContain("bug in tinfer");
       const saved = JSON.parse(readFileSync(savedChats(folder)[0]!, "utf8"));
-      // What a kill leaves is the finished turn; the others also keep the answer as it stood.
-      expect(saved.messages.length).toBe(way === "SIGKILL" ? 2 : 4);
+      // A kill leaves the message without its answer; the others keep the answer as it stood.
+      expect(saved.messages.length).toBe(way === "SIGKILL" ? 3 : 4);
       const { stderr, exitCode } = await piped("", ["--resume"], folder);
       expect(stderr).toContain(`took up ${saved.messages.length} messages`);
       expect(exitCode).toBe(0);
@@ -196,19 +224,28 @@ describe("in a pipe", () => {
     const one = await piped("Once upon a time\n", args);
     expect(one.exitCode).toBe(0);
     const folder = newFolder();
-    const two = await piped("Once upon a time\n\nThe dog\n", args, folder);
+    const two = await piped("Once upon a time\n\nThe dog\n/save a.json\n", args, folder);
     expect(two.exitCode).toBe(0);
     expect(two.stdout.startsWith(one.stdout)).toBe(true);
     expect(two.stdout).not.toContain("\x1b");
     expect(two.stdout).not.toContain(prompt);
     expect(two.stdout.length).toBeGreaterThan(one.stdout.length + 8);
-    const saved = JSON.parse(readFileSync(savedChats(folder)[0]!, "utf8"));
+    const saved = JSON.parse(readFileSync(join(folder, "a.json"), "utf8"));
+    // A script's questions push no person's chat out, and --resume does not take them up.
+    expect(savedChats(folder)).toEqual([]);
     expect(saved.messages.map((m: { role: string }) => m.role)).toEqual([
       ...["user", "assistant", "user", "assistant"],
     ]);
     // The raw content: together the answers are exactly what was printed.
     const answers = [saved.messages[1].content, saved.messages[3].content];
     expect(two.stdout).toBe(answers.map((text: string) => `${text}\n`).join(""));
+  }, 60_000);
+
+  test("lines may end in CRLF", async () => {
+    const folder = newFolder();
+    await piped("Once\r\n/save a.json\r\n", ["-n", "2"], folder);
+    const { messages } = JSON.parse(readFileSync(join(folder, "a.json"), "utf8"));
+    expect(messages[0].content).toBe("Once");
   }, 60_000);
 
   test("the second turn reuses the first one's prefix", async () => {

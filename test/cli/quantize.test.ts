@@ -1,6 +1,16 @@
 // `tinfer quantize`, `split` and `merge` as a person uses them.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RewriteReport } from "../../src/cli/rewrite.ts";
@@ -151,6 +161,47 @@ test("two runs for one file at once: the second is told at once who writes it", 
   expect(readdirSync(folder).filter((name) => name.includes("contested"))).toEqual([
     "contested.gguf",
   ]);
+});
+
+test("a link is written through; what is no file stays what it is, and nothing is left beside", async () => {
+  const own = at("places");
+  const place = (name: string) => join(own, name);
+  mkdirSync(place("folder"), { recursive: true });
+  writeFileSync(place("model.gguf"), "old");
+  symlinkSync("model.gguf", place("link.gguf"));
+  Bun.spawnSync(["mkfifo", place("pipe")]);
+  const report = await tinferJson<RewriteReport>(["quantize", source, place("link.gguf"), "q8_0"]);
+  expect(report.output).toEqual([place("link.gguf")]);
+  expect(lstatSync(place("link.gguf")).isSymbolicLink()).toBe(true);
+  expect(readGguf(place("model.gguf")).tensors.get("blk.0.attn_q.weight")!.type).toBe("q8_0");
+  const split = ["split", source, place("part"), "--split-max-tensors", "9"];
+  const [first] = (await tinferJson<RewriteReport>(split)).output;
+  const runs = await Promise.all([
+    tinfer(["quantize", source, place("folder"), "q8_0"]),
+    tinfer(["quantize", source, place("pipe"), "q8_0"]),
+    tinfer(["quantize", source, "", "q8_0"]),
+    tinfer(["split", source, ""]),
+    tinfer(["merge", first!, place("pipe")]),
+    tinfer(["convert", own, place("pipe"), "--force"]),
+    tinfer(["imatrix", builtIn, "/absent.txt", "-o", place("pipe")]),
+  ]);
+  const wanted = [
+    "is a folder",
+    "is a pipe",
+    "is empty",
+    "is empty",
+    "is a pipe",
+    "is a pipe",
+    "is a pipe",
+  ];
+  runs.forEach(({ stderr, exitCode }, index) => {
+    expect(stderr).toContain(wanted[index]!);
+    expect(exitCode).toBe(2);
+  });
+  expect(lstatSync(place("pipe")).isFIFO()).toBe(true);
+  const parts = readdirSync(own).filter((name) => name.startsWith("part-"));
+  const others = ["folder", "link.gguf", "model.gguf", "pipe"];
+  expect(readdirSync(own).toSorted()).toEqual([...others, ...parts].toSorted());
 });
 
 test("bad input: each with its cause and the next step", async () => {

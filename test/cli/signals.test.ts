@@ -1,6 +1,6 @@
 // Closed pipes and Ctrl-C: the program ends at once, quietly or with 130, and says what it had.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { cleanEnvironment, start, tinfer, tinferCommand } from "./spawn.ts";
@@ -64,10 +64,14 @@ test("Ctrl-C during an answer keeps what was said and ends with 130", async () =
 });
 
 /** Starts, waits `delayMs`, interrupts. */
-async function interruptAfter(delayMs: number, args: readonly string[]) {
+async function interruptAfter(
+  delayMs: number,
+  args: readonly string[],
+  signal: NodeJS.Signals = "SIGINT",
+) {
   const child = start(args);
   await Bun.sleep(delayMs);
-  child.kill("SIGINT");
+  child.kill(signal);
   const begin = performance.now();
   const [stdout, exitCode] = [new Response(child.stdout).text(), await child.exited];
   return { stdout: await stdout, exitCode, ms: performance.now() - begin };
@@ -90,15 +94,29 @@ test("Ctrl-C at any time ends with 130", async () => {
   for (const { exitCode } of results) expect(exitCode).toBe(130);
 });
 
-test("Ctrl-C ends bench and logits with 130 and a word, in a step and between steps", async () => {
+test("termination ends with 143, in work that yields and in work that does not", async () => {
+  const busy = ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"];
+  const results = await Promise.all(
+    [endless, busy].map((args) => interruptAfter(1500, args, "SIGTERM")),
+  );
+  expect(results.map(({ exitCode }) => exitCode)).toEqual([143, 143]);
+});
+
+test("Ctrl-C ends bench, logits and perplexity with 130 and a word, in a step and between steps", async () => {
   const folder = mkdtempSync(join(tmpdir(), "tinfer-signals-"));
   using _ = { [Symbol.dispose]: () => rmSync(folder, { recursive: true }) };
   const ids = Array.from({ length: 2000 }, (_, i) => String(400 + (i % 50))).join(",");
-  const output = ["--output", join(folder, "logits.f32")];
+  const logits = join(folder, "logits.f32");
+  writeFileSync(logits, "of an earlier run");
+  const text = join(folder, "text.txt");
+  writeFileSync(text, "Once upon a time, there was a little girl. ".repeat(4000));
+  const save = ["--save-logits", join(folder, "saved.kld"), "--backend", "reference"];
+  const output = ["--output", logits];
   const commands = [
     ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"],
     ["bench", "--shape", "llama-3.2-1b", "--type", "q8_0"],
     ["logits", "", "--token-ids", ids, "--chunk", "1", "--backend", "reference", ...output],
+    ["perplexity", text, ...save],
   ];
   const ends = await Promise.all(
     commands.map(async (args) => {
@@ -114,8 +132,9 @@ test("Ctrl-C ends bench and logits with 130 and a word, in a step and between st
     expect(stderr).toContain("interrupted");
     expect(stderr).not.toMatch(/\n\s+at /);
   }
-  // The random model of the shape is gone too.
-  expect(readdirSync(folder).filter((name) => name.startsWith("tinfer-bench"))).toEqual([]);
+  // The random model of the shape is gone too, and the file of an earlier run is still whole.
+  expect(readdirSync(folder).toSorted()).toEqual(["logits.f32", "text.txt"]);
+  expect(readFileSync(logits, "utf8")).toBe("of an earlier run");
 });
 
 test("Ctrl-C while waiting for stdin ends with 130", async () => {

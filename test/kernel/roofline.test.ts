@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { type BenchmarkRecord, benchmark } from "../../src/engine/benchmark.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
 import { defaultModelOptions } from "../../src/engine/options.ts";
+import { RooflineRecorder } from "../../src/engine/roofline-recorder.ts";
 import { randomModel } from "../../src/models/shapes.ts";
+import { catchInterrupts, clearInterrupt, isInterrupted } from "../../src/native/interrupt.ts";
 import { writeGguf } from "../../src/weights/gguf-writer.ts";
 import { cpuVariants } from "./executor.ts";
 import { tinyMixes, tinyModel } from "./tiny-model.ts";
@@ -50,6 +52,18 @@ for (const [file, hasLongSteps] of [
     }
   });
 }
+
+test.skipIf(process.platform === "win32")("measuring limits ends at an interrupt", () => {
+  const options = { ...defaultModelOptions, contextLen: 64 };
+  using model = new LoadedModel(join(folder, "tiny.gguf"), options, { outputs: "tokens" });
+  new RooflineRecorder(model)[Symbol.dispose]();
+  process.once("SIGINT", () => {});
+  catchInterrupts();
+  using _ = { [Symbol.dispose]: clearInterrupt };
+  process.kill(process.pid, "SIGINT");
+  while (!isInterrupted()) Bun.sleepSync(1);
+  expect(() => new RooflineRecorder(model)).toThrow("interrupted");
+});
 
 test("the memory that a roofline takes is not counted as the model's", () => {
   const file = join(folder, "small.gguf");

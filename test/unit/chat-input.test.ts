@@ -42,6 +42,13 @@ describe("commands", () => {
     expect(hint("/xylophonist")).toContain("/help lists them");
   });
 
+  test("an argument that nobody looks at is refused", () => {
+    for (const text of ["/undo 3", "/clear x", "/stats x", "/help nope"]) {
+      expect(() => findCommand(text)).toThrow(`${text.split(" ")[0]} takes no argument`);
+      expect(findCommand(text.replace(/ .*/, "  "))).toMatchObject({ argument: "" });
+    }
+  });
+
   test("no two commands share a name", () => {
     const names = allCommands.flatMap(({ name, aliases = [] }) => [name, ...aliases]);
     expect(new Set(names).size).toBe(names.length);

@@ -54,7 +54,10 @@ test("Ctrl-C stops it and the chat goes on", async () => {
       signal!.addEventListener("abort", () => reject(new TinferError("cancelled", "interrupted")));
       terminal.interrupt();
     });
+  const cleared = "(the line of the progress is cleared)";
+  terminal.progress = () => void terminal.notes.push(cleared);
   await chat.run();
-  expect(terminal.notes).toEqual(["stopped", "weights are mostly f16, 5.0 MB"]);
+  const said = terminal.notes.slice(0, 3);
+  expect(said).toEqual([cleared, "stopped", "weights are mostly f16, 5.0 MB"]);
   expect(model.requests.length).toBe(1);
 });

@@ -1,6 +1,6 @@
 // The conversation and its commands, on a model of letters.
 import { expect, test } from "bun:test";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FoundChat } from "../../src/chat/autosave.ts";
@@ -205,6 +205,19 @@ test("/model keeps the conversation, and the old model where the new one fails",
   );
 });
 
+test("Ctrl-C during /model keeps the old model, and the chat goes on", async () => {
+  const loadModel = (_: string, signal: AbortSignal) =>
+    new Promise<never>((_, reject) => {
+      signal.addEventListener("abort", () => reject(new TinferError("cancelled", "interrupted")));
+      fake.terminal.interrupt();
+    });
+  const fake = fakeChat(["/model second", "hi"], { host: { loadModel } });
+  await fake.chat.run();
+  expect(fake.terminal.notes).toEqual(["stopped; the model is still first"]);
+  expect(fake.terminal.errors).toEqual([]);
+  expect(transcript(fake)).toBe("u:hi a:ok");
+});
+
 test("/context adds up", async () => {
   const fake = fakeChat(["/system S", "hello", "/context"], { maxContextLen: 100 });
   await fake.chat.run();
@@ -232,4 +245,54 @@ test("turns are saved as they end, and the last chat can be taken up", async () 
   await other.chat.run();
   expect(transcript(other)).toBe("u:new a:ok u:go on a:ok");
   expect(latest().chat.messages.length).toBe(4);
+});
+
+test("a message is saved before its answer, and one that is taken back in the file too", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tinfer-autosave-"));
+  const saved = () => new Autosave(folder).latest()?.chat.messages.map(({ content }) => content);
+  const fake = fakeChat([], { autosave: new Autosave(folder) });
+  const seen: unknown[] = [];
+  const { stoppable } = fake.terminal;
+  fake.terminal.stoppable = (work) => {
+    seen.push(saved());
+    return stoppable.call(fake.terminal, work) as ReturnType<typeof work>;
+  };
+  fake.terminal.stopAfter = 0;
+  await fake.chat.send("never");
+  expect(saved()).toBeUndefined();
+  fake.terminal.stopAfter = Number.POSITIVE_INFINITY;
+  await fake.chat.send("hi");
+  fake.terminal.stopAfter = 0;
+  await fake.chat.send("no");
+  expect(seen).toEqual([["never"], ["hi"], ["hi", "ok", "no"]]);
+  expect(saved()).toEqual(["hi", "ok"]);
+  expect(readdirSync(join(folder, "chats")).length).toBe(1);
+});
+
+test("two chats that took up one file do not overwrite each other", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tinfer-autosave-"));
+  const first = fakeChat(["hi"], { autosave: new Autosave(folder) });
+  await first.chat.run();
+  const second = fakeChat(["/load", "from the second"], { autosave: new Autosave(folder) });
+  await second.chat.run();
+  await first.chat.send("from the first");
+  await first.chat.send("again");
+  const told = first.terminal.notes.filter((note) => note.includes("another tinfer"));
+  expect(told.length).toBe(1);
+  const files = new Autosave(folder);
+  const newest = files.latest()!;
+  files.continueAt(newest);
+  const other = files.latest()!;
+  expect(newest.chat.messages).toEqual(first.chat.session.messages);
+  expect(other.chat.messages).toEqual(second.chat.session.messages);
+});
+
+test("a chat in a pipe saves only what it took up", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "tinfer-autosave-"));
+  const piped = () => new Autosave(folder, { startsFiles: false });
+  await fakeChat(["hi"], { autosave: piped() }).chat.run();
+  expect(piped().latest()).toBeUndefined();
+  await fakeChat(["hi"], { autosave: new Autosave(folder) }).chat.run();
+  await fakeChat(["/load", "more"], { autosave: piped() }).chat.run();
+  expect(piped().latest()?.chat.messages.length).toBe(4);
 });
