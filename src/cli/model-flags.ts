@@ -104,7 +104,13 @@ export const modelFlags: Flags = {
 
 /** The file that a MODEL argument means; without one, the built-in model. */
 export function modelPath(argument: string | undefined): string {
-  if (argument === undefined || argument === "") return builtInModel();
+  if (argument === undefined) return builtInModel();
+  // A variable that is not set, more likely than the wish for another model.
+  if (argument === "") {
+    throw new TinferError("usage", "MODEL is empty", {
+      hint: "give a file, a folder or a stored name (`tinfer ls` lists them)",
+    });
+  }
   if (existsSync(argument)) return argument;
   return locateModel(argument, new ModelStore());
 }

@@ -128,7 +128,7 @@ function checkedApiKeys(values: FlagValues, host: string): string[] {
 function modelNames(values: FlagValues, path: string): string[] {
   const [argument] = values.positionals;
   const fileName = basename(path).replace(/\.gguf$/i, "");
-  const isStored = argument !== undefined && argument !== "" && !existsSync(argument);
+  const isStored = argument !== undefined && !existsSync(argument);
   return [...values.list("alias"), ...(isStored ? [argument] : []), fileName];
 }
 
@@ -136,7 +136,7 @@ function modelNames(values: FlagValues, path: string): string[] {
 function templateOverride(values: FlagValues): string | undefined {
   const given = values.text("template");
   if (given !== undefined) return readTemplate(given);
-  return values.positionals[0] ? undefined : "plain";
+  return values.positionals[0] === undefined ? "plain" : undefined;
 }
 
 function serverOptions(values: FlagValues): ServerOptions {

@@ -6,6 +6,9 @@ import { join } from "node:path";
 
 export const root = join(import.meta.dir, "..", "..");
 
+/** The built-in model as a file. */
+export const storyModel = join(root, "assets", "stories260K.gguf");
+
 /** The command line's beginning. */
 export function tinferCommand(): string[] {
   const binary = process.env["TINFER_BINARY"];
