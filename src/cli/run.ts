@@ -17,6 +17,7 @@ import { openEngine } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
 import { dim, isTerminal, outJson, Progress, say, write } from "./terminal.ts";
+import { readStdin } from "./text-input.ts";
 import { parseTokenIds } from "./token-ids.ts";
 
 export const run: Command = {
@@ -74,8 +75,9 @@ async function pipedText(): Promise<string> {
     say("reading the prompt from stdin until it ends; give < /dev/null when there is none");
   }, patienceMs);
   try {
-    return await Bun.stdin.text();
-  } catch {
+    return await readStdin();
+  } catch (error) {
+    if (error instanceof TinferError) throw error;
     return ""; // No stdin at all.
   } finally {
     clearTimeout(notice);

@@ -23,7 +23,7 @@ export interface Finished {
 }
 
 export interface SpawnOptions {
-  readonly stdin?: string;
+  readonly stdin?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -41,7 +41,7 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}) {
 export function start(args: readonly string[], options: SpawnOptions = {}) {
   return Bun.spawn([...tinferCommand(), ...args], {
     env: cleanEnvironment(options.env),
-    stdin: new TextEncoder().encode(options.stdin ?? ""),
+    stdin: Buffer.from(options.stdin ?? ""),
     stdout: "pipe",
     stderr: "pipe",
   });
