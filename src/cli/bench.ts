@@ -150,7 +150,12 @@ function openModel(values: FlagValues, interrupt: Interrupt) {
   const saved = values.text("save-shape");
   const [argument] = values.positionals;
   if (shape === undefined) {
-    if (saved !== undefined) throw new TinferError("usage", "--save-shape needs --shape");
+    const idle = ["save-shape", "type"].find((name) => values.source(name) === "flag");
+    if (idle !== undefined) {
+      throw new TinferError("usage", `--${idle} needs --shape`, {
+        hint: "`tinfer quantize` writes a model in another type",
+      });
+    }
     const path = modelPath(argument);
     return { path, name: basename(path), [Symbol.dispose]() {} };
   }
@@ -174,7 +179,15 @@ function openModel(values: FlagValues, interrupt: Interrupt) {
   return { path, name: `${shape} ${type}`, [Symbol.dispose]: dispose };
 }
 
+function outputOf(values: FlagValues): string {
+  const output = values.text("output")!;
+  if (!values.boolean("json")) return output;
+  if (output === "json" || values.source("output") !== "flag") return "json";
+  throw new TinferError("usage", "give either --output or --json", { hint: "drop one of them" });
+}
+
 async function benchCommand(values: FlagValues): Promise<void> {
+  const output = outputOf(values);
   const tests = testsOf(values);
   const repetitions = values.number("repetitions")!;
   if (!Number.isInteger(repetitions) || repetitions < 1) {
@@ -194,5 +207,5 @@ async function benchCommand(values: FlagValues): Promise<void> {
     },
   });
   progress.done();
-  out(formatRecords(records, values.boolean("json") ? "json" : values.text("output")!));
+  out(formatRecords(records, output));
 }

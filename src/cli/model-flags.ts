@@ -1,5 +1,5 @@
 // The flags that say which model to load and how; shared by every command that loads one.
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { parseAdapters } from "../engine/adapter-choice.ts";
 import { memoryNodes, parseNumberList } from "../engine/machine.ts";
@@ -12,6 +12,7 @@ import {
 import { type KvType, kvTypes } from "../plan/ops.ts";
 import { locateModel } from "../store/locate.ts";
 import { ModelStore } from "../store/store.ts";
+import { startsAsGguf } from "../weights/gguf.ts";
 import { builtInModel } from "./built-in-model.ts";
 import type { Flags, FlagValues, Positional } from "./flags.ts";
 import { ropeFlags, ropeOptions } from "./rope-flags.ts";
@@ -113,6 +114,17 @@ export function modelPath(argument: string | undefined): string {
   }
   if (existsSync(argument)) return argument;
   return locateModel(argument, new ModelStore());
+}
+
+/** Whether an argument that may be a text or MODEL is the latter; reads from no pipe. */
+export function namesModel(argument: string): boolean {
+  const stat = statSync(argument, { throwIfNoEntry: false });
+  if (stat !== undefined) return stat.isDirectory() || (stat.isFile() && startsAsGguf(argument));
+  try {
+    return new ModelStore().find(argument) !== undefined;
+  } catch {
+    return false; // Nothing that could be a name.
+  }
 }
 
 export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions {

@@ -8,7 +8,12 @@ import { type ImportanceMatrix, readImportance } from "../weights/importance.ts"
 import type { ModelHeader } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { findMix, type Mix, mixNames } from "../weights/quantize-mix.ts";
-import { type ChosenType, chooseTypes, needsImportance } from "../weights/quantize-types.ts";
+import {
+  type ChosenType,
+  chooseTypes,
+  needsImportance,
+  staysAsItIs,
+} from "../weights/quantize-types.ts";
 import { type NewFile, type NewTensor, newFileBytes } from "../weights/rewrite-model.ts";
 import { splitFiles, withoutSplit } from "../weights/split-model.ts";
 import type { Command } from "./command.ts";
@@ -94,9 +99,21 @@ function newTypes(
     throw new TinferError("unsupported", `${input.paths[0]} holds no weights`);
   }
   if (mix === undefined) {
+    const idle = Object.keys(typeFlags).find(
+      (name) => name !== "imatrix" && values.source(name) === "flag",
+    );
+    if (idle !== undefined) {
+      throw new TinferError("usage", `--${idle} changes nothing: copy keeps all types`, {
+        hint: "name a TYPE for the other tensors",
+      });
+    }
     return new Map(tensors.map(({ name, type }) => [name, { type, refused: undefined }]));
   }
   const options = { ...typeOptions(values), mix, hasImportance: importance !== undefined };
+  for (const { pattern } of options.overrides ?? []) {
+    if (tensors.some((tensor) => pattern.test(tensor.name) && !staysAsItIs(tensor))) continue;
+    warn(`--tensor-type ${pattern.source} changes nothing: no tensor of that name is quantised`);
+  }
   return chooseTypes(tensors, readMixFacts(input.metadata), options);
 }
 

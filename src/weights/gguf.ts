@@ -71,6 +71,18 @@ function openRegularFile(path: string): number {
   }
 }
 
+/** Whether the file at `path` begins as GGUF files do. */
+export function startsAsGguf(path: string): boolean {
+  const file = openRegularFile(path);
+  try {
+    const head = new Uint8Array(4);
+    readStep(file, path, head, 0);
+    return Buffer.from(head).toString("latin1") === "GGUF";
+  } finally {
+    closeSync(file);
+  }
+}
+
 function openError(path: string, cause: unknown): TinferError {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   if (code === "ENOENT" || code === "ENOTDIR") {

@@ -82,6 +82,18 @@ test("--dry-run writes nothing and knows types and size", async () => {
   expect(stdout).toMatch(/blk\.0\.ffn_up\.weight +\[256, 256\] +f32 +→ q5_k\n/);
 });
 
+test("types asked for in vain are said, or refused where nothing could come of them", async () => {
+  const args = ["quantize", source, at("vain.gguf")];
+  const [vain, copied] = await Promise.all([
+    tinfer([...args, "q8_0", "--dry-run", "--tensor-type", "nomatch=q4_0"]),
+    tinfer([...args, "copy", "--tensor-type", "attn_v=q4_0"]),
+  ]);
+  expect(vain.exitCode).toBe(0);
+  expect(vain.stderr).toContain("--tensor-type nomatch changes nothing");
+  expect(copied).toMatchObject({ stdout: "", exitCode: 2 });
+  expect(copied.stderr).toContain("--tensor-type changes nothing: copy keeps all types");
+});
+
 test("few bits without an importance matrix warn; with one they do not", async () => {
   const path = at("few.gguf");
   const bare = await tinfer(["quantize", source, path, "iq2_xs"]);
