@@ -2,7 +2,7 @@
 // (see flags.ts), help is written from the same declarations.
 import { type CommandDef, defineCommand } from "citty";
 import { loadConfig } from "./config-file.ts";
-import type { Flags, FlagValues, Positional } from "./flags.ts";
+import type { Flags, FlagValues, Positional, Surroundings } from "./flags.ts";
 import { environmentName, parseFlags } from "./flags.ts";
 import { out } from "./terminal.ts";
 
@@ -17,8 +17,11 @@ export interface Command {
   run(values: FlagValues): Promise<void>;
 }
 
-/** The citty command of a tinfer command. */
-export function toCitty(command: Command): CommandDef {
+/** The citty command of a tinfer command; `checkConfig` sees the config file before it runs. */
+export function toCitty(
+  command: Command,
+  checkConfig: (config: Surroundings["config"]) => void,
+): CommandDef {
   return defineCommand({
     meta: { name: command.name, description: command.summary },
     async run({ rawArgs }) {
@@ -27,6 +30,7 @@ export function toCitty(command: Command): CommandDef {
         return;
       }
       const surroundings = { environment: process.env, config: loadConfig(process.env) };
+      checkConfig(surroundings.config);
       await command.run(parseFlags(command.flags, command.positionals, rawArgs, surroundings));
     },
   });

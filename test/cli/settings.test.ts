@@ -63,6 +63,15 @@ test("the config file lies where XDG says, and must be what it should be", async
   expect(wrong.stderr).toContain("TINFER_CTX");
 });
 
+test("keys of the config file that no command knows are warned of by all", async () => {
+  const path = config("keys", "threds = 4\nport = 8080\n[run]\nctx = 320\n");
+  const { stderr, exitCode } = await tinfer(["plan"], { env: { TINFER_CONFIG: path } });
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain("config key 'threds' has no effect; did you mean threads?");
+  expect(stderr).toContain("config table [run] has no effect");
+  expect(stderr).not.toContain("port");
+});
+
 test("doctor reports machine, store and settings with their source", async () => {
   const env = {
     TINFER_HOME: join(folder, "store"),
