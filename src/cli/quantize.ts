@@ -15,7 +15,7 @@ import {
   staysAsItIs,
 } from "../weights/quantize-types.ts";
 import { type NewFile, type NewTensor, newFileBytes } from "../weights/rewrite-model.ts";
-import { splitFiles, withoutSplit } from "../weights/split-model.ts";
+import { withoutSplit } from "../weights/split-model.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { modelPath } from "./model-flags.ts";
@@ -27,13 +27,14 @@ import {
   typeFlags,
   typeOptions,
 } from "./quantize-flags.ts";
-import { reportRewrite, writeModel } from "./rewrite.ts";
+import { limitedFiles, reportRewrite, writeModel } from "./rewrite.ts";
 import { formatTable } from "./table.ts";
 import { formatBytes, out, outJson, say, warn } from "./terminal.ts";
 
 export const quantize: Command = {
   name: "quantize",
-  summary: "A model in other weight types, as GGUF; goes on where it was stopped.",
+  summary:
+    "A model in other weight types, as GGUF; stopped, it goes on at the tensor that it was at.",
   positionals: [
     {
       name: "IN",
@@ -80,7 +81,7 @@ function quantizeCommand(values: FlagValues): void {
   const tensors = newTensors(input, types, importance);
   if (mix !== undefined) warnWithoutImportance(tensors, mix);
   const metadata = newMetadata(input, mix, importance, importancePath);
-  const files = splitFiles({ path: outPath, metadata, tensors }, splitLimit(values));
+  const files = limitedFiles({ path: outPath, metadata, tensors }, splitLimit(values));
   if (values.boolean("dry-run")) reportDryRun(files, values.boolean("json"));
   else {
     const report = writeModel(basename(outPath), input, files, threadCount(values));

@@ -120,6 +120,8 @@ test("few bits without an importance matrix warn; with one they do not", async (
 test("split and merge: the same bytes again; the parts run", async () => {
   const split = ["split", source, at("part"), "--split-max-size", "0.4M"];
   const { output } = await tinferJson<RewriteReport>(split);
+  const small = await tinfer(["split", source, at("small"), "--split-max-size", "0.2M"]);
+  expect(small.stderr).toMatch(/\d+ of \d+ files are larger than --split-max-size, up to \d+ kB/);
   const [first] = output as [string];
   expect(output.length).toBeGreaterThan(2);
   expect(readGguf(first).paths).toEqual(output);
