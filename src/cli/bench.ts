@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import { type BenchmarkTest, benchmark } from "../engine/benchmark.ts";
+import { optionLimits } from "../engine/model-plan.ts";
 import { randomModel } from "../models/shapes.ts";
 import { type GgufTensorSource, writeGguf } from "../weights/gguf-writer.ts";
 import { formatRecords, outputFormats } from "./bench-output.ts";
@@ -100,13 +101,15 @@ export const bench: Command = {
   run: benchCommand,
 };
 
-function counts(values: FlagValues, flag: string, least: number): number[] {
+function counts(values: FlagValues, flag: string, least: number, most?: number): number[] {
   const text = values.text(flag)!;
   return text.split(",").map((part) => {
     const count = Number(part);
-    if (part.trim() !== "" && Number.isInteger(count) && count >= least) return count;
+    if (part.trim() !== "" && Number.isInteger(count) && count >= least && count <= (most ?? count))
+      return count;
+    const range = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
     throw new TinferError("usage", `--${flag} is '${text}'`, {
-      hint: `give whole numbers of at least ${least}, separated by commas`,
+      hint: `give whole numbers ${range}, separated by commas`,
     });
   });
 }
@@ -118,7 +121,7 @@ function testsOf(values: FlagValues): BenchmarkTest[] {
     ["generate", "generate-tokens"],
   ] as const;
   for (const depth of counts(values, "depth", 0)) {
-    for (const batch of counts(values, "batch", 1)) {
+    for (const batch of counts(values, "batch", 1, optionLimits.sequences)) {
       for (const [kind, flag] of kinds) {
         for (const numTokens of counts(values, flag, 0)) {
           if (numTokens > 0) tests.push({ kind, numTokens, depth, batch });

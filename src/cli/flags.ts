@@ -39,6 +39,13 @@ export function environmentName(flag: string): string {
   return `TINFER_${flag.replaceAll("-", "_").toUpperCase()}`;
 }
 
+/** An error's message with the flag in the place of the setting that the code names. */
+export function messageInFlags({ message, field }: TinferError): string {
+  if (field === undefined) return message;
+  const flag = field.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return message.replace(field, `--${flag}`);
+}
+
 /** The values of a command's flags after parsing, with typed access by flag name. */
 export class FlagValues {
   readonly #flags: Flags;
@@ -69,6 +76,12 @@ export class FlagValues {
   }
   source(name: string): FlagSource {
     return this.#sources.get(name) ?? "default";
+  }
+  /** Where the value stands, for errors about it. */
+  origin(name: string): string {
+    const source = this.source(name);
+    if (source === "environment") return environmentName(name);
+    return source === "config" ? `config key '${name}'` : `--${name}`;
   }
   /** The value whatever its kind. */
   value(name: string): unknown {

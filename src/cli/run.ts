@@ -5,6 +5,7 @@ import type { ExpertUse } from "../engine/expert-use.ts";
 import { requireGenerator } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
+import { checkSampling } from "../sampling/parameters.ts";
 import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
 import { answerWriter, contextFullNotice, summaryLine } from "./answer.ts";
 import { builtInEndIds, builtInMaxTokens, builtInPrompt } from "./built-in-model.ts";
@@ -151,6 +152,7 @@ async function runCommand(values: FlagValues): Promise<void> {
   using interrupt = interruptSignal();
   const prompt = await interrupt.race(readPrompt(values, text));
   await using engine = await openEngine(path, options, interrupt.signal);
+  checkSampling(sampling, engine.facts.vocabSize);
   const statsOf = values.boolean("moe-stats") ? () => requireExpertUse(engine) : undefined;
   await statsOf?.();
   const { specialTokens } = text.tokenizer;

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { TinferError } from "../core/errors.ts";
+import { checkSampling } from "../sampling/parameters.ts";
 import { isLoopback } from "../server/security.ts";
 import { startServer } from "../server/server.ts";
 import type { ServerOptions } from "../server/server-state.ts";
@@ -193,6 +194,7 @@ async function serveCommand(values: FlagValues): Promise<void> {
   const server = startServer(options);
   const model = await Promise.race([server.ready, stopped.then(() => undefined)]);
   if (model !== undefined) {
+    checkSampling(options.sampling, model.client.facts.vocabSize);
     if (options.model.options.contextLen !== undefined) warnOfLongContext(model.client.facts);
     say(greeting(server.url, options));
   }

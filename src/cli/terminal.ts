@@ -5,6 +5,7 @@ import { writeSync } from "node:fs";
 import { SingleBar } from "cli-progress";
 import { createConsola } from "consola";
 import { TinferError } from "../core/errors.ts";
+import { messageInFlags } from "./flags.ts";
 import { printable } from "./table.ts";
 
 const log = createConsola({ stdout: process.stderr, stderr: process.stderr, level: 3 });
@@ -77,7 +78,7 @@ export function warn(line: string): void {
 export function sayError(error: unknown): void {
   if (error instanceof TinferError) {
     // Messages quote names from files, which may hold anything.
-    const message = printable(error.message);
+    const message = printable(messageInFlags(error));
     // What a person stopped is no error to them.
     if (error.code === "cancelled") say(dim(message, process.stderr));
     else log.error(message);
