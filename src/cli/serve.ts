@@ -96,14 +96,25 @@ function wholeNumber(values: FlagValues, name: string, min: number, max: number)
   });
 }
 
+function readKeyFile(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TinferError("unreadable", `--api-key-file: ${path} cannot be read: ${reason}`, {
+      hint: "give a file with one key per line",
+      cause,
+    });
+  }
+}
+
 function readApiKeys(values: FlagValues): string[] {
   const keys: string[] = [];
   const given = values.text("api-key");
   if (given !== undefined) keys.push(given.trim());
   const file = values.text("api-key-file");
   if (file !== undefined) {
-    if (!existsSync(file)) throw new TinferError("notFound", `--api-key-file: no file ${file}`);
-    const lines = readFileSync(file, "utf8").split("\n");
+    const lines = readKeyFile(file).split("\n");
     const found = lines.map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
     if (found.length === 0) throw new TinferError("usage", `--api-key-file: ${file} has no key`);
     keys.push(...found);

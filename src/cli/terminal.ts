@@ -8,6 +8,8 @@ import { TinferError } from "../core/errors.ts";
 import { messageInFlags } from "./flags.ts";
 import { printable } from "./table.ts";
 
+export { formatBytes } from "../core/format-bytes.ts";
+
 const log = createConsola({ stdout: process.stderr, stderr: process.stderr, level: 3 });
 
 export function isTerminal(): boolean {
@@ -86,12 +88,24 @@ export function sayError(error: unknown): void {
     return;
   }
   if (isSystemError(error)) {
-    log.error(error.message);
+    log.error(printable(error.message));
+    say(`  ${nextSteps[error.code ?? ""] ?? "check the path, its permissions and the disk"}`);
     return;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   log.error(`this is a bug in tinfer, please report it:\n${text}`);
 }
+
+const mayWrite = "check that this user may write there, or choose another place";
+const moreSpace = "free some space, or choose another disk";
+
+/** What helps against refusals of the operating system. */
+const nextSteps: Readonly<Record<string, string>> = {
+  ENOENT: "check the path: its folder must exist",
+  EISDIR: "give a file, not a folder",
+  ...{ EACCES: mayWrite, EPERM: mayWrite, EROFS: mayWrite },
+  ...{ ENOSPC: moreSpace, EDQUOT: moreSpace },
+};
 
 /** The operating system refused a file or stream: full disk, no permission, a folder. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -142,16 +156,4 @@ export class Progress {
     this.#bar?.stop();
     this.#bar = undefined;
   }
-}
-
-export function formatBytes(bytes: number): string {
-  if (bytes < 1000) return `${bytes} B`;
-  const units = ["kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = -1;
-  while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${value.toPrecision(3)} ${units[unit]}`;
 }

@@ -124,6 +124,24 @@ test("paths that are no files", async () => {
   );
 });
 
+test("what the system refuses, and files of the wrong kind, come with the next step", async () => {
+  const tagless = join(folder, "tagless.jinja");
+  writeFileSync(tagless, "\n");
+  const config = { env: { TINFER_CONFIG: folder } };
+  const [nowhere, keys, template, noFolder, configFolder] = await Promise.all([
+    tinfer(["logits", "--token-ids", "1", "-o", join(folder, "nodir", "x")]),
+    tinfer(["serve", "--port", "0", "--api-key-file", folder]),
+    tinfer(["chat", "--template", tagless]),
+    tinfer(["convert", join(folder, "absent"), join(folder, "out.gguf")]),
+    tinfer(["plan"], config),
+  ]);
+  expectFailure(nowhere, ["nodir/x", "check the path"]);
+  expectFailure(keys, [`${folder} cannot be read`, "one key per line"]);
+  expectFailure(template, ["tagless.jinja is no template", "no message"]);
+  expect(noFolder.stderr).toContain("absent does not exist");
+  expectFailure(configFolder, [`the config file ${folder} cannot be read`]);
+});
+
 test.skipIf(process.getuid?.() === 0)("a file that may not be read", async () => {
   const path = write("secret", good);
   Bun.spawnSync(["chmod", "000", path]);
