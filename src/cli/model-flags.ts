@@ -24,6 +24,7 @@ export const modelPositional: Positional = {
     "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]; " +
     "default: the built-in model",
   required: false,
+  elsewhere: ["model", "m"],
 };
 
 export const modelFlags: Flags = {
@@ -31,6 +32,7 @@ export const modelFlags: Flags = {
     kind: "text",
     placeholder: "NAME",
     description: "where to compute: auto, cpu or reference",
+    elsewhere: ["n-gpu-layers", "gpu-layers", "ngl"],
     default: "auto",
   },
   threads: {
@@ -44,6 +46,7 @@ export const modelFlags: Flags = {
     placeholder: "N",
     short: "c",
     description: "context length in tokens; default: the model's, at most 8192, as memory allows",
+    elsewhere: ["ctx-size"],
   },
   "kv-type": {
     kind: "text",
@@ -51,8 +54,18 @@ export const modelFlags: Flags = {
     description:
       "storage type of the KV cache; default: f32 for F32 weights, f16 for F16 and Q8_0, else bf16",
   },
-  "kv-type-k": { kind: "text", choices: kvTypes, description: "the same for keys alone" },
-  "kv-type-v": { kind: "text", choices: kvTypes, description: "the same for values alone" },
+  "kv-type-k": {
+    kind: "text",
+    choices: kvTypes,
+    description: "the same for keys alone",
+    elsewhere: ["cache-type-k", "ctk"],
+  },
+  "kv-type-v": {
+    kind: "text",
+    choices: kvTypes,
+    description: "the same for values alone",
+    elsewhere: ["cache-type-v", "ctv"],
+  },
   "sliding-window": {
     kind: "text",
     placeholder: "auto|N|off",

@@ -23,6 +23,7 @@ export const perplexity: Command = {
     {
       name: "FILE",
       description: "the text, - for standard input; may be left out with --kl-base",
+      elsewhere: ["file", "f"],
       required: false,
     },
   ],

@@ -29,6 +29,7 @@ export const run: Command = {
     {
       name: "PROMPT",
       description: "the question, or with --raw the text to continue",
+      elsewhere: ["prompt", "p"],
       required: false,
     },
   ],
@@ -36,7 +37,12 @@ export const run: Command = {
     ...modelFlags,
     ...samplingFlags,
     ...templateFlags,
-    system: { kind: "text", placeholder: "TEXT", description: "system message" },
+    system: {
+      kind: "text",
+      placeholder: "TEXT",
+      description: "system message",
+      elsewhere: ["system-prompt", "sys"],
+    },
     raw: {
       kind: "boolean",
       description: "send the prompt as it is, with no chat template",

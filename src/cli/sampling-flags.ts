@@ -9,6 +9,7 @@ export const samplingFlags: Flags = {
     kind: "number",
     placeholder: "T",
     description: "0 always takes the best token; higher is more varied",
+    elsewhere: ["temp"],
     default: defaultSampling.temperature,
   },
   "top-k": {
@@ -68,6 +69,7 @@ export const samplingFlags: Flags = {
     placeholder: "N",
     short: "n",
     description: "most tokens to generate; default: until the model ends or the context is full",
+    elsewhere: ["n-predict", "predict"],
   },
   stop: { kind: "list", placeholder: "TEXT", description: "end the answer before this text" },
   "ignore-eos": {

@@ -12,6 +12,7 @@ export const templateFlags: Flags = {
     kind: "text",
     placeholder: "NAME|FILE",
     description: "chat template instead of the model's own",
+    elsewhere: ["chat-template", "chat-template-file"],
   },
 };
 

@@ -15,6 +15,7 @@ export const chunkFlags: Flags = {
     placeholder: "N",
     short: "c",
     description: `tokens of a chunk; default: ${usualChunkLen}, or the model's context if smaller`,
+    elsewhere: ["ctx-size"],
   },
   chunks: { kind: "number", placeholder: "N", description: "most chunks; default: all" },
 };

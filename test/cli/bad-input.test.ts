@@ -172,6 +172,12 @@ test("unknown flags lead to the one that is meant, under other programs' names t
     ["--rope-freq-base", "here it is --rope-theta: base of the rope frequencies"],
     ["--rope-freq-scale", "here it is --rope-scale: factor by which the context grows"],
     ["--thread", "did you mean --threads?"],
+    ["--temp", "here it is --temperature: "],
+    ["--n-predict", "here it is --max-tokens: "],
+    ["--ctx-size", "here it is --ctx: "],
+    ["-ngl", "here it is --backend: "],
+    ["-m", "here it is MODEL, without a flag: "],
+    ["-p", "here it is PROMPT, without a flag: "],
   ] as const;
   for (const [flag, hint] of meant) {
     const { stderr, exitCode } = await tinfer(["run", "x", flag, "2"]);
