@@ -40,11 +40,16 @@ interface Shard {
   readonly header: GgufHeader;
 }
 
-function readShard(path: string, fileIndex: number): Shard {
+/** Throws where the one file at `path`, called `name` in messages, is no whole GGUF file. */
+export function checkGguf(path: string, name: string): void {
+  readShard(path, 0, name);
+}
+
+function readShard(path: string, fileIndex: number, name = path): Shard {
   const file = openRegularFile(path);
   try {
     const fileBytes = fstatSync(file).size;
-    const header = parseGgufHeader(fileSource(file, path, fileBytes), fileIndex);
+    const header = parseGgufHeader(fileSource(file, name, fileBytes), fileIndex);
     return { path, fileBytes, header };
   } finally {
     closeSync(file);
