@@ -8,7 +8,7 @@ import { withRopeOptions } from "../models/rope-options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { modelFlags, modelOptions, modelPath, requiredModel } from "./model-flags.ts";
 import { openEngine } from "./open-engine.ts";
 import { outJson } from "./terminal.ts";
 import { readStdin } from "./text-input.ts";
@@ -17,7 +17,7 @@ export const embed: Command = {
   name: "embed",
   summary: "Embedding vectors of texts; one text per line of stdin when none is given.",
   positionals: [
-    { ...modelPositional, required: true },
+    requiredModel,
     { name: "TEXT", description: "each one becomes a vector", required: false, rest: true },
   ],
   flags: {

@@ -18,13 +18,17 @@ import type { Flags, FlagValues, Positional } from "./flags.ts";
 import { ropeFlags, ropeOptions } from "./rope-flags.ts";
 import { warn } from "./terminal.ts";
 
-export const modelPositional: Positional = {
+export const requiredModel: Positional = {
   name: "MODEL",
-  description:
-    "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]; " +
-    "default: the built-in model",
-  required: false,
+  description: "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]",
+  required: true,
   elsewhere: ["model", "m"],
+};
+
+export const modelPositional: Positional = {
+  ...requiredModel,
+  description: `${requiredModel.description}; default: the built-in model`,
+  required: false,
 };
 
 export const modelFlags: Flags = {
@@ -39,7 +43,7 @@ export const modelFlags: Flags = {
     kind: "number",
     placeholder: "N",
     short: "t",
-    description: "CPU threads; default: one per core",
+    description: "CPU threads; default: one per core, at most one per 4 MB of weights",
   },
   ctx: {
     kind: "number",

@@ -118,6 +118,7 @@ export class Progress {
   readonly #format: (value: number) => string;
   #bar: SingleBar | undefined;
   #lastLineAt = 0;
+  #lastLine = "";
 
   constructor(label: string, format: (value: number) => string = String) {
     this.#label = label;
@@ -135,7 +136,9 @@ export class Progress {
     const now = performance.now();
     if (now - this.#lastLineAt < 2000 && value !== total) return;
     this.#lastLineAt = now;
-    say(`${this.#label}: ${text} ${note}`.trimEnd());
+    const line = `${this.#label}: ${text} ${note}`.trimEnd();
+    if (line !== this.#lastLine) say(line);
+    this.#lastLine = line;
   }
 
   #startBar(total: number): SingleBar {

@@ -52,6 +52,8 @@ test("flags show their default, their choices and their variable", async () => {
   );
   expect(stdout).toContain('(default "auto") [TINFER_BACKEND]');
   expect(stdout).toContain("(default 1) [TINFER_PARALLEL]");
+  // A required MODEL has no default.
+  expect((await tinfer(["embed", "--help"])).stdout).not.toContain("built-in");
 });
 
 test("wrong usage names the nearest match and ends with 2", async () => {

@@ -54,6 +54,13 @@ test("rows that do not fit are said, and the trained model stays itself in Q8_0"
   expect(second.stdout).toBe(first.stdout);
 });
 
+test("without a terminal, each line of progress is written once", async () => {
+  const { stderr } = await tinfer(["quantize", source, at("lines.gguf"), "q8_0"]);
+  const lines = stderr.split("\n").filter((line) => line.startsWith("lines.gguf: "));
+  expect(lines.length).toBeGreaterThan(0);
+  expect(new Set(lines).size).toBe(lines.length);
+});
+
 test("quantised weights are not quantised again unless that is allowed", async () => {
   const [q4, again] = [at("once.gguf"), at("twice.gguf")];
   await tinferJson(["quantize", source, q4, "q4_0"]);
