@@ -191,6 +191,7 @@ async function printJson(
     if (event.kind === "end") end = event;
   }
   const { promptTokens, completionTokens, cachedTokens, finishReason, timings } = end!;
+  if (end!.contextFull) say(contextFullNotice);
   outJson({
     text: answer,
     promptTokenIds: [...request.promptTokenIds],

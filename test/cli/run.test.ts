@@ -118,6 +118,7 @@ test("a context that cuts the answer is named without a terminal too", async () 
   const { stdout, stderr, exitCode } = await tinfer(["run", storyModel, "Once", ...flags]);
   expect({ stdout: stdout !== "", exitCode }).toEqual({ stdout: true, exitCode: 0 });
   expect(stderr).toBe("stopped: the context is full (--ctx)\n");
+  expect((await tinfer(["run", storyModel, "Once", ...flags, "--json"])).stderr).toBe(stderr);
 });
 
 test("a model without a chat template: --raw is the way", async () => {
