@@ -16,10 +16,11 @@ import { quantize } from "./cli/quantize.ts";
 import { render } from "./cli/render.ts";
 import { run } from "./cli/run.ts";
 import { serve } from "./cli/serve.ts";
+import { unknownKeys } from "./cli/settings-report.ts";
 import { show } from "./cli/show.ts";
 import { merge, split } from "./cli/split-merge.ts";
 import { cp, ls, rm } from "./cli/store-commands.ts";
-import { OutputClosed, out, sayError } from "./cli/terminal.ts";
+import { OutputClosed, out, sayError, warn } from "./cli/terminal.ts";
 import { tokenize } from "./cli/tokenize.ts";
 import { exitCodeOf, nearestMatch, TinferError } from "./core/errors.ts";
 
@@ -63,6 +64,13 @@ function overview(): string {
   return lines.join("\n");
 }
 
+/** What is misspelt in the config file should not go unnoticed; `doctor` lists it itself. */
+function warnOfKeys(command: Command, config: Readonly<Record<string, unknown>>): void {
+  if (command.name === "doctor") return;
+  const flags = new Set(commands.flatMap((one) => Object.keys(one.flags)));
+  for (const problem of unknownKeys(flags, config)) warn(problem);
+}
+
 async function main(args: readonly string[]): Promise<void> {
   const [first, ...rest] = args;
   if (first === "help" && rest[0] !== undefined) return main([rest[0], "--help"]);
@@ -75,7 +83,9 @@ async function main(args: readonly string[]): Promise<void> {
       hint: nearest ? `did you mean '${nearest}'?` : "tinfer --help lists the commands",
     });
   }
-  const root = defineCommand({ subCommands: { [first]: toCitty(command) } });
+  const root = defineCommand({
+    subCommands: { [first]: toCitty(command, (config) => warnOfKeys(command, config)) },
+  });
   await runCommand(root, { rawArgs: [first, ...rest] });
 }
 

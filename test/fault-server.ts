@@ -244,13 +244,13 @@ export function sha256(content: Uint8Array): string {
   return new Bun.CryptoHasher("sha256").update(content).digest("hex");
 }
 
-/** Bytes that look like a GGUF file from the outside and repeat nowhere. */
+/** A GGUF file without metadata or tensors, and further bytes that repeat nowhere. */
 export function randomModel(numBytes: number): Uint8Array {
   const content = new Uint8Array(numBytes);
   for (let at = 0; at < numBytes; at += 65536) {
     crypto.getRandomValues(content.subarray(at, Math.min(at + 65536, numBytes)));
   }
-  content.set(new TextEncoder().encode("GGUF"));
+  content.set(Buffer.from(`GGUF\x03${"\0".repeat(19)}`).subarray(0, numBytes));
   return content;
 }
 

@@ -47,9 +47,14 @@ export function answerWriter(
   };
 }
 
+export const contextFullNotice = "stopped: the context is full (--ctx)";
+
 /** Tokens and speed of prompt and answer, time to first token, context used. Fits 80 columns. */
 export function summaryLine(end: GenerationEnd, facts: LoadedModelFacts): string {
   const { promptTokens, cachedTokens, completionTokens, timings } = end;
+  if (completionTokens === 0 && end.finishReason === "cancelled") {
+    return `stopped while reading the prompt of ${promptTokens} tokens`;
+  }
   const rate = (tokens: number, ms: number) => {
     const perSecond = ms > 0 ? (Math.max(0, tokens) / ms) * 1000 : 0;
     return perSecond.toFixed(perSecond < 100 ? 1 : 0);
@@ -61,6 +66,6 @@ export function summaryLine(end: GenerationEnd, facts: LoadedModelFacts): string
     `first token ${timings.ttftMs.toFixed(0)} ms`,
     `context ${promptTokens + completionTokens}/${facts.maxContextLen}`,
   ];
-  if (end.contextFull) parts.push("stopped: the context is full (--ctx)");
+  if (end.contextFull) parts.push(contextFullNotice);
   return parts.join(" · ");
 }

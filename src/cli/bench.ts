@@ -5,6 +5,7 @@ import { basename, join } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import { outputFile } from "../core/output-file.ts";
 import { type BenchmarkTest, benchmark } from "../engine/benchmark.ts";
+import { optionLimits } from "../engine/model-plan.ts";
 import { randomModel } from "../models/shapes.ts";
 import { type GgufTensorSource, writeGguf } from "../weights/gguf-writer.ts";
 import { formatRecords, outputFormats } from "./bench-output.ts";
@@ -101,13 +102,15 @@ export const bench: Command = {
   run: benchCommand,
 };
 
-function counts(values: FlagValues, flag: string, least: number): number[] {
+function counts(values: FlagValues, flag: string, least: number, most?: number): number[] {
   const text = values.text(flag)!;
   return text.split(",").map((part) => {
     const count = Number(part);
-    if (part.trim() !== "" && Number.isInteger(count) && count >= least) return count;
+    if (part.trim() !== "" && Number.isInteger(count) && count >= least && count <= (most ?? count))
+      return count;
+    const range = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
     throw new TinferError("usage", `--${flag} is '${text}'`, {
-      hint: `give whole numbers of at least ${least}, separated by commas`,
+      hint: `give whole numbers ${range}, separated by commas`,
     });
   });
 }
@@ -119,7 +122,7 @@ function testsOf(values: FlagValues): BenchmarkTest[] {
     ["generate", "generate-tokens"],
   ] as const;
   for (const depth of counts(values, "depth", 0)) {
-    for (const batch of counts(values, "batch", 1)) {
+    for (const batch of counts(values, "batch", 1, optionLimits.sequences)) {
       for (const [kind, flag] of kinds) {
         for (const numTokens of counts(values, flag, 0)) {
           if (numTokens > 0) tests.push({ kind, numTokens, depth, batch });
@@ -151,7 +154,12 @@ function openModel(values: FlagValues, interrupt: Interrupt) {
   const saved = values.text("save-shape");
   const [argument] = values.positionals;
   if (shape === undefined) {
-    if (saved !== undefined) throw new TinferError("usage", "--save-shape needs --shape");
+    const idle = ["save-shape", "type"].find((name) => values.source(name) === "flag");
+    if (idle !== undefined) {
+      throw new TinferError("usage", `--${idle} needs --shape`, {
+        hint: "`tinfer quantize` writes a model in another type",
+      });
+    }
     const path = modelPath(argument);
     return { path, name: basename(path), [Symbol.dispose]() {} };
   }
@@ -175,7 +183,15 @@ function openModel(values: FlagValues, interrupt: Interrupt) {
   return { path, name: `${shape} ${type}`, [Symbol.dispose]: dispose };
 }
 
+function outputOf(values: FlagValues): string {
+  const output = values.text("output")!;
+  if (!values.boolean("json")) return output;
+  if (output === "json" || values.source("output") !== "flag") return "json";
+  throw new TinferError("usage", "give either --output or --json", { hint: "drop one of them" });
+}
+
 async function benchCommand(values: FlagValues): Promise<void> {
+  const output = outputOf(values);
   const tests = testsOf(values);
   const repetitions = values.number("repetitions")!;
   if (!Number.isInteger(repetitions) || repetitions < 1) {
@@ -195,5 +211,5 @@ async function benchCommand(values: FlagValues): Promise<void> {
     },
   });
   progress.done();
-  out(formatRecords(records, values.boolean("json") ? "json" : values.text("output")!));
+  out(formatRecords(records, output));
 }

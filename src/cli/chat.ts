@@ -83,7 +83,7 @@ async function loadModel(
   options: ModelOptions,
   check: (model: Pick<ChatModel, "text" | "fallbackTemplate">) => void,
 ): Promise<ChatModel> {
-  const isBuiltIn = argument === undefined || argument === "";
+  const isBuiltIn = argument === undefined;
   const path = modelPath(argument);
   const starting = startEngineWorker(path, options);
   try {

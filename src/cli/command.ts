@@ -1,9 +1,10 @@
 // The shape of a command and the tree that `main.ts` assembles: citty dispatches, flags are ours
 // (see flags.ts), help is written from the same declarations.
 import { type CommandDef, defineCommand } from "citty";
+import { TinferError } from "../core/errors.ts";
 import { loadConfig } from "./config-file.ts";
-import type { Flags, FlagValues, Positional } from "./flags.ts";
-import { environmentName, parseFlags } from "./flags.ts";
+import type { Flags, FlagValues, Positional, Surroundings } from "./flags.ts";
+import { environmentName, messageInFlags, parseFlags } from "./flags.ts";
 import { out } from "./terminal.ts";
 
 export interface Command {
@@ -17,8 +18,11 @@ export interface Command {
   run(values: FlagValues): Promise<void>;
 }
 
-/** The citty command of a tinfer command. */
-export function toCitty(command: Command): CommandDef {
+/** The citty command of a tinfer command; `checkConfig` sees the config file before it runs. */
+export function toCitty(
+  command: Command,
+  checkConfig: (config: Surroundings["config"]) => void,
+): CommandDef {
   return defineCommand({
     meta: { name: command.name, description: command.summary },
     async run({ rawArgs }) {
@@ -27,9 +31,26 @@ export function toCitty(command: Command): CommandDef {
         return;
       }
       const surroundings = { environment: process.env, config: loadConfig(process.env) };
-      await command.run(parseFlags(command.flags, command.positionals, rawArgs, surroundings));
+      checkConfig(surroundings.config);
+      const values = parseFlags(command.flags, command.positionals, rawArgs, surroundings);
+      try {
+        await command.run(values);
+      } catch (error) {
+        throw withOrigins(error, values);
+      }
     },
   });
+}
+
+/** The error with what set a flag in the place of the flag: the variable or the config key. */
+function withOrigins(error: unknown, values: FlagValues): unknown {
+  if (!(error instanceof TinferError)) return error;
+  const { code, hint, cause } = error;
+  const message = messageInFlags(error).replaceAll(/--([a-z][a-z-]*)/g, (flag, name: string) => {
+    return values.declares(name) ? values.origin(name) : flag;
+  });
+  if (message === error.message) return error;
+  return new TinferError(code, message, { cause, ...(hint === undefined ? {} : { hint }) });
 }
 
 export function isHelp(arg: string): boolean {

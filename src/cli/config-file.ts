@@ -12,6 +12,18 @@ export function configPath(environment: Readonly<Record<string, string | undefin
   return join(folder, "tinfer", "config.toml");
 }
 
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TinferError("unreadable", `the config file ${path} cannot be read: ${reason}`, {
+      hint: "it must be a file that this user may read; TINFER_CONFIG names another one",
+      cause,
+    });
+  }
+}
+
 /** The file's keys, or none when it does not exist. */
 export function loadConfig(
   environment: Readonly<Record<string, string | undefined>>,
@@ -22,8 +34,9 @@ export function loadConfig(
     throw new TinferError("notFound", `TINFER_CONFIG names ${path}, which does not exist`);
   }
   try {
-    return Bun.TOML.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+    return Bun.TOML.parse(readText(path)) as Record<string, unknown>;
   } catch (cause) {
+    if (cause instanceof TinferError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     const hint = "keys are flag names: threads = 4";
     throw new TinferError("usage", `${path} is not valid TOML: ${reason}`, { hint, cause });

@@ -49,7 +49,8 @@ function convertCommand(values: FlagValues): void {
     });
   }
   if (!isModelFolder(folder)) {
-    throw new TinferError("usage", `${folder} is not a folder`, {
+    const what = existsSync(folder) ? "is not a folder" : "does not exist";
+    throw new TinferError("usage", `${folder} ${what}`, {
       hint: "convert takes Hugging Face folders; for GGUF files there is `tinfer quantize`",
     });
   }

@@ -8,15 +8,16 @@ import { withRopeOptions } from "../models/rope-options.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { modelFlags, modelOptions, modelPath, requiredModel } from "./model-flags.ts";
 import { openEngine } from "./open-engine.ts";
 import { outJson } from "./terminal.ts";
+import { readStdin } from "./text-input.ts";
 
 export const embed: Command = {
   name: "embed",
   summary: "Embedding vectors of texts; one text per line of stdin when none is given.",
   positionals: [
-    { ...modelPositional, required: true },
+    requiredModel,
     { name: "TEXT", description: "each one becomes a vector", required: false, rest: true },
   ],
   flags: {
@@ -51,9 +52,9 @@ async function readTexts(values: FlagValues): Promise<readonly string[]> {
   const texts = values.positionals.slice(1);
   if (texts.length > 0) return texts;
   if (!process.stdin.isTTY) {
-    const lines = (await Bun.stdin.text()).split(/\r?\n/);
-    const filled = lines.filter((line) => line.trim() !== "");
-    if (filled.length > 0) return filled;
+    const text = await readStdin();
+    // Every line has its vector, an empty one too: line numbers stay what they are.
+    if (text !== "") return text.replace(/\r?\n$/, "").split(/\r?\n/);
   }
   throw new TinferError("usage", "there is no text", {
     hint: "tinfer embed MODEL 'a text', or pipe lines into it",
@@ -79,6 +80,12 @@ async function embedCommand(values: FlagValues): Promise<void> {
   using interrupt = interruptSignal();
   const texts = await interrupt.race(readTexts(values));
   const prompts = texts.map((text) => tokenizer.encode(text));
+  const empty = prompts.findIndex((tokenIds) => tokenIds.length === 0);
+  if (empty >= 0) {
+    throw new TinferError("usage", `text ${empty + 1} has no tokens, so it has no vector`, {
+      hint: "leave empty texts and lines out",
+    });
+  }
   const options = modelOptions(values);
   // No longer context than these texts need, unless one is asked for.
   const config = withRopeOptions(readModelConfig(header.metadata), options.rope);

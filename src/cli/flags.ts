@@ -14,7 +14,7 @@ export interface Flag {
   readonly choices?: readonly string[];
   readonly short?: string;
   /** What other programs call it, for the error that leads from there to here. */
-  readonly elsewhere?: string;
+  readonly elsewhere?: readonly string[];
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -25,6 +25,8 @@ export interface Positional {
   readonly required: boolean;
   /** Takes all remaining arguments. */
   readonly rest?: boolean;
+  /** Flags of other programs in whose place it is. */
+  readonly elsewhere?: readonly string[];
 }
 
 export type FlagSource = "flag" | "environment" | "config" | "default";
@@ -37,6 +39,13 @@ export interface Surroundings {
 
 export function environmentName(flag: string): string {
   return `TINFER_${flag.replaceAll("-", "_").toUpperCase()}`;
+}
+
+/** An error's message with the flag in the place of the setting that the code names. */
+export function messageInFlags({ message, field }: TinferError): string {
+  if (field === undefined) return message;
+  const flag = field.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return message.replace(field, `--${flag}`);
 }
 
 /** The values of a command's flags after parsing, with typed access by flag name. */
@@ -69,6 +78,12 @@ export class FlagValues {
   }
   source(name: string): FlagSource {
     return this.#sources.get(name) ?? "default";
+  }
+  /** Where the value stands, for errors about it. */
+  origin(name: string): string {
+    const source = this.source(name);
+    if (source === "environment") return environmentName(name);
+    return source === "config" ? `config key '${name}'` : `--${name}`;
   }
   /** The value whatever its kind. */
   value(name: string): unknown {
@@ -124,7 +139,7 @@ export function parseFlags(
   args: readonly string[],
   { environment, config }: Surroundings,
 ): FlagValues {
-  const line = parseLine(flags, args);
+  const line = parseLine(flags, positionals, args);
   checkPositionals(positionals, line.positionals);
   const values = new Map<string, unknown>();
   const sources = new Map<string, FlagSource>();
@@ -145,7 +160,7 @@ export function parseFlags(
 }
 
 /** Splits the command line by node's parser; `--no-x` negates a boolean. */
-function parseLine(flags: Flags, args: readonly string[]) {
+function parseLine(flags: Flags, places: readonly Positional[], args: readonly string[]) {
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, flag]) => [
       name,
@@ -156,7 +171,7 @@ function parseLine(flags: Flags, args: readonly string[]) {
     ]),
   );
   const { tokens } = parseArgs({
-    args: joinValues(flags, args),
+    args: joinValues(flags, places, args),
     options,
     strict: false,
     tokens: true,
@@ -167,17 +182,27 @@ function parseLine(flags: Flags, args: readonly string[]) {
   for (const token of tokens) {
     if (token.kind === "positional") positionals.push(token.value);
     if (token.kind !== "option") continue;
-    setOption(flags, values, token.rawName, token.name, token.value);
+    const { rawName, name, value } = token;
+    if (!isKnown(flags, name)) throw unknownFlag(rawName, flags, places);
+    setOption(flags, values, rawName, name, value);
   }
   return { values, positionals };
 }
 
 /** `--flag -1` and `--flag ""` give the value to the flag, which node's parser leaves open. */
-function joinValues(flags: Flags, args: readonly string[]): string[] {
+function joinValues(
+  flags: Flags,
+  places: readonly Positional[],
+  args: readonly string[],
+): string[] {
   const joined: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
     if (arg === "--") return [...joined, ...args.slice(i)];
+    // Names such as -ngl, which would else be -n with the value "gl".
+    if (/^-[a-z]{2,}$/.test(arg) && meaningHere(arg.slice(1), flags, places) !== undefined) {
+      throw unknownFlag(arg, flags, places);
+    }
     const name = longName(flags, arg);
     const flag = name === undefined ? undefined : flags[name];
     if (flag === undefined || flag.kind === "boolean" || i + 1 === args.length) joined.push(arg);
@@ -193,6 +218,15 @@ function longName(flags: Flags, arg: string): string | undefined {
   return Object.keys(flags).find((name) => flags[name]!.short === arg[1]);
 }
 
+/** Declared, or `no-` before a declared boolean. */
+function isKnown(flags: Flags, name: string): boolean {
+  return flags[name] !== undefined || flags[negatedName(name) ?? ""]?.kind === "boolean";
+}
+
+function negatedName(name: string): string | undefined {
+  return name.startsWith("no-") ? name.slice(3) : undefined;
+}
+
 function setOption(
   flags: Flags,
   values: Map<string, unknown>,
@@ -200,14 +234,10 @@ function setOption(
   name: string,
   value: string | undefined,
 ): void {
-  const negated = name.startsWith("no-") && flags[name] === undefined ? name.slice(3) : undefined;
-  if (negated !== undefined && flags[negated]?.kind === "boolean") {
-    values.set(negated, false);
-    return;
-  }
   const flag = flags[name];
   if (flag === undefined) {
-    throw usage(`unknown flag ${rawName}`, hintFor(name, flags));
+    values.set(negatedName(name)!, false);
+    return;
   }
   if (flag.kind !== "boolean" && value === undefined) {
     throw usage(`${rawName} needs a value`, flag.description);
@@ -216,12 +246,25 @@ function setOption(
   else values.set(name, value ?? true);
 }
 
-/** What to do instead of the unknown flag `name`. */
-function hintFor(name: string, flags: Flags): string {
-  const here = Object.entries(flags).find(([, { elsewhere }]) => elsewhere === name);
-  if (here !== undefined) return `here it is --${here[0]}: ${here[1].description}`;
+/** What does here what other programs have the flag `name` for. */
+function meaningHere(
+  name: string,
+  flags: Flags,
+  places: readonly Positional[],
+): string | undefined {
+  const isMeant = ({ elsewhere }: Flag | Positional) => elsewhere?.includes(name);
+  const place = places.find(isMeant);
+  if (place !== undefined) return `here it is ${place.name}, without a flag: ${place.description}`;
+  const here = Object.entries(flags).find(([, flag]) => isMeant(flag));
+  return here && `here it is --${here[0]}: ${here[1].description}`;
+}
+
+/** The error says what to do instead. */
+function unknownFlag(rawName: string, flags: Flags, places: readonly Positional[]): TinferError {
+  const name = rawName.replace(/^--?/, "");
   const nearest = nearestMatch(name, Object.keys(flags));
-  return nearest ? `did you mean --${nearest}?` : "see --help for the flags";
+  const guess = nearest ? `did you mean --${nearest}?` : "see --help for the flags";
+  return usage(`unknown flag ${rawName}`, meaningHere(name, flags, places) ?? guess);
 }
 
 function checkPositionals(wanted: readonly Positional[], given: readonly string[]): void {

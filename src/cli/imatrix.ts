@@ -18,8 +18,18 @@ export const imatrix: Command = {
   name: "imatrix",
   summary: "Importance matrix of a model over a text, for quantisation to few bits.",
   positionals: [
-    { name: "MODEL", description: "a .gguf file or a stored name", required: true },
-    { name: "FILE", description: "the text, - for standard input", required: true },
+    {
+      name: "MODEL",
+      description: "a .gguf file or a stored name",
+      required: true,
+      elsewhere: ["model", "m"],
+    },
+    {
+      name: "FILE",
+      description: "the text, - for standard input",
+      required: true,
+      elsewhere: ["file", "f"],
+    },
   ],
   flags: {
     ...modelFlags,

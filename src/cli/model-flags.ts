@@ -1,5 +1,5 @@
 // The flags that say which model to load and how; shared by every command that loads one.
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { parseAdapters } from "../engine/adapter-choice.ts";
 import { memoryNodes, parseNumberList } from "../engine/machine.ts";
@@ -12,16 +12,22 @@ import {
 import { type KvType, kvTypes } from "../plan/ops.ts";
 import { locateModel } from "../store/locate.ts";
 import { ModelStore } from "../store/store.ts";
+import { startsAsGguf } from "../weights/gguf.ts";
 import { builtInModel } from "./built-in-model.ts";
 import type { Flags, FlagValues, Positional } from "./flags.ts";
 import { ropeFlags, ropeOptions } from "./rope-flags.ts";
 import { warn } from "./terminal.ts";
 
-export const modelPositional: Positional = {
+export const requiredModel: Positional = {
   name: "MODEL",
-  description:
-    "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]; " +
-    "default: the built-in model",
+  description: "a .gguf file, a Hugging Face folder, a stored name, or hf:user/repo[:QUANT]",
+  required: true,
+  elsewhere: ["model", "m"],
+};
+
+export const modelPositional: Positional = {
+  ...requiredModel,
+  description: `${requiredModel.description}; default: the built-in model`,
   required: false,
 };
 
@@ -30,19 +36,21 @@ export const modelFlags: Flags = {
     kind: "text",
     placeholder: "NAME",
     description: "where to compute: auto, cpu or reference",
+    elsewhere: ["n-gpu-layers", "gpu-layers", "ngl"],
     default: "auto",
   },
   threads: {
     kind: "number",
     placeholder: "N",
     short: "t",
-    description: "CPU threads; default: one per core",
+    description: "CPU threads; default: one per core, at most one per 4 MB of weights",
   },
   ctx: {
     kind: "number",
     placeholder: "N",
     short: "c",
     description: "context length in tokens; default: the model's, at most 8192, as memory allows",
+    elsewhere: ["ctx-size"],
   },
   "kv-type": {
     kind: "text",
@@ -50,8 +58,18 @@ export const modelFlags: Flags = {
     description:
       "storage type of the KV cache; default: f32 for F32 weights, f16 for F16 and Q8_0, else bf16",
   },
-  "kv-type-k": { kind: "text", choices: kvTypes, description: "the same for keys alone" },
-  "kv-type-v": { kind: "text", choices: kvTypes, description: "the same for values alone" },
+  "kv-type-k": {
+    kind: "text",
+    choices: kvTypes,
+    description: "the same for keys alone",
+    elsewhere: ["cache-type-k", "ctk"],
+  },
+  "kv-type-v": {
+    kind: "text",
+    choices: kvTypes,
+    description: "the same for values alone",
+    elsewhere: ["cache-type-v", "ctv"],
+  },
   "sliding-window": {
     kind: "text",
     placeholder: "auto|N|off",
@@ -104,9 +122,26 @@ export const modelFlags: Flags = {
 
 /** The file that a MODEL argument means; without one, the built-in model. */
 export function modelPath(argument: string | undefined): string {
-  if (argument === undefined || argument === "") return builtInModel();
+  if (argument === undefined) return builtInModel();
+  // A variable that is not set, more likely than the wish for another model.
+  if (argument === "") {
+    throw new TinferError("usage", "MODEL is empty", {
+      hint: "give a file, a folder or a stored name (`tinfer ls` lists them)",
+    });
+  }
   if (existsSync(argument)) return argument;
   return locateModel(argument, new ModelStore());
+}
+
+/** Whether an argument that may be a text or MODEL is the latter; reads from no pipe. */
+export function namesModel(argument: string): boolean {
+  const stat = statSync(argument, { throwIfNoEntry: false });
+  if (stat !== undefined) return stat.isDirectory() || (stat.isFile() && startsAsGguf(argument));
+  try {
+    return new ModelStore().find(argument) !== undefined;
+  } catch {
+    return false; // Nothing that could be a name.
+  }
 }
 
 export function modelOptions(values: FlagValues, maxSequences = 1): ModelOptions {

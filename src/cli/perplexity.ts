@@ -10,7 +10,7 @@ import { LogitsReader } from "../engine/saved-logits.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { modelFlags, modelOptions, modelPath, modelPositional } from "./model-flags.ts";
+import { modelFlags, modelOptions, modelPath, modelPositional, namesModel } from "./model-flags.ts";
 import { formatTable } from "./table.ts";
 import { out, outJson, Progress } from "./terminal.ts";
 import { type ChunkedText, chunkFlags, readChunks } from "./text-chunk-flags.ts";
@@ -23,6 +23,7 @@ export const perplexity: Command = {
     {
       name: "FILE",
       description: "the text, - for standard input; may be left out with --kl-base",
+      elsewhere: ["file", "f"],
       required: false,
     },
   ],
@@ -57,6 +58,11 @@ function perplexityCommand(values: FlagValues): void {
   const textPath = isModel ? second : first;
   if (textPath === undefined && basePath === undefined) {
     throw new TinferError("usage", "FILE is missing", { hint: "give a text file" });
+  }
+  if (!isModel && namesModel(textPath!)) {
+    throw new TinferError("usage", `FILE is missing: ${textPath} is a model`, {
+      hint: `tinfer perplexity ${textPath} text.txt`,
+    });
   }
   const path = modelPath(isModel ? first : undefined);
   using base = basePath === undefined ? undefined : new LogitsReader(basePath);

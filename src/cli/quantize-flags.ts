@@ -10,7 +10,8 @@ export const splitFlags: Flags = {
   "split-max-size": {
     kind: "text",
     placeholder: "N(M|G)",
-    description: "several files of at most this size, e.g. 2G",
+    description:
+      "several files of at most this size, e.g. 2G; a larger tensor has a file of its own",
   },
   "split-max-tensors": {
     kind: "number",

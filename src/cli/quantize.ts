@@ -8,9 +8,14 @@ import { type ImportanceMatrix, readImportance } from "../weights/importance.ts"
 import type { ModelHeader } from "../weights/model-header.ts";
 import { quantTypeInfo } from "../weights/quant-types.ts";
 import { findMix, type Mix, mixNames } from "../weights/quantize-mix.ts";
-import { type ChosenType, chooseTypes, needsImportance } from "../weights/quantize-types.ts";
+import {
+  type ChosenType,
+  chooseTypes,
+  needsImportance,
+  staysAsItIs,
+} from "../weights/quantize-types.ts";
 import { type NewFile, type NewTensor, newFileBytes } from "../weights/rewrite-model.ts";
-import { splitFiles, withoutSplit } from "../weights/split-model.ts";
+import { withoutSplit } from "../weights/split-model.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { modelPath } from "./model-flags.ts";
@@ -22,13 +27,14 @@ import {
   typeFlags,
   typeOptions,
 } from "./quantize-flags.ts";
-import { reportRewrite, writeModel } from "./rewrite.ts";
+import { limitedFiles, reportRewrite, writeModel } from "./rewrite.ts";
 import { formatTable } from "./table.ts";
 import { formatBytes, out, outJson, say, warn } from "./terminal.ts";
 
 export const quantize: Command = {
   name: "quantize",
-  summary: "A model in other weight types, as GGUF; goes on where it was stopped.",
+  summary:
+    "A model in other weight types, as GGUF; stopped, it goes on at the tensor that it was at.",
   positionals: [
     {
       name: "IN",
@@ -75,7 +81,7 @@ function quantizeCommand(values: FlagValues): void {
   const tensors = newTensors(input, types, importance);
   if (mix !== undefined) warnWithoutImportance(tensors, mix);
   const metadata = newMetadata(input, mix, importance, importancePath);
-  const files = splitFiles({ path: outPath, metadata, tensors }, splitLimit(values));
+  const files = limitedFiles({ path: outPath, metadata, tensors }, splitLimit(values));
   if (values.boolean("dry-run")) reportDryRun(files, values.boolean("json"));
   else {
     const report = writeModel(basename(outPath), input, files, threadCount(values));
@@ -94,9 +100,21 @@ function newTypes(
     throw new TinferError("unsupported", `${input.paths[0]} holds no weights`);
   }
   if (mix === undefined) {
+    const idle = Object.keys(typeFlags).find(
+      (name) => name !== "imatrix" && values.source(name) === "flag",
+    );
+    if (idle !== undefined) {
+      throw new TinferError("usage", `--${idle} changes nothing: copy keeps all types`, {
+        hint: "name a TYPE for the other tensors",
+      });
+    }
     return new Map(tensors.map(({ name, type }) => [name, { type, refused: undefined }]));
   }
   const options = { ...typeOptions(values), mix, hasImportance: importance !== undefined };
+  for (const { pattern } of options.overrides ?? []) {
+    if (tensors.some((tensor) => pattern.test(tensor.name) && !staysAsItIs(tensor))) continue;
+    warn(`--tensor-type ${pattern.source} changes nothing: no tensor of that name is quantised`);
+  }
   return chooseTypes(tensors, readMixFacts(input.metadata), options);
 }
 

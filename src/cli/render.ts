@@ -10,6 +10,7 @@ import type { FlagValues } from "./flags.ts";
 import { modelPath } from "./model-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
 import { dim, isTerminal, outJson, say, write } from "./terminal.ts";
+import { readStdin, stdinLines } from "./text-input.ts";
 
 export const render: Command = {
   name: "render",
@@ -111,7 +112,7 @@ async function renderLines(
   if (values.source("messages") === "flag") {
     throw new TinferError("usage", "--json-lines reads stdin: give it without --messages");
   }
-  for await (const line of console) {
+  for await (const line of stdinLines()) {
     if (line.trim() === "") continue;
     try {
       const variables = variablesOf(parsePythonJson(line), values, tools);
@@ -141,7 +142,7 @@ async function readMessages(values: FlagValues): Promise<unknown> {
       hint: 'give a file such as [{"role": "user", "content": "Hi"}], or pipe one in',
     });
   }
-  return parseJson("stdin", await Bun.stdin.text());
+  return parseJson("stdin", await readStdin());
 }
 
 function readTools(path: string | undefined): readonly unknown[] | undefined {

@@ -4,6 +4,7 @@ import { existsSync, realpathSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import type { ModelHeader } from "../weights/model-header.ts";
 import { type NewFile, newFileBytes, rewriteModel } from "../weights/rewrite-model.ts";
+import { type SplitLimit, splitFiles } from "../weights/split-model.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { formatBytes, out, outJson, Progress, say } from "./terminal.ts";
 
@@ -14,6 +15,19 @@ export interface RewriteReport {
   readonly seconds: number;
   /** Tensors that were finished by an earlier run that was stopped. */
   readonly keptTensors: number;
+}
+
+/** The files of a limit; what is larger all the same is said. */
+export function limitedFiles(content: NewFile, limit: SplitLimit): NewFile[] {
+  const files = splitFiles(content, limit);
+  const { maxBytes = Number.POSITIVE_INFINITY } = limit;
+  const large = files.map(newFileBytes).filter((bytes) => bytes > maxBytes);
+  if (large.length > 0) {
+    const most = formatBytes(Math.max(...large));
+    const counts = `${large.length} of ${files.length} files are larger than --split-max-size`;
+    say(`${counts}, up to ${most}: tensors are not divided, and headers come on top`);
+  }
+  return files;
 }
 
 export function writeModel(
@@ -44,7 +58,7 @@ export function writeModel(
     }
   } catch (error) {
     if (!(error instanceof TinferError) || error.code !== "cancelled") throw error;
-    const hint = "the same command goes on where it was stopped";
+    const hint = "the same command keeps the tensors that are finished, and goes on with the next";
     throw new TinferError("cancelled", error.message, { hint });
   } finally {
     progress.done();

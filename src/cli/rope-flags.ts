@@ -13,11 +13,11 @@ export const ropeFlags: Flags = {
   },
   "rope-scale": {
     ...number("factor by which the context grows; default: the model's"),
-    elsewhere: "rope-freq-scale",
+    elsewhere: ["rope-freq-scale"],
   },
   "rope-theta": {
     ...number("base of the rope frequencies; default: the model's"),
-    elsewhere: "rope-freq-base",
+    elsewhere: ["rope-freq-base"],
   },
   "yarn-orig-ctx": number("YaRN: context length before stretching; default: the model's"),
   "yarn-ext-factor": number("YaRN: extrapolation mix, 0 = interpolation alone; default: 1"),

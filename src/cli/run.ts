@@ -5,8 +5,9 @@ import type { ExpertUse } from "../engine/expert-use.ts";
 import { requireGenerator } from "../engine/model-file.ts";
 import { type ModelText, openModelText } from "../engine/model-text.ts";
 import { type GenerationEnd, generateText, type TextRequest } from "../engine/text-generation.ts";
+import { checkSampling } from "../sampling/parameters.ts";
 import { ChatPrompt, type RenderedPrompt } from "../template/chat-prompt.ts";
-import { answerWriter, summaryLine } from "./answer.ts";
+import { answerWriter, contextFullNotice, summaryLine } from "./answer.ts";
 import { builtInEndIds, builtInMaxTokens, builtInPrompt } from "./built-in-model.ts";
 import type { Command } from "./command.ts";
 import { expertUseText, moeStatsFlag, requireExpertUse } from "./expert-use-output.ts";
@@ -17,6 +18,7 @@ import { openEngine } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
 import { dim, isTerminal, outJson, Progress, say, write } from "./terminal.ts";
+import { readStdin } from "./text-input.ts";
 import { parseTokenIds } from "./token-ids.ts";
 
 export const run: Command = {
@@ -27,6 +29,7 @@ export const run: Command = {
     {
       name: "PROMPT",
       description: "the question, or with --raw the text to continue",
+      elsewhere: ["prompt", "p"],
       required: false,
     },
   ],
@@ -34,7 +37,12 @@ export const run: Command = {
     ...modelFlags,
     ...samplingFlags,
     ...templateFlags,
-    system: { kind: "text", placeholder: "TEXT", description: "system message" },
+    system: {
+      kind: "text",
+      placeholder: "TEXT",
+      description: "system message",
+      elsewhere: ["system-prompt", "sys"],
+    },
     raw: {
       kind: "boolean",
       description: "send the prompt as it is, with no chat template",
@@ -43,7 +51,7 @@ export const run: Command = {
     "prompt-token-ids": {
       kind: "text",
       placeholder: "1,2,3",
-      description: "token ids instead of PROMPT; implies --raw",
+      description: "token ids instead of PROMPT; implies --raw, stdin is not read",
     },
     ...moeStatsFlag,
     json: { kind: "boolean", description: "one JSON document instead of text", default: false },
@@ -74,35 +82,59 @@ async function pipedText(): Promise<string> {
     say("reading the prompt from stdin until it ends; give < /dev/null when there is none");
   }, patienceMs);
   try {
-    return await Bun.stdin.text();
-  } catch {
+    return await readStdin();
+  } catch (error) {
+    if (error instanceof TinferError) throw error;
     return ""; // No stdin at all.
   } finally {
     clearTimeout(notice);
   }
 }
 
-function isBuiltIn(model: string | undefined): boolean {
-  return model === undefined || model === "";
+/** Whether the prompt goes through a chat template; refuses flags of one where there is none. */
+function usesTemplate(values: FlagValues): boolean {
+  const ids = values.text("prompt-token-ids");
+  const [model] = values.positionals;
+  const isRaw = values.boolean("raw") || ids !== undefined;
+  if (!isRaw && (model !== undefined || values.isGiven("template"))) return true;
+  // What environment and config file say is for all commands and models.
+  const idle = ["system", "template"].find((name) => values.source(name) === "flag");
+  if (idle === undefined) return false;
+  const why = isRaw
+    ? `${ids === undefined ? "--raw" : "--prompt-token-ids"} goes without a chat template`
+    : "the built-in model has no chat template";
+  throw new TinferError("usage", `--${idle} changes nothing: ${why}`, {
+    hint: isRaw ? "give only one of the two" : "add --template NAME, or give a MODEL that has one",
+  });
 }
 
 async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> {
-  const ids = values.text("prompt-token-ids");
-  if (ids !== undefined) return { tokenIds: parseTokenIds(ids) };
   const [model, words] = values.positionals;
+  const templated = usesTemplate(values);
+  const ids = values.text("prompt-token-ids");
+  if (ids !== undefined) {
+    if (words === undefined) return { tokenIds: parseTokenIds(ids) };
+    throw new TinferError("usage", "give either PROMPT or --prompt-token-ids", {
+      hint: `drop '${words}'`,
+    });
+  }
   const piped = words === undefined || !process.stdin.isTTY ? await pipedText() : "";
   const joined = [words, piped.replace(/\n$/, "")].filter((part) => part).join("\n");
-  const builtIn = isBuiltIn(model);
-  const tellsStory = joined === "" && builtIn;
+  const tellsStory = joined === "" && model === undefined;
   const prompt = tellsStory ? builtInPrompt : joined;
   if (prompt === "" && words === undefined) {
     throw new TinferError("usage", "there is no prompt", {
       hint: `tinfer run ${model} 'your question', or pipe a text into it`,
     });
   }
-  if (values.boolean("raw") || (builtIn && !values.isGiven("template"))) {
+  if (!templated) {
     const tokenIds = text.tokenizer.encode(prompt);
     return tellsStory ? { tokenIds, lead: prompt } : { tokenIds };
+  }
+  if (!text.chatTemplate && !values.isGiven("template")) {
+    throw new TinferError("template", "the model has no chat template", {
+      hint: "add --raw to have it continue the text, or give --template NAME or FILE",
+    });
   }
   const chat = new ChatPrompt(text.tokenizer, templateFor(values, text));
   const system = values.text("system");
@@ -116,7 +148,7 @@ async function readPrompt(values: FlagValues, text: ModelText): Promise<Prompt> 
 
 async function runCommand(values: FlagValues): Promise<void> {
   const sampling = samplingParameters(values);
-  const builtIn = isBuiltIn(values.positionals[0]);
+  const builtIn = values.positionals[0] === undefined;
   const isLimited = builtIn && !values.isGiven("max-tokens");
   const tokens = isLimited ? builtInMaxTokens : maxTokens(values);
   const options = modelOptions(values);
@@ -126,6 +158,7 @@ async function runCommand(values: FlagValues): Promise<void> {
   using interrupt = interruptSignal();
   const prompt = await interrupt.race(readPrompt(values, text));
   await using engine = await openEngine(path, options, interrupt.signal);
+  checkSampling(sampling, engine.facts.vocabSize);
   const statsOf = values.boolean("moe-stats") ? () => requireExpertUse(engine) : undefined;
   await statsOf?.();
   const { specialTokens } = text.tokenizer;
@@ -158,6 +191,7 @@ async function printJson(
     if (event.kind === "end") end = event;
   }
   const { promptTokens, completionTokens, cachedTokens, finishReason, timings } = end!;
+  if (end!.contextFull) say(contextFullNotice);
   outJson({
     text: answer,
     promptTokenIds: [...request.promptTokenIds],
@@ -194,5 +228,6 @@ async function printText(
   }
   writer.end();
   if (isTerminal()) say(dim(summaryLine(end!, engine.facts), process.stderr));
+  else if (end!.contextFull) say(contextFullNotice);
   interrupt.throwIfRaised();
 }

@@ -1,7 +1,7 @@
 // The sampling flags, shared by run and chat.
 
 import { TinferError } from "../core/errors.ts";
-import { defaultSampling, type SamplingParameters } from "../sampling/parameters.ts";
+import { checkSampling, defaultSampling, type SamplingParameters } from "../sampling/parameters.ts";
 import type { Flags, FlagValues } from "./flags.ts";
 
 export const samplingFlags: Flags = {
@@ -9,6 +9,7 @@ export const samplingFlags: Flags = {
     kind: "number",
     placeholder: "T",
     description: "0 always takes the best token; higher is more varied",
+    elsewhere: ["temp"],
     default: defaultSampling.temperature,
   },
   "top-k": {
@@ -68,6 +69,7 @@ export const samplingFlags: Flags = {
     placeholder: "N",
     short: "n",
     description: "most tokens to generate; default: until the model ends or the context is full",
+    elsewhere: ["n-predict", "predict"],
   },
   stop: { kind: "list", placeholder: "TEXT", description: "end the answer before this text" },
   "ignore-eos": {
@@ -93,9 +95,9 @@ function logitBias(entries: readonly string[]): ReadonlyMap<number, number> {
   return biases;
 }
 
-/** The sampling of a command line; a greedy temperature needs no other stage. */
+/** The sampling of a command line, within its bounds but for those of the vocabulary. */
 export function samplingParameters(values: FlagValues): SamplingParameters {
-  return {
+  return checkSampling({
     temperature: values.number("temperature")!,
     topK: values.number("top-k")!,
     topP: values.number("top-p")!,
@@ -107,7 +109,7 @@ export function samplingParameters(values: FlagValues): SamplingParameters {
     logitBias: logitBias(values.list("logit-bias")),
     seed: values.number("seed"),
     logprobs: 0,
-  };
+  });
 }
 
 /** Tokens to generate: a number, or as many as the context holds. */

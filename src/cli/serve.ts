@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { TinferError } from "../core/errors.ts";
+import { checkSampling } from "../sampling/parameters.ts";
 import { isLoopback } from "../server/security.ts";
 import { startServer } from "../server/server.ts";
 import type { ServerOptions } from "../server/server-state.ts";
@@ -95,14 +96,25 @@ function wholeNumber(values: FlagValues, name: string, min: number, max: number)
   });
 }
 
+function readKeyFile(path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TinferError("unreadable", `--api-key-file: ${path} cannot be read: ${reason}`, {
+      hint: "give a file with one key per line",
+      cause,
+    });
+  }
+}
+
 function readApiKeys(values: FlagValues): string[] {
   const keys: string[] = [];
   const given = values.text("api-key");
   if (given !== undefined) keys.push(given.trim());
   const file = values.text("api-key-file");
   if (file !== undefined) {
-    if (!existsSync(file)) throw new TinferError("notFound", `--api-key-file: no file ${file}`);
-    const lines = readFileSync(file, "utf8").split("\n");
+    const lines = readKeyFile(file).split("\n");
     const found = lines.map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
     if (found.length === 0) throw new TinferError("usage", `--api-key-file: ${file} has no key`);
     keys.push(...found);
@@ -128,7 +140,7 @@ function checkedApiKeys(values: FlagValues, host: string): string[] {
 function modelNames(values: FlagValues, path: string): string[] {
   const [argument] = values.positionals;
   const fileName = basename(path).replace(/\.gguf$/i, "");
-  const isStored = argument !== undefined && argument !== "" && !existsSync(argument);
+  const isStored = argument !== undefined && !existsSync(argument);
   return [...values.list("alias"), ...(isStored ? [argument] : []), fileName];
 }
 
@@ -136,7 +148,7 @@ function modelNames(values: FlagValues, path: string): string[] {
 function templateOverride(values: FlagValues): string | undefined {
   const given = values.text("template");
   if (given !== undefined) return readTemplate(given);
-  return values.positionals[0] ? undefined : "plain";
+  return values.positionals[0] === undefined ? "plain" : undefined;
 }
 
 function serverOptions(values: FlagValues): ServerOptions {
@@ -193,6 +205,7 @@ async function serveCommand(values: FlagValues): Promise<void> {
   const server = startServer(options);
   const model = await Promise.race([server.ready, stopped.then(() => undefined)]);
   if (model !== undefined) {
+    checkSampling(options.sampling, model.client.facts.vocabSize);
     if (options.model.options.contextLen !== undefined) warnOfLongContext(model.client.facts);
     say(greeting(server.url, options));
   }

@@ -70,10 +70,17 @@ function unknownNames(flags: ReadonlySet<string>, { environment, config }: Surro
     if (!name.startsWith("TINFER_") || value === undefined || variables.includes(name)) continue;
     problems.push(`${name} has no effect${guess(name, variables)}`);
   }
-  for (const key of Object.keys(config)) {
-    if (!flags.has(key)) problems.push(`config key '${key}' has no effect${guess(key, flags)}`);
-  }
-  return problems;
+  return [...problems, ...unknownKeys(flags, config)];
+}
+
+/** Sentences about keys of the config file that are no flag of any command. */
+export function unknownKeys(flags: ReadonlySet<string>, config: Surroundings["config"]): string[] {
+  const unknown = Object.entries(config).filter(([key]) => !flags.has(key));
+  return unknown.map(([key, value]) => {
+    const isTable = typeof value === "object" && value !== null && !Array.isArray(value);
+    if (isTable) return `config table [${key}] has no effect: keys are for all commands`;
+    return `config key '${key}' has no effect${guess(key, flags)}`;
+  });
 }
 
 function guess(name: string, known: Iterable<string>): string {

@@ -2,12 +2,12 @@
 import { basename } from "node:path";
 import { TinferError } from "../core/errors.ts";
 import { readGguf } from "../weights/gguf.ts";
-import { splitFiles, withoutSplit } from "../weights/split-model.ts";
+import { type SplitLimit, withoutSplit } from "../weights/split-model.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { modelPath } from "./model-flags.ts";
 import { splitFlags, splitLimit } from "./quantize-flags.ts";
-import { reportRewrite, writeModel } from "./rewrite.ts";
+import { limitedFiles, reportRewrite, writeModel } from "./rewrite.ts";
 
 const json = { kind: "boolean", description: "the result as JSON", default: false } as const;
 const source = { name: "IN", description: "a .gguf file or a stored name", required: true };
@@ -45,7 +45,7 @@ export const merge: Command = {
   },
 };
 
-function rewrite(values: FlagValues, limit: Parameters<typeof splitFiles>[1]): void {
+function rewrite(values: FlagValues, limit: SplitLimit): void {
   const [inPath, path] = values.positionals as [string, string];
   const input = readGguf(modelPath(inPath));
   const isMerge = limit.maxBytes === undefined && limit.maxTensors === undefined;
@@ -55,6 +55,6 @@ function rewrite(values: FlagValues, limit: Parameters<typeof splitFiles>[1]): v
   const tensors = Array.from(input.tensors.values(), (tensor) => {
     return { source: tensor, type: tensor.type, importance: undefined };
   });
-  const files = splitFiles({ path, metadata: withoutSplit(input.values), tensors }, limit);
+  const files = limitedFiles({ path, metadata: withoutSplit(input.values), tensors }, limit);
   reportRewrite(writeModel(basename(path), input, files, 1), values.boolean("json"));
 }

@@ -12,6 +12,7 @@ export const templateFlags: Flags = {
     kind: "text",
     placeholder: "NAME|FILE",
     description: "chat template instead of the model's own",
+    elsewhere: ["chat-template", "chat-template-file"],
   },
 };
 
@@ -19,7 +20,11 @@ export const templateFlags: Flags = {
 export function readTemplate(nameOrFile: string): string {
   if (builtinTemplate(nameOrFile) !== undefined) return nameOrFile;
   if (existsSync(nameOrFile) && statSync(nameOrFile).isFile()) {
-    return readFileSync(nameOrFile, "utf8");
+    const source = readFileSync(nameOrFile, "utf8");
+    if (/\{[{%]/.test(source)) return source;
+    throw new TinferError("template", `--template: ${nameOrFile} is no template`, {
+      hint: "it has no {{ … }} and no {% … %}, so it would print no message",
+    });
   }
   throw new TinferError("notFound", `--template: no file and no template '${nameOrFile}'`, {
     hint: `built in are ${builtinTemplateNames().join(", ")}`,

@@ -5,7 +5,10 @@ import { writeSync } from "node:fs";
 import { SingleBar } from "cli-progress";
 import { createConsola } from "consola";
 import { TinferError } from "../core/errors.ts";
+import { messageInFlags } from "./flags.ts";
 import { printable } from "./table.ts";
+
+export { formatBytes } from "../core/format-bytes.ts";
 
 const log = createConsola({ stdout: process.stderr, stderr: process.stderr, level: 3 });
 
@@ -77,7 +80,7 @@ export function warn(line: string): void {
 export function sayError(error: unknown): void {
   if (error instanceof TinferError) {
     // Messages quote names from files, which may hold anything.
-    const message = printable(error.message);
+    const message = printable(messageInFlags(error));
     // What a person stopped is no error to them.
     if (error.code === "cancelled") say(dim(message, process.stderr));
     else log.error(message);
@@ -85,12 +88,24 @@ export function sayError(error: unknown): void {
     return;
   }
   if (isSystemError(error)) {
-    log.error(error.message);
+    log.error(printable(error.message));
+    say(`  ${nextSteps[error.code ?? ""] ?? "check the path, its permissions and the disk"}`);
     return;
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
   log.error(`this is a bug in tinfer, please report it:\n${text}`);
 }
+
+const mayWrite = "check that this user may write there, or choose another place";
+const moreSpace = "free some space, or choose another disk";
+
+/** What helps against refusals of the operating system. */
+const nextSteps: Readonly<Record<string, string>> = {
+  ENOENT: "check the path: its folder must exist",
+  EISDIR: "give a file, not a folder",
+  ...{ EACCES: mayWrite, EPERM: mayWrite, EROFS: mayWrite },
+  ...{ ENOSPC: moreSpace, EDQUOT: moreSpace },
+};
 
 /** The operating system refused a file or stream: full disk, no permission, a folder. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
@@ -103,6 +118,7 @@ export class Progress {
   readonly #format: (value: number) => string;
   #bar: SingleBar | undefined;
   #lastLineAt = 0;
+  #lastLine = "";
 
   constructor(label: string, format: (value: number) => string = String) {
     this.#label = label;
@@ -120,7 +136,9 @@ export class Progress {
     const now = performance.now();
     if (now - this.#lastLineAt < 2000 && value !== total) return;
     this.#lastLineAt = now;
-    say(`${this.#label}: ${text} ${note}`.trimEnd());
+    const line = `${this.#label}: ${text} ${note}`.trimEnd();
+    if (line !== this.#lastLine) say(line);
+    this.#lastLine = line;
   }
 
   #startBar(total: number): SingleBar {
@@ -141,16 +159,4 @@ export class Progress {
     this.#bar?.stop();
     this.#bar = undefined;
   }
-}
-
-export function formatBytes(bytes: number): string {
-  if (bytes < 1000) return `${bytes} B`;
-  const units = ["kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = -1;
-  while (value >= 999.5 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${value.toPrecision(3)} ${units[unit]}`;
 }

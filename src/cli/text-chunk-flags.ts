@@ -4,6 +4,7 @@ import { TinferError } from "../core/errors.ts";
 import { openModelText } from "../engine/model-text.ts";
 import { getNumber } from "../weights/metadata.ts";
 import type { Flags, FlagValues } from "./flags.ts";
+import { decodeText } from "./text-input.ts";
 
 /** Tokens of a chunk, if the model's context has as many; results of others are for this. */
 const usualChunkLen = 512;
@@ -14,6 +15,7 @@ export const chunkFlags: Flags = {
     placeholder: "N",
     short: "c",
     description: `tokens of a chunk; default: ${usualChunkLen}, or the model's context if smaller`,
+    elsewhere: ["ctx-size"],
   },
   chunks: { kind: "number", placeholder: "N", description: "most chunks; default: all" },
 };
@@ -52,8 +54,9 @@ function requireCount(flag: string, value: number, least: number): void {
 
 function readText(path: string): string {
   try {
-    return readFileSync(path === "-" ? 0 : path, "utf8");
+    return decodeText(readFileSync(path === "-" ? 0 : path), path === "-" ? "stdin" : path);
   } catch (cause) {
+    if (cause instanceof TinferError) throw cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new TinferError("unreadable", `${path} cannot be read: ${reason}`, {
       hint: "give a text file, or - for standard input",

@@ -6,6 +6,7 @@ import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { modelPath, modelPositional } from "./model-flags.ts";
 import { dim, out, outJson } from "./terminal.ts";
+import { readStdin, stdinLines } from "./text-input.ts";
 import { parseTokenIds } from "./token-ids.ts";
 
 export const tokenize: Command = {
@@ -57,7 +58,7 @@ async function tokenizeCommand(values: FlagValues): Promise<void> {
     await tokenizeLines(tokenizer, options, values.boolean("decode"));
     return;
   }
-  const text = given ?? (await Bun.stdin.text());
+  const text = given ?? (await readStdin());
   if (values.boolean("decode")) {
     const decoded = tokenizer.decode(parseTokenIds(text), {
       showSpecial: values.boolean("special"),
@@ -91,7 +92,7 @@ async function tokenizeLines(
   decode: boolean,
 ): Promise<void> {
   let number = 0;
-  for await (const line of console) {
+  for await (const line of stdinLines()) {
     number++;
     if (line.trim() === "") continue;
     const value = parseLine(line, number);

@@ -22,17 +22,21 @@ export interface ErrorOptions {
   /** The next step for a person, as a sentence or a command. */
   hint?: string;
   cause?: unknown;
+  /** The setting at fault as the code calls it, e.g. `topK`; the message has the same word. */
+  field?: string;
 }
 
 export class TinferError extends Error {
   override readonly name = "TinferError";
   readonly code: ErrorCode;
   readonly hint: string | undefined;
+  readonly field: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
+    this.field = options.field;
   }
 }
 

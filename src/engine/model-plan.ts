@@ -20,7 +20,7 @@ import { type ModelFile, requireDecoder } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
 /** Threads as kernels/pool.zig has places for; the others keep products of counts exact. */
-const limits = { threads: 256, contextLen: 1 << 28, sequences: 4096 } as const;
+export const optionLimits = { threads: 256, contextLen: 1 << 28, sequences: 4096 } as const;
 
 export interface PlannedModel {
   readonly backend: Backend;
@@ -134,9 +134,9 @@ function checkPositions(plan: Plan, { contextLen = 0, rope }: ModelOptions): voi
 
 function checkOptions(options: ModelOptions): void {
   const counts = [
-    ["--threads", options.numThreads ?? 1, limits.threads],
-    ["--ctx", options.contextLen ?? 1, limits.contextLen],
-    ["--parallel", options.maxSequences, limits.sequences],
+    ["--threads", options.numThreads ?? 1, optionLimits.threads],
+    ["--ctx", options.contextLen ?? 1, optionLimits.contextLen],
+    ["--parallel", options.maxSequences, optionLimits.sequences],
   ] as const;
   for (const [flag, value, most] of counts) {
     if (Number.isInteger(value) && value > 0 && value <= most) continue;

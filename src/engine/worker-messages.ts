@@ -59,6 +59,7 @@ export interface ErrorMessage {
   readonly code: ErrorCode | undefined;
   readonly message: string;
   readonly hint: string | undefined;
+  readonly field: string | undefined;
   readonly stack: string | undefined;
 }
 
@@ -66,11 +67,14 @@ export function errorToMessage(error: unknown): ErrorMessage {
   const message = error instanceof Error ? error.message : String(error);
   const stack = error instanceof Error ? error.stack : undefined;
   const known = error instanceof TinferError ? error : undefined;
-  return { code: known?.code, message, hint: known?.hint, stack };
+  return { code: known?.code, message, hint: known?.hint, field: known?.field, stack };
 }
 
-export function errorFromMessage({ code, message, hint, stack }: ErrorMessage): Error {
-  if (code !== undefined) return new TinferError(code, message, hint === undefined ? {} : { hint });
+export function errorFromMessage({ code, message, hint, field, stack }: ErrorMessage): Error {
+  if (code !== undefined) {
+    const known = { ...(hint !== undefined && { hint }), ...(field !== undefined && { field }) };
+    return new TinferError(code, message, known);
+  }
   const error = new Error(message);
   if (stack !== undefined) error.stack = stack;
   return error;

@@ -49,7 +49,8 @@ export function givenRopeOptions(options: RopeOptions): string[] {
 }
 
 /** Throws for values out of range and for options that would change nothing. */
-function check(options: RopeOptions, kind: RopeScaling["kind"]): void {
+function check(options: RopeOptions, own: RopeScaling): void {
+  const kind = options.ropeScaling ?? own.kind;
   for (const name of givenRopeOptions(options)) {
     const flag = ropeFlag(name);
     const value = options[name as keyof RopeOptions];
@@ -68,6 +69,16 @@ function check(options: RopeOptions, kind: RopeScaling["kind"]): void {
       });
     }
   }
+  const { ropeScaling, ropeScale, yarnAttnFactor } = options;
+  if (ropeScaling === undefined || ropeScaling === "none" || ropeScale !== undefined) return;
+  if (own.factor !== 1 || own.kind === "longrope" || yarnAttnFactor !== undefined) return;
+  throw new TinferError(
+    "usage",
+    `--rope-scaling ${kind} changes nothing: the model's factor is 1`,
+    {
+      hint: "add --rope-scale N, the factor by which the context grows",
+    },
+  );
 }
 
 /** Throws for options that `because` change nothing in the model. */
@@ -91,7 +102,7 @@ export function withRopeOptions(config: ModelConfig, options: RopeOptions): Mode
   if (givenRopeOptions(options).length === 0) return config;
   const own = config.ropeScaling;
   const kind = options.ropeScaling ?? own.kind;
-  check(options, kind);
+  check(options, own);
   const factor = kind === "none" ? 1 : (options.ropeScale ?? own.factor);
   const unscaledLen = options.yarnOrigCtx ?? unscaledContextLen(config);
   const { ropeScaling, ropeScale, yarnOrigCtx, yarnAttnFactor } = options;

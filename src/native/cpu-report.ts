@@ -26,12 +26,12 @@ export function cpuReport(): CpuReport {
   };
 }
 
-/** Index of the variant that `TINFER_CPU` forces, or of the best one. */
+/** Index of the variant that is forced, or of the best one. */
 export function chooseVariant(wanted: string | undefined, report = cpuReport()): number {
   if (wanted === undefined || wanted === "") return report.variants.length - 1;
   const index = report.variants.indexOf(wanted);
   if (index >= 0) return index;
-  throw new TinferError("usage", `TINFER_CPU=${wanted} is not a CPU variant of this machine`, {
+  throw new TinferError("usage", `--cpu is '${wanted}', not a CPU variant of this machine`, {
     hint: `it runs: ${report.variants.join(", ")}`,
   });
 }

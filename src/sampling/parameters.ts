@@ -104,7 +104,7 @@ export function checkSampling(
     throw new TinferError(
       "usage",
       `${field} must be ${kind} from ${min} to ${max}, not ${shown(value)}`,
-      { hint: bounds.hint },
+      { hint: bounds.hint, field },
     );
   }
   checkLogitBias(parameters.logitBias, vocabSize);
@@ -116,7 +116,7 @@ function checkLogitBias(logitBias: ReadonlyMap<number, number>, vocabSize: numbe
     throw new TinferError(
       "usage",
       `logitBias names ${logitBias.size} tokens; at most ${maxLogitBiases} are possible`,
-      { hint: "use a grammar or a JSON schema to constrain the answer" },
+      { hint: "use a grammar or a JSON schema to constrain the answer", field: "logitBias" },
     );
   }
   for (const [tokenId, value] of logitBias) {
@@ -125,14 +125,14 @@ function checkLogitBias(logitBias: ReadonlyMap<number, number>, vocabSize: numbe
       throw new TinferError(
         "usage",
         `logitBias names the token id ${shown(tokenId)}; ids are integers ${range}`,
-        { hint: "`tinfer tokenize MODEL TEXT` prints the ids of a text" },
+        { hint: "`tinfer tokenize MODEL TEXT` prints the ids of a text", field: "logitBias" },
       );
     }
     if (typeof value !== "number" || Number.isNaN(value)) {
       throw new TinferError(
         "usage",
         `logitBias of token ${tokenId} must be a number, not ${shown(value)}`,
-        { hint: "positive values favour the token, -100 or -Infinity bans it" },
+        { hint: "positive values favour the token, -100 or -Infinity bans it", field: "logitBias" },
       );
     }
   }

@@ -2,6 +2,7 @@
 // file is called and which files make a model is decided in `pull.ts`.
 import { TinferError } from "../core/errors.ts";
 import { describeOwner, type FileLock, isLock, tryLock } from "../core/lock.ts";
+import { checkGguf } from "../weights/gguf.ts";
 import { blobPath, partialPath, presentBlob, type ReceivedFile, type RemoteFile } from "./blobs.ts";
 import { type Disk, PartialFile } from "./partial-file.ts";
 import {
@@ -16,6 +17,9 @@ import {
   shown,
   TransferInterrupted,
 } from "./request.ts";
+
+const damagedSource =
+  "The download was deleted. Pull again; if it stays wrong, the source is damaged.";
 
 export interface PullProgress {
   fileName: string;
@@ -259,6 +263,7 @@ class Transfer {
   private async finish(): Promise<ReceivedFile> {
     const { partial, file, expectedSha256 } = this;
     await this.checkMagic();
+    if (expectedSha256 === undefined) await this.checkContent();
     const received = { sha256: partial.sha256(), bytes: partial.numBytes };
     if (expectedSha256 !== undefined && expectedSha256 !== received.sha256) {
       await this.refuse(`SHA-256 is ${received.sha256}, published is ${expectedSha256}`);
@@ -302,10 +307,22 @@ class Transfer {
     });
   }
 
+  /** Its length may be that of a file that was cut before it came to the server. */
+  private async checkContent(): Promise<void> {
+    try {
+      checkGguf(this.partial.path, shown(this.file.url));
+    } catch (cause) {
+      if (!(cause instanceof TinferError)) throw cause;
+      // For a newer tinfer it may be whole.
+      if (cause.code === "unsupported") return;
+      await this.partial.discard();
+      throw new TinferError("invalidFile", cause.message, { hint: damagedSource, cause });
+    }
+  }
+
   private async refuse(why: string): Promise<never> {
     await this.partial.discard();
-    const hint = "The download was deleted. Pull again; if it stays wrong, the source is damaged.";
-    throw new TinferError("checksum", `${this.file.fileName}: ${why}`, { hint });
+    throw new TinferError("checksum", `${this.file.fileName}: ${why}`, { hint: damagedSource });
   }
 
   private tell(phase: PullProgress["phase"], note?: string): void {

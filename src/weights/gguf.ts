@@ -40,11 +40,16 @@ interface Shard {
   readonly header: GgufHeader;
 }
 
-function readShard(path: string, fileIndex: number): Shard {
+/** Throws where the one file at `path`, called `name` in messages, is no whole GGUF file. */
+export function checkGguf(path: string, name: string): void {
+  readShard(path, 0, name);
+}
+
+function readShard(path: string, fileIndex: number, name = path): Shard {
   const file = openRegularFile(path);
   try {
     const fileBytes = fstatSync(file).size;
-    const header = parseGgufHeader(fileSource(file, path, fileBytes), fileIndex);
+    const header = parseGgufHeader(fileSource(file, name, fileBytes), fileIndex);
     return { path, fileBytes, header };
   } finally {
     closeSync(file);
@@ -68,6 +73,18 @@ function openRegularFile(path: string): number {
     return openSync(path, "r");
   } catch (cause) {
     throw cause instanceof TinferError ? cause : openError(path, cause);
+  }
+}
+
+/** Whether the file at `path` begins as GGUF files do. */
+export function startsAsGguf(path: string): boolean {
+  const file = openRegularFile(path);
+  try {
+    const head = new Uint8Array(4);
+    readStep(file, path, head, 0);
+    return Buffer.from(head).toString("latin1") === "GGUF";
+  } finally {
+    closeSync(file);
   }
 }
 

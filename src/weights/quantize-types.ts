@@ -52,7 +52,8 @@ const keptParts = [
 ];
 const keptNames = /^(position_embd|token_types)\.weight$|time_mix_[wavg][012]\.weight/;
 
-function staysAsItIs({ name, shape }: TypedTensor): boolean {
+/** Whether a tensor keeps its type, whatever is asked for. */
+export function staysAsItIs({ name, shape }: TypedTensor): boolean {
   const numElements = shape.reduce((product, dimension) => product * dimension, 1);
   const isVector = numElements === (shape.at(-1) ?? 1);
   if (isVector || !name.endsWith("weight")) return true;

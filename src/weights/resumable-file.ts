@@ -20,6 +20,7 @@ import {
 } from "node:fs";
 import { basename, dirname } from "node:path";
 import { assert, TinferError } from "../core/errors.ts";
+import { formatBytes } from "../core/format-bytes.ts";
 import { describeOwner, type FileLock, isLock, tryLock } from "../core/lock.ts";
 import { outputFile, writeError } from "../core/output-file.ts";
 
@@ -213,9 +214,8 @@ function checkSpace(outlines: readonly FileOutline[]): void {
   }
   const free = bavail * bsize;
   if (needed <= free) return;
-  const gigabytes = (count: number) => `${(count / 1e9).toFixed(2)} GB`;
-  const message = `${basename(path)} needs ${gigabytes(needed)} in ${folder}`;
-  throw new TinferError("noSpace", `${message}, ${gigabytes(free)} are free`, {
+  const message = `${basename(path)} needs ${formatBytes(needed)} in ${folder}`;
+  throw new TinferError("noSpace", `${message}, ${formatBytes(free)} are free`, {
     hint: "free some space, choose another disk or a smaller weight type",
   });
 }

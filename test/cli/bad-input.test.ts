@@ -124,6 +124,24 @@ test("paths that are no files", async () => {
   );
 });
 
+test("what the system refuses, and files of the wrong kind, come with the next step", async () => {
+  const tagless = join(folder, "tagless.jinja");
+  writeFileSync(tagless, "\n");
+  const config = { env: { TINFER_CONFIG: folder } };
+  const [nowhere, keys, template, noFolder, configFolder] = await Promise.all([
+    tinfer(["logits", "--token-ids", "1", "-o", join(folder, "nodir", "x")]),
+    tinfer(["serve", "--port", "0", "--api-key-file", folder]),
+    tinfer(["chat", "--template", tagless]),
+    tinfer(["convert", join(folder, "absent"), join(folder, "out.gguf")]),
+    tinfer(["plan"], config),
+  ]);
+  expectFailure(nowhere, ["nodir/x", "check the path"]);
+  expectFailure(keys, [`${folder} cannot be read`, "one key per line"]);
+  expectFailure(template, ["tagless.jinja is no template", "no message"]);
+  expect(noFolder.stderr).toContain("absent does not exist");
+  expectFailure(configFolder, [`the config file ${folder} cannot be read`]);
+});
+
 test.skipIf(process.getuid?.() === 0)("a file that may not be read", async () => {
   const path = write("secret", good);
   Bun.spawnSync(["chmod", "000", path]);
@@ -154,6 +172,12 @@ test("unknown flags lead to the one that is meant, under other programs' names t
     ["--rope-freq-base", "here it is --rope-theta: base of the rope frequencies"],
     ["--rope-freq-scale", "here it is --rope-scale: factor by which the context grows"],
     ["--thread", "did you mean --threads?"],
+    ["--temp", "here it is --temperature: "],
+    ["--n-predict", "here it is --max-tokens: "],
+    ["--ctx-size", "here it is --ctx: "],
+    ["-ngl", "here it is --backend: "],
+    ["-m", "here it is MODEL, without a flag: "],
+    ["-p", "here it is PROMPT, without a flag: "],
   ] as const;
   for (const [flag, hint] of meant) {
     const { stderr, exitCode } = await tinfer(["run", "x", flag, "2"]);

@@ -52,10 +52,12 @@ test("flags show their default, their choices and their variable", async () => {
   );
   expect(stdout).toContain('(default "auto") [TINFER_BACKEND]');
   expect(stdout).toContain("(default 1) [TINFER_PARALLEL]");
+  // A required MODEL has no default.
+  expect((await tinfer(["embed", "--help"])).stdout).not.toContain("built-in");
 });
 
 test("wrong usage names the nearest match and ends with 2", async () => {
-  const [command, flag, choice, number, boolean, missing, extra] = await Promise.all([
+  const [command, flag, choice, number, boolean, missing, extra, ...bench] = await Promise.all([
     tinfer(["shwo"]),
     tinfer(["show", "--jsn"]),
     tinfer(["plan", "--kv-type", "f15"]),
@@ -63,6 +65,8 @@ test("wrong usage names the nearest match and ends with 2", async () => {
     tinfer(["show", "--json=perhaps"]),
     tinfer(["cp", "one"]),
     tinfer(["plan", "a", "b"]),
+    tinfer(["bench", "--type", "q8_0"]),
+    tinfer(["bench", "-o", "csv", "--json"]),
   ]);
   expectUsageError(command, "shwo", "'show'");
   expectUsageError(flag, "--jsn", "--json");
@@ -71,4 +75,6 @@ test("wrong usage names the nearest match and ends with 2", async () => {
   expectUsageError(boolean, "--json", "perhaps");
   expectUsageError(missing, "TO");
   expectUsageError(extra, "'b'");
+  expectUsageError(bench[0]!, "--type needs --shape");
+  expectUsageError(bench[1]!, "either --output or --json");
 });

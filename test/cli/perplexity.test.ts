@@ -25,11 +25,13 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 test("a story is predicted well, noise badly; one argument is a text for the built-in model", async () => {
   const noise = join(folder, "noise.txt");
   writeFileSync(noise, Array.from({ length: 900 }, (_, i) => (i * 7919) % 97).join(" x"));
-  const [told, noisy] = await Promise.all([
+  const [told, piped, noisy] = await Promise.all([
     tinferJson<PerplexityResult>(["perplexity", text, "--ctx", "128"]),
+    tinferJson<PerplexityResult>(["perplexity", "-", "--ctx", "128"], { stdin: story.repeat(6) }),
     tinferJson<PerplexityResult>(["perplexity", builtIn, noise, "--ctx", "128", "--chunks", "1"]),
   ]);
   expect(told.perplexity.value).toBeLessThan(8);
+  expect(piped).toEqual(told);
   expect(noisy.perplexity.value).toBeGreaterThan(50);
   expect(noisy).toMatchObject({ numChunks: 1, chunkLen: 128, numScored: 63 });
 });
@@ -57,14 +59,17 @@ test("what quantisation costs: saved logits as a base, the base's own text", asy
 test("short texts, missing ones and strange counts are refused with a hint", async () => {
   const short = join(folder, "short.txt");
   writeFileSync(short, "Hi.");
-  const [few, none, absent, count] = await Promise.all([
+  const [few, none, only, absent, count] = await Promise.all([
     tinfer(["perplexity", builtIn, short]),
     tinfer(["perplexity"]),
+    tinfer(["perplexity", builtIn]),
     tinfer(["perplexity", builtIn, join(folder, "absent.txt")]),
     tinfer(["perplexity", builtIn, text, "--chunks", "0"]),
   ]);
   expect(few.stderr).toContain("smaller --ctx");
   expect(none.stderr).toContain("FILE is missing");
+  expect(only).toMatchObject({ stdout: "", exitCode: 2 });
+  expect(only.stderr).toContain("FILE is missing: ");
   expect(absent.stderr).toContain("cannot be read");
   expect(count.stderr).toContain("--chunks is 0");
 });

@@ -2,11 +2,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { allowedCpus, memoryNodes } from "../../src/engine/machine.ts";
-import { cleanEnvironment, root, tinfer, tinferCommand, tinferJson } from "./spawn.ts";
+import { cleanEnvironment, root, storyModel, tinfer, tinferCommand, tinferJson } from "./spawn.ts";
 
 setDefaultTimeout(60_000);
 
-const story = ["run", "", "Once", "--raw", "--temperature", "0", "--max-tokens", "8"];
+const story = ["run", storyModel, "Once", "--raw", "--temperature", "0", "--max-tokens", "8"];
 const isLinux = process.platform === "linux";
 const [firstCpu, secondCpu] = allowedCpus();
 

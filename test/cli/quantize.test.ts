@@ -64,6 +64,13 @@ test("rows that do not fit are said, and the trained model stays itself in Q8_0"
   expect(second.stdout).toBe(first.stdout);
 });
 
+test("without a terminal, each line of progress is written once", async () => {
+  const { stderr } = await tinfer(["quantize", source, at("lines.gguf"), "q8_0"]);
+  const lines = stderr.split("\n").filter((line) => line.startsWith("lines.gguf: "));
+  expect(lines.length).toBeGreaterThan(0);
+  expect(new Set(lines).size).toBe(lines.length);
+});
+
 test("quantised weights are not quantised again unless that is allowed", async () => {
   const [q4, again] = [at("once.gguf"), at("twice.gguf")];
   await tinferJson(["quantize", source, q4, "q4_0"]);
@@ -92,6 +99,18 @@ test("--dry-run writes nothing and knows types and size", async () => {
   expect(stdout).toMatch(/blk\.0\.ffn_up\.weight +\[256, 256\] +f32 +→ q5_k\n/);
 });
 
+test("types asked for in vain are said, or refused where nothing could come of them", async () => {
+  const args = ["quantize", source, at("vain.gguf")];
+  const [vain, copied] = await Promise.all([
+    tinfer([...args, "q8_0", "--dry-run", "--tensor-type", "nomatch=q4_0"]),
+    tinfer([...args, "copy", "--tensor-type", "attn_v=q4_0"]),
+  ]);
+  expect(vain.exitCode).toBe(0);
+  expect(vain.stderr).toContain("--tensor-type nomatch changes nothing");
+  expect(copied).toMatchObject({ stdout: "", exitCode: 2 });
+  expect(copied.stderr).toContain("--tensor-type changes nothing: copy keeps all types");
+});
+
 test("few bits without an importance matrix warn; with one they do not", async () => {
   const path = at("few.gguf");
   const bare = await tinfer(["quantize", source, path, "iq2_xs"]);
@@ -118,6 +137,8 @@ test("few bits without an importance matrix warn; with one they do not", async (
 test("split and merge: the same bytes again; the parts run", async () => {
   const split = ["split", source, at("part"), "--split-max-size", "0.4M"];
   const { output } = await tinferJson<RewriteReport>(split);
+  const small = await tinfer(["split", source, at("small"), "--split-max-size", "0.2M"]);
+  expect(small.stderr).toMatch(/\d+ of \d+ files are larger than --split-max-size, up to \d+ kB/);
   const [first] = output as [string];
   expect(output.length).toBeGreaterThan(2);
   expect(readGguf(first).paths).toEqual(output);

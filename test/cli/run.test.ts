@@ -1,6 +1,9 @@
 // `tinfer run` on the built-in model: fixed form, determinism, prompts from everywhere, stops.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { tinfer, tinferJson } from "./spawn.ts";
+import { summaryLine } from "../../src/cli/answer.ts";
+import type { LoadedModelFacts } from "../../src/engine/client.ts";
+import type { GenerationEnd } from "../../src/engine/text-generation.ts";
+import { storyModel, tinfer, tinferJson } from "./spawn.ts";
 
 setDefaultTimeout(60_000);
 
@@ -13,8 +16,16 @@ interface Answer {
   timings: Record<string, number>;
 }
 
-/** MODEL "" is the built-in one. */
-const greedy = ["run", "", "Once upon a time", "--raw", "--temperature", "0", "--max-tokens", "24"];
+const greedy = [
+  "run",
+  storyModel,
+  "Once upon a time",
+  "--raw",
+  "--temperature",
+  "0",
+  "--max-tokens",
+  "24",
+];
 const story = ", there was a little girl named Lily. She loved to play outside in the p";
 
 test("greedy answers are the same every time, on both backends, with any thread count", async () => {
@@ -36,7 +47,16 @@ test("greedy answers are the same every time, on both backends, with any thread 
 
 test("a seed makes sampling reproducible, another one differs", async () => {
   const sample = (seed: string) =>
-    tinferJson<Answer>(["run", "", "One day", "--raw", "--max-tokens", "40", "--seed", seed]);
+    tinferJson<Answer>([
+      "run",
+      storyModel,
+      "One day",
+      "--raw",
+      "--max-tokens",
+      "40",
+      "--seed",
+      seed,
+    ]);
   const [first, again, other] = await Promise.all([sample("42"), sample("42"), sample("43")]);
   expect(again.completionTokenIds).toEqual(first.completionTokenIds);
   expect(other.completionTokenIds).not.toEqual(first.completionTokenIds);
@@ -55,9 +75,9 @@ test("text mode writes the answer alone; no prompt at all gives a story", async 
 test("piped text is appended to the prompt, or is the prompt", async () => {
   const flags = ["--raw", "--temperature", "0", "--max-tokens", "1"];
   const [both, piped, given] = await Promise.all([
-    tinferJson<Answer>(["run", "", "Once", ...flags], { stdin: "upon a time\n" }),
-    tinferJson<Answer>(["run", "", ...flags], { stdin: "Once\nupon a time" }),
-    tinferJson<Answer>(["run", "", "Once\nupon a time", ...flags]),
+    tinferJson<Answer>(["run", storyModel, "Once", ...flags], { stdin: "upon a time\n" }),
+    tinferJson<Answer>(["run", storyModel, ...flags], { stdin: "Once\nupon a time" }),
+    tinferJson<Answer>(["run", storyModel, "Once\nupon a time", ...flags]),
   ]);
   expect(both.promptTokenIds).toEqual(given.promptTokenIds);
   expect(piped.promptTokenIds).toEqual(given.promptTokenIds);
@@ -69,6 +89,53 @@ test("--prompt-token-ids replaces the prompt", async () => {
   const answer = await tinferJson<Answer>(["run", ...ids, ...flags]);
   expect(answer.promptTokenIds).toEqual([1, 403, 407, 261, 378]);
   expect(answer.text).toBe(story);
+});
+
+test("what a flag would be ignored for is refused, empty names and items too", async () => {
+  const refused = [
+    [["--raw", "--system", "x"], "--system changes nothing: --raw"],
+    [["--prompt-token-ids", "1", "--template", "x"], "--prompt-token-ids goes without"],
+    [["Once", "--prompt-token-ids", "1"], "drop 'Once'"],
+    [["--prompt-token-ids", "1,,2"], "'' is not a token id"],
+  ] as const;
+  const own = tinfer(["run", "--system", "x"]);
+  const empty = tinfer(["show", ""]);
+  for (const [args, text] of refused) {
+    const { stdout, stderr, exitCode } = await tinfer(["run", storyModel, ...args]);
+    expect({ args, stdout, exitCode }).toEqual({ args, stdout: "", exitCode: 2 });
+    expect(stderr).toContain(text);
+  }
+  expect((await own).stderr).toContain("the built-in model has no chat template");
+  expect(await empty).toMatchObject({ stdout: "", exitCode: 2 });
+  // What the environment says is for all commands and models.
+  const flags = ["--raw", "--max-tokens", "1"];
+  const ambient = await tinfer(["run", ...flags], { env: { TINFER_SYSTEM: "x" } });
+  expect(ambient.exitCode).toBe(0);
+});
+
+test("a context that cuts the answer is named without a terminal too", async () => {
+  const flags = ["--raw", "--ctx", "8", "--temperature", "0"];
+  const { stdout, stderr, exitCode } = await tinfer(["run", storyModel, "Once", ...flags]);
+  expect({ stdout: stdout !== "", exitCode }).toEqual({ stdout: true, exitCode: 0 });
+  expect(stderr).toBe("stopped: the context is full (--ctx)\n");
+  expect((await tinfer(["run", storyModel, "Once", ...flags, "--json"])).stderr).toBe(stderr);
+});
+
+test("a model without a chat template: --raw is the way", async () => {
+  const { stderr, exitCode } = await tinfer(["run", storyModel, "Once"]);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("no chat template");
+  expect(stderr).toContain("--raw");
+});
+
+test("the summary of an answer that ended in its prompt has no speeds", () => {
+  const end = {
+    ...{ kind: "end", finishReason: "cancelled", stopString: undefined, contextFull: false },
+    ...{ promptTokens: 8009, cachedTokens: 0, completionTokens: 0 },
+    timings: { queueMs: 0, promptMs: 1854, ttftMs: 0, generateMs: 0 },
+  } as unknown as GenerationEnd;
+  const facts = { maxContextLen: 8192 } as LoadedModelFacts;
+  expect(summaryLine(end, facts)).toBe("stopped while reading the prompt of 8009 tokens");
 });
 
 test("stop strings end the text before them, also across tokens", async () => {
@@ -94,7 +161,7 @@ test("what cannot be asked for is refused with the reason", async () => {
     tinfer(["run", "--prompt-token-ids", long, "--ctx", "256"]),
     tinfer(["run", "--prompt-token-ids", "1,512"]),
     tinfer([...greedy, "--logit-bias", "13"]),
-    tinfer(["run", "", "x", "--raw", "--max-tokens", "0"]),
+    tinfer(["run", storyModel, "x", "--raw", "--max-tokens", "0"]),
   ]);
   expect(overflow).toMatchObject({ stdout: "", exitCode: 1 });
   expect(overflow.stderr).toContain("300 tokens, the context 256");

@@ -63,6 +63,39 @@ test("the config file lies where XDG says, and must be what it should be", async
   expect(wrong.stderr).toContain("TINFER_CTX");
 });
 
+test("errors name what was set: the flag, the variable or the key of the config file", async () => {
+  const run = ["run", "--raw", "--max-tokens", "1"];
+  const file = config("seed", "seed = -3\n");
+  const [flag, last, bias, cpu, batch, variable, key] = await Promise.all([
+    tinfer([...run, "--top-k", "-1"]),
+    tinfer([...run, "--repeat-last-n", "5000"]),
+    tinfer([...run, "--logit-bias", "99999=1"]),
+    tinfer([...run, "--cpu", "nope"]),
+    tinfer(["bench", "-b", "100000"]),
+    tinfer(run, { env: { TINFER_THREADS: "-1" } }),
+    tinfer(run, { env: { TINFER_CONFIG: file } }),
+  ]);
+  for (const { stdout, exitCode } of [flag, last, bias, cpu, batch, variable, key]) {
+    expect({ stdout, exitCode }).toEqual({ stdout: "", exitCode: 2 });
+  }
+  expect(flag.stderr).toContain("--top-k must be an integer from 0");
+  expect(last.stderr).toContain("--repeat-last-n must be");
+  expect(bias.stderr).toContain("--logit-bias names the token id 99999");
+  expect(cpu.stderr).toContain("--cpu is 'nope'");
+  expect(batch.stderr).toContain("--batch is '100000'");
+  expect(variable.stderr).toContain("TINFER_THREADS is -1");
+  expect(key.stderr).toContain("config key 'seed' must be");
+});
+
+test("keys of the config file that no command knows are warned of by all", async () => {
+  const path = config("keys", "threds = 4\nport = 8080\n[run]\nctx = 320\n");
+  const { stderr, exitCode } = await tinfer(["plan"], { env: { TINFER_CONFIG: path } });
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain("config key 'threds' has no effect; did you mean threads?");
+  expect(stderr).toContain("config table [run] has no effect");
+  expect(stderr).not.toContain("port");
+});
+
 test("doctor reports machine, store and settings with their source", async () => {
   const env = {
     TINFER_HOME: join(folder, "store"),

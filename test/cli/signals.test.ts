@@ -3,13 +3,13 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { cleanEnvironment, start, tinfer, tinferCommand } from "./spawn.ts";
+import { cleanEnvironment, start, storyModel, tinfer, tinferCommand } from "./spawn.ts";
 
 setDefaultTimeout(60_000);
 
 /** Slow on purpose: the reference backend, and no end but the context's. */
 const endless = [
-  ...["run", "", "Once", "--raw", "--ignore-eos"],
+  ...["run", storyModel, "Once", "--raw", "--ignore-eos"],
   ...["--max-tokens", "2000", "--backend", "reference"],
 ];
 
@@ -34,7 +34,7 @@ test("a reader that leaves ends the program quietly with success", async () => {
   const status = `; echo "status \${PIPESTATUS[0]}"`;
   const [text, rows] = await Promise.all([
     shell(`TINFER ${endless.map((arg) => `'${arg}'`).join(" ")} | head -c 3${status}`),
-    shell(`yes '"word word word"' | head -50000 | TINFER tokenize '' --json-lines | head -1; \
+    shell(`yes '"word word word"' | head -50000 | TINFER tokenize --json-lines | head -1; \
 echo "status \${PIPESTATUS[2]}"`),
   ]);
   expect(text).toEqual({ stdout: expect.stringMatching(/^.{3}status 0\n$/s), stderr: "" });
@@ -88,7 +88,7 @@ test("Ctrl-C with --json still prints the document", async () => {
 test("Ctrl-C at any time ends with 130", async () => {
   // Before the first line of ours, while loading, during the prompt: the system's or our own way.
   const prompt = Array.from({ length: 1500 }, () => "403").join(",");
-  const long = ["run", "", "--prompt-token-ids", prompt, "--backend", "reference"];
+  const long = ["run", "--prompt-token-ids", prompt, "--backend", "reference"];
   const delays = [30, 150, 300, 600];
   const results = await Promise.all(delays.map((delay) => interruptAfter(delay, long)));
   for (const { exitCode } of results) expect(exitCode).toBe(130);
@@ -113,9 +113,9 @@ test("Ctrl-C ends bench, logits and perplexity with 130 and a word, in a step an
   const save = ["--save-logits", join(folder, "saved.kld"), "--backend", "reference"];
   const output = ["--output", logits];
   const commands = [
-    ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"],
+    ["bench", storyModel, "-p", "512", "-n", "0", "-r", "1000000"],
     ["bench", "--shape", "llama-3.2-1b", "--type", "q8_0"],
-    ["logits", "", "--token-ids", ids, "--chunk", "1", "--backend", "reference", ...output],
+    ["logits", storyModel, "--token-ids", ids, "--chunk", "1", "--backend", "reference", ...output],
     ["perplexity", text, ...save],
   ];
   const ends = await Promise.all(
@@ -138,7 +138,7 @@ test("Ctrl-C ends bench, logits and perplexity with 130 and a word, in a step an
 });
 
 test("Ctrl-C while waiting for stdin ends with 130", async () => {
-  const child = Bun.spawn([...tinferCommand(), "run", "", "--raw"], {
+  const child = Bun.spawn([...tinferCommand(), "run", "--raw"], {
     env: cleanEnvironment(),
     stdin: "pipe",
     stdout: "pipe",

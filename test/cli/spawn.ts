@@ -6,6 +6,9 @@ import { join } from "node:path";
 
 export const root = join(import.meta.dir, "..", "..");
 
+/** The built-in model as a file. */
+export const storyModel = join(root, "assets", "stories260K.gguf");
+
 /** The command line's beginning. */
 export function tinferCommand(): string[] {
   const binary = process.env["TINFER_BINARY"];
@@ -20,7 +23,7 @@ export interface Finished {
 }
 
 export interface SpawnOptions {
-  readonly stdin?: string;
+  readonly stdin?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -38,7 +41,7 @@ export function cleanEnvironment(extra: Readonly<Record<string, string>> = {}) {
 export function start(args: readonly string[], options: SpawnOptions = {}) {
   return Bun.spawn([...tinferCommand(), ...args], {
     env: cleanEnvironment(options.env),
-    stdin: new TextEncoder().encode(options.stdin ?? ""),
+    stdin: Buffer.from(options.stdin ?? ""),
     stdout: "pipe",
     stderr: "pipe",
   });

@@ -180,12 +180,13 @@ const length = (vector: number[]) => Math.hypot(...vector);
 
 test("embed: vectors of length 1, from arguments or lines, whatever is beside them", async () => {
   const args = ["embed", builtIn];
-  const [both, one, raw, last, lines] = await Promise.all([
+  const [both, one, raw, last, lines, empty] = await Promise.all([
     tinferJson<Embeddings>([...args, "a small dog", "the sun"]),
     tinferJson<Embeddings>([...args, "the sun"]),
     tinferJson<Embeddings>([...args, "the sun", "--no-normalize"]),
     tinferJson<Embeddings>([...args, "the sun", "--pooling", "last"]),
     tinfer(args, { stdin: "a small dog\r\n\nthe sun\n" }),
+    tinferJson<Embeddings>([...args, ""]),
   ]);
   expect(both.embeddings.map((vector) => vector.length)).toEqual([64, 64]);
   for (const vector of both.embeddings) expect(length(vector)).toBeCloseTo(1, 6);
@@ -203,5 +204,26 @@ test("embed: vectors of length 1, from arguments or lines, whatever is beside th
       .trimEnd()
       .split("\n")
       .map((line) => JSON.parse(line)),
-  ).toEqual(both.embeddings);
+    // An empty line has its vector: those after it stay in line.
+  ).toEqual([both.embeddings[0], empty.embeddings[0], both.embeddings[1]]);
+});
+
+test("input that is not UTF-8 is refused with the place of its first wrong byte", async () => {
+  const text = Buffer.from("Ein Bär, ein Bär\n");
+  const bytes = Buffer.concat([text.subarray(0, 8), Buffer.from([0xe4]), text.subarray(8)]);
+  const path = join(folder, "latin1.txt");
+  writeFileSync(path, bytes);
+  const commands = [
+    [["run", builtIn, "--raw"], "stdin is not UTF-8: 0xe4 at byte 8"],
+    [["tokenize", builtIn], "stdin is not UTF-8"],
+    [["tokenize", builtIn, "--json-lines"], "line 1 of stdin is not UTF-8"],
+    [["embed", builtIn], "stdin is not UTF-8"],
+    [["perplexity", builtIn, path], "latin1.txt is not UTF-8: 0xe4 at byte 8"],
+  ] as const;
+  for (const [args, message] of commands) {
+    const { stdout, stderr, exitCode } = await tinfer(args, { stdin: bytes });
+    expect({ args, stdout, exitCode }).toEqual({ args, stdout: "", exitCode: 2 });
+    expect(stderr).toContain(message);
+    expect(stderr).toContain("iconv");
+  }
 });

@@ -7,6 +7,7 @@ import { TinferError } from "../../src/core/errors.ts";
 import { realDisk } from "../../src/store/partial-file.ts";
 import { type PullOptions, type PullProgress, pullModel } from "../../src/store/pull.ts";
 import { ModelStore } from "../../src/store/store.ts";
+import { encodeGguf } from "../../src/weights/gguf-writer.ts";
 import { FaultServer, randomModel, sha256 } from "../fault-server.ts";
 
 const folders: string[] = [];
@@ -202,6 +203,21 @@ test("a page instead of a model is not stored", async () => {
   expect(error.message).toContain("<!do");
   expect(store.list()).toEqual([]);
   expect(readdirSync(join(store.folder, "partial"))).toEqual([]);
+});
+
+test("a model that was cut before it came to the server is not stored", async () => {
+  const tensor = { name: "w", type: "f32", shape: [64], content: new Uint8Array(256) } as const;
+  const content = encodeGguf({ metadata: [], tensors: [tensor] });
+  for (const length of [content.length - 1, 60]) {
+    await using server = await FaultServer.start({ "cut.gguf": content.subarray(0, length) });
+    const store = newStore();
+    const address = `${server.origin}/cut.gguf`;
+    const error = await failureOf(pullFrom(server, store, address));
+    expect(error.code).toBe("invalidFile");
+    expect(error.message).toContain("cut.gguf");
+    expect(store.list()).toEqual([]);
+    expect(readdirSync(join(store.folder, "partial"))).toEqual([]);
+  }
 });
 
 test("busy servers are asked again, after the time they name", async () => {

@@ -78,6 +78,8 @@ test("wrong command lines are refused with exit code 2 and the way out", async (
     contradicts: ["--no-auth", "--api-key", "x"],
     "--port": ["--port", "70000"],
     "--parallel": ["--parallel", "0"],
+    "--temperature must be": ["--temperature", "500"],
+    "--logit-bias names": ["--port", "0", "--logit-bias", "99999=1"],
     "--max-tokens": ["--max-tokens", "0"],
     "did you mean --host": ["--hots", "x"],
   };

@@ -106,6 +106,7 @@ test("options out of range or without effect are errors that name the flag", () 
     [{ ropeScaling: "yarn", yarnExtFactor: 2 }, "--yarn-ext-factor is 2"],
     [{ yarnBetaFast: 16 }, "--yarn-beta-fast changes nothing"],
     [{ ropeScaling: "none", ropeScale: 2 }, "--rope-scale changes nothing"],
+    [{ ropeScaling: "yarn" }, "--rope-scaling yarn changes nothing: the model's factor is 1"],
   ];
   for (const [options, message] of failing) {
     expect(() => withRopeOptions(config(), options)).toThrow(message);

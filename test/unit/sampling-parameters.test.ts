@@ -14,6 +14,8 @@ function refusal(change: Record<string, unknown>, vocabSize?: number): string {
     if (!(error instanceof TinferError)) throw error;
     expect(error.code).toBe("usage");
     expect(error.hint).toBeString();
+    // Whoever shows the error may name the field as the person does.
+    expect(error.field).toBe(Object.keys(change)[0]!);
     return error.message;
   }
   throw new Error(`accepted ${JSON.stringify(change)}`);
