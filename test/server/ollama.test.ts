@@ -144,6 +144,10 @@ test("embed: no text is no vector, and fewer dimensions are the first ones", asy
   );
 });
 
+async function embeddingsOf(response: Response): Promise<number[][]> {
+  return ((await response.json()) as { embeddings: number[][] }).embeddings;
+}
+
 test("embed cuts a long text only when told to, and says how much", async () => {
   const input = "dog ".repeat(900);
   expect(client.embed({ model: "tiny", input })).rejects.toThrow("tokens, the context 512");
@@ -152,6 +156,11 @@ test("embed cuts a long text only when told to, and says how much", async () => 
   const counted = server.post("/tokenize", { content: input, add_special: true });
   const { count } = await jsonOf<TokensReply>(counted);
   expect(cut.headers.get("X-Tinfer-Truncated")).toBe(String(count - 512));
+  // Of a text that is far too long only the beginning is read: the vector is the same.
+  const longer = { model: "tiny", input: input.repeat(10), truncate: true };
+  const start = await server.post("/api/embed", longer);
+  expect(Number(start.headers.get("X-Tinfer-Truncated"))).toBeWithin(16_384 - 512, 16_400 - 512);
+  expect(await embeddingsOf(start)).toEqual(await embeddingsOf(cut));
 });
 
 test("errors have Ollama's shape", async () => {

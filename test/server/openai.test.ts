@@ -257,6 +257,10 @@ test("errors are of the client's own classes", async () => {
   const { count } = await jsonOf<TokensReply>(counted);
   expect(long!.message).toContain(`${count} tokens`);
   expect(long!.message).toContain("512");
+  // Far too long: not all of it is read.
+  const huge = await ask({ messages: [{ role: "user", content: "dog ".repeat(9000) }] });
+  expect(huge!.code).toBe("context_length_exceeded");
+  expect(huge!.message).toContain("the prompt has more than 16384 tokens, the context 512");
 });
 
 test("unknown fields are let pass and named", async () => {

@@ -1,5 +1,6 @@
 // POST /api/embed, and /api/embeddings, its older form for one text.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import { readBody } from "../body.ts";
 import { embedAll } from "../embeddings.ts";
 import type { Exchange } from "../exchange.ts";
@@ -33,11 +34,13 @@ function encode(
 ): Int32Array[] {
   const texts = typeof body.input === "string" ? [body.input] : body.input;
   const longest = model.client.facts.maxContextLen;
+  const { error, ...counts } = promptLimit(model.client.facts, "read");
+  const limit = body.truncate ? counts : { ...counts, error };
   const { tokenizer } = model.text;
   // Clients send no text to see whether the model is there.
   if (body.input === "") return [];
   return texts.map((text) => {
-    const tokenIds = tokenizer.encode(text);
+    const tokenIds = tokenizer.encode(text, { limit });
     if (!body.truncate || tokenIds.length <= longest) return tokenIds;
     exchange.truncatedTokens += tokenIds.length - longest;
     const cut = tokenIds.slice(0, longest);
@@ -82,7 +85,8 @@ export const embeddingsRoute: Route = {
     const body = await readBody(c.req.raw, exchange, limit, embeddingsSchema);
     const model = server.model.named(body.model);
     refuseUnsupported(exchange, body);
-    const prompts = [model.text.tokenizer.encode(body.prompt)];
+    const longest = promptLimit(model.client.facts, "read");
+    const prompts = [model.text.tokenizer.encode(body.prompt, { limit: longest })];
     const { vectors } = await embedAll(server, model, exchange, prompts);
     return Response.json({ embedding: [...vectors[0]!] });
   },
