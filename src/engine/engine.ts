@@ -26,9 +26,6 @@ import { Scheduler } from "./scheduler.ts";
 import type { Adapted, Sequence } from "./sequence.ts";
 import { changeWeightType, ownWeights, TemporaryModel } from "./weight-type.ts";
 
-/** Requests that may wait; more are refused as overloaded. */
-const maxWaiting = 512;
-
 /** Who waits for a model to load: may stop it and sees how far it is. */
 export interface LoadWatch {
   readonly signal?: AbortSignal | undefined;
@@ -123,6 +120,7 @@ export class Engine implements EngineClient {
     requireDecoder(this.facts);
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
+    const { maxWaiting } = this.#options;
     if (this.#scheduler.waiting.length >= maxWaiting) {
       throw new TinferError("overloaded", `${maxWaiting} requests are waiting already`, {
         hint: "try again later, or raise --parallel",
