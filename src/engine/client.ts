@@ -23,6 +23,9 @@ export interface TokenLogprob {
   readonly logprob: number;
 }
 
+/** The reason of a signal that ends a request because it has all it wanted: not a cancellation. */
+export const hasEnough = "has enough";
+
 /** `cancelled`: the signal was raised or the caller stopped iterating. */
 export type EndReason = "stopToken" | "length" | "context" | "cancelled";
 

@@ -5,14 +5,15 @@ import { checkSampling } from "../sampling/parameters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import { Batch } from "./batch.ts";
 import { BlockAllocator } from "./block-allocator.ts";
-import type {
-  EndReason,
-  EngineClient,
-  EngineStatus,
-  GenerationEvent,
-  GenerationRequest,
-  LoadedModelFacts,
-  WeightChange,
+import {
+  type EndReason,
+  type EngineClient,
+  type EngineStatus,
+  type GenerationEvent,
+  type GenerationRequest,
+  hasEnough,
+  type LoadedModelFacts,
+  type WeightChange,
 } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
 import { type ExpertUse, expertUse } from "./expert-use.ts";
@@ -98,7 +99,7 @@ export class Engine implements EngineClient {
     cancelId = 0,
   ): AsyncIterableIterator<GenerationEvent> {
     const state = this.#admit(request, cancelId);
-    const abort = () => this.#cancel(state);
+    const abort = () => this.#cancel(state, signal?.reason);
     signal?.addEventListener("abort", abort);
     try {
       if (signal?.aborted) abort();
@@ -149,9 +150,9 @@ export class Engine implements EngineClient {
     return { scales, cacheRoot };
   }
 
-  #cancel(state: RequestState): void {
+  #cancel(state: RequestState, reason?: unknown): void {
     if (!this.#requests.delete(state.sequence)) return;
-    this.#totals.cancelled++;
+    if (reason !== hasEnough) this.#totals.cancelled++;
     this.#scheduler.remove(state.sequence);
     state.end("cancelled");
   }

@@ -3,12 +3,13 @@
 import { TinferError } from "../core/errors.ts";
 import { type CancelWord, cancelAll, makeCancelWord } from "../native/interrupt.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
-import type {
-  EngineClient,
-  EngineStatus,
-  GenerationEvent,
-  GenerationRequest,
-  LoadedModelFacts,
+import {
+  type EngineClient,
+  type EngineStatus,
+  type GenerationEvent,
+  type GenerationRequest,
+  hasEnough,
+  type LoadedModelFacts,
 } from "./client.ts";
 import { Engine } from "./engine.ts";
 import type { ExpertUse } from "./expert-use.ts";
@@ -102,7 +103,8 @@ class WorkerClient implements EngineClient {
       },
     });
     const cancel = () => {
-      this.#send({ kind: "cancel", id });
+      const reason = signal?.reason === hasEnough ? hasEnough : undefined;
+      this.#send({ kind: "cancel", id, reason });
       Atomics.store(this.#cancelWord, 0, id);
     };
     let ended = false;
@@ -221,7 +223,7 @@ function serveEngine(): void {
       case "generate":
         return generate(message.id, message.request);
       case "cancel":
-        return requests.get(message.id)?.abort();
+        return requests.get(message.id)?.abort(message.reason);
       case "embed": {
         const { prompts, pooling, adapters } = message;
         const value = await engine!.embed(prompts, pooling, adapters);
