@@ -73,6 +73,8 @@ export interface EngineStatus {
   readonly loadMode: LoadMode;
   /** Weights that lie in huge pages instead of the mapped file, so far. */
   readonly copiedWeightBytes: number;
+  /** Taken at the first embedding by a model that generates. */
+  readonly embeddingBytes: number;
   readonly weightChange: WeightChange | undefined;
 }
 

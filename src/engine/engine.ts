@@ -343,6 +343,7 @@ export class Engine implements EngineClient {
       stepsTotal: this.#totals.steps,
       loadMode: this.#parts.residency.mode,
       copiedWeightBytes: this.#parts.model.file.copiedBytes,
+      embeddingBytes: this.#parts.hidden.bytes,
       weightChange: this.#weightChange,
     };
   }

@@ -82,6 +82,16 @@ export function planModel(
   };
 }
 
+/** Of a session that ends in hidden states and takes a text after the other. */
+export function planHidden(
+  file: ModelFile,
+  options: ModelOptions,
+  contextLen: number,
+  surroundings: PlanSurroundings,
+): PlannedModel {
+  return planModel(file, "hidden", { ...options, contextLen, maxSequences: 1 }, surroundings);
+}
+
 /**
  * The KV type that adds nothing measurable to what the weights' own type costs; docs/kv-cache.md
  * has the measurement. F32 files are for exact results, F16 and Q8_0 come near them.

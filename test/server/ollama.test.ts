@@ -1,7 +1,10 @@
 // Ollama's own client against the server.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Ollama } from "ollama";
+import { measureModel } from "../../src/cli/plan.ts";
+import { defaultModelOptions } from "../../src/engine/options.ts";
 import {
+  builtInModel,
   type ChatReply,
   jsonOf,
   startTestServer,
@@ -142,6 +145,22 @@ test("embed: no text is no vector, and fewer dimensions are the first ones", asy
   expect(cut.embeddings[0]!.map((value) => value * length)).toEqual(
     embeddings[0]!.slice(0, 8).map((value) => expect.closeTo(value, 5)),
   );
+});
+
+test("ps counts what embeddings take, and plan says it before", async () => {
+  await using other = await startTestServer({ maxSequences: 2, contextLen: 256 });
+  const size = async () => {
+    const reply = await fetch(`${other.url}/api/ps`);
+    return ((await reply.json()) as { models: [{ size: number }] }).models[0].size;
+  };
+  const { devices, embeddings } = measureModel(builtInModel, {
+    ...{ ...defaultModelOptions, numThreads: 1, maxSequences: 2, contextLen: 256 },
+    ...{ kvTypeK: "f16", kvTypeV: "f16" },
+  });
+  expect(await size()).toBe(devices[0]!.total);
+  await other.post("/api/embed", { model: "tiny", input: "The dog ran." });
+  expect(await size()).toBe(devices[0]!.total + embeddings);
+  expect(embeddings).toBeGreaterThan(0);
 });
 
 async function embeddingsOf(response: Response): Promise<number[][]> {
