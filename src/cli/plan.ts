@@ -2,10 +2,12 @@
 import { AdapterSet } from "../engine/adapter-set.ts";
 import { trainedText } from "../engine/context-limits.ts";
 import { availableMemoryBytes } from "../engine/machine.ts";
+import { sessionBytes } from "../engine/memory-plan.ts";
 import { ModelFile } from "../engine/model-file.ts";
-import { planModel, positionLimit } from "../engine/model-plan.ts";
+import { type PlannedModel, planHidden, planModel, positionLimit } from "../engine/model-plan.ts";
 import type { ModelOptions } from "../engine/options.ts";
 import { stretchOf } from "../models/rope.ts";
+import type { Adapter } from "../plan/adapters.ts";
 import type { Command } from "./command.ts";
 import type { FlagValues } from "./flags.ts";
 import { countParameters, countWeightBytes } from "./model-description.ts";
@@ -31,6 +33,8 @@ interface DevicePlan {
 
 export interface ModelMemory {
   readonly devices: readonly DevicePlan[];
+  /** Taken beside them at the first embedding that a model which generates makes; else 0. */
+  readonly embeddings: number;
   /** Tokens that one sequence may have. */
   readonly maxContextLen: number;
   /** Tokens that the model was trained for, and what its rope scaling makes of them. */
@@ -90,6 +94,7 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
     availableBytes,
     weightsFit: total <= availableBytes,
     weightBytesPerToken: countWeightBytes(file.header, file.config.architecture).active,
+    embeddings: embeddingBytes(file, options, planned, adapters),
     devices: [{ name: "cpu", weights, derived, tables, kv, arena, scratch, total }],
     maxContextLen: memoryPlan.maxContextLen,
     trainedContextLen: file.config.contextLen,
@@ -99,6 +104,20 @@ export function measureModel(path: string, options: ModelOptions): ModelMemory {
     positionLimit: positionLimit(program),
     parameters: countParameters(file.header, file.config.architecture),
   };
+}
+
+function embeddingBytes(
+  file: ModelFile,
+  options: ModelOptions,
+  { plan: program, memoryPlan }: PlannedModel,
+  adapters: readonly Adapter[],
+): number {
+  if (program.hidden !== undefined) return 0;
+  // Whether it fits beside the rest is seen when it is taken.
+  const surroundings = { adapters, availableBytes: Number.POSITIVE_INFINITY };
+  return sessionBytes(
+    planHidden(file, options, memoryPlan.maxContextLen, surroundings).memoryPlan.memory,
+  );
 }
 
 async function planCommand(values: FlagValues): Promise<void> {
@@ -130,7 +149,7 @@ function tooLarge({ devices, availableBytes, weightBytesPerToken }: ModelMemory)
 }
 
 function printPlan(memory: ModelMemory): void {
-  const { devices, maxContextLen, kvBlocks, parameters } = memory;
+  const { devices, embeddings, maxContextLen, kvBlocks, parameters } = memory;
   for (const device of devices) {
     out(bold(device.name));
     const texts = classes.map(([name]) => device[name].toLocaleString("en-US"));
@@ -141,6 +160,7 @@ function printPlan(memory: ModelMemory): void {
     });
     for (const line of formatTable(rows)) out(line);
   }
+  if (embeddings > 0) out(`embeddings take ${formatBytes(embeddings)} more from the first one on`);
   out(`context ${maxContextLen} tokens per sequence, ${kvBlocks} KV blocks in all`);
   out(trainedText(memory));
   const { total, active } = parameters;

@@ -1,6 +1,6 @@
 // The flags that say what `tinfer quantize` makes of a model, in typed form.
 import { TinferError } from "../core/errors.ts";
-import { defaultNumThreads } from "../engine/machine.ts";
+import { defaultNumThreads, maxThreads } from "../engine/machine.ts";
 import { findType } from "../weights/quantize-mix.ts";
 import type { TypeOptions, TypeOverride } from "../weights/quantize-types.ts";
 import type { SplitLimit } from "../weights/split-model.ts";
@@ -110,12 +110,9 @@ export const threadsFlag: Flags = {
   },
 };
 
-/** As many threads as kernels/pool.zig has places for. */
-const mostThreads = 256;
-
 export function threadCount(values: FlagValues): number {
   const count = values.number("threads") ?? defaultNumThreads();
-  if (Number.isInteger(count) && count > 0 && count <= mostThreads) return count;
-  const text = `--threads is ${count}, wanted a whole number from 1 to ${mostThreads}`;
+  if (Number.isInteger(count) && count > 0 && count <= maxThreads) return count;
+  const text = `--threads is ${count}, wanted a whole number from 1 to ${maxThreads}`;
   throw new TinferError("usage", text);
 }

@@ -23,6 +23,9 @@ export interface TokenLogprob {
   readonly logprob: number;
 }
 
+/** The reason of a signal that ends a request because it has all it wanted: not a cancellation. */
+export const hasEnough = "has enough";
+
 /** `cancelled`: the signal was raised or the caller stopped iterating. */
 export type EndReason = "stopToken" | "length" | "context" | "cancelled";
 
@@ -70,6 +73,8 @@ export interface EngineStatus {
   readonly loadMode: LoadMode;
   /** Weights that lie in huge pages instead of the mapped file, so far. */
   readonly copiedWeightBytes: number;
+  /** Taken at the first embedding by a model that generates. */
+  readonly embeddingBytes: number;
   readonly weightChange: WeightChange | undefined;
 }
 

@@ -1,6 +1,7 @@
 // What fits into a model's context: the check of prompts before any work, and what to advise where
-// one is too long. Every message has the exact numbers.
+// one is too long. Messages have the exact numbers, or bounds of what is far too long.
 import { TinferError } from "../core/errors.ts";
+import type { TokenLimit } from "../tokenizer/tokenizer.ts";
 import type { LoadedModelFacts } from "./client.ts";
 
 /** Facts about the context of a loaded model. */
@@ -36,6 +37,36 @@ export function contextAdvice(neededLen: number, facts: ContextFacts): string {
 /** Whether an answer must fit after the prompt. */
 export type PromptUse = "generate" | "read";
 
+/** Tokens of a text that are found in milliseconds, whatever the context. */
+const quickTokens = 8192;
+
+/**
+ * For encoding a prompt: one that is a little too long is counted, so that the error has its exact
+ * number; no work goes into one that is far too long.
+ */
+export function promptLimit(
+  facts: ContextFacts,
+  use: PromptUse = "generate",
+): Required<TokenLimit> {
+  const numTokens = Math.max(facts.maxContextLen, quickTokens);
+  return {
+    numTokens,
+    numCounted: numTokens * 2,
+    error: (moreThan) => overflow(`more than ${moreThan}`, moreThan + 1, facts, use),
+  };
+}
+
+/** `counted`: the prompt's tokens, at least `promptLen`, in words. */
+function overflow(counted: string, promptLen: number, facts: ContextFacts, use: PromptUse) {
+  const spare = use === "generate" ? ", and one must stay free for the answer" : "";
+  const counts = `the prompt has ${counted} tokens, the context ${facts.maxContextLen}${spare}`;
+  return new TinferError("contextOverflow", `${counts}; ${trainedText(facts)}`, {
+    hint: contextAdvice(neededFor(promptLen, use), facts),
+  });
+}
+
+const neededFor = (promptLen: number, use: PromptUse) => promptLen + (use === "generate" ? 1 : 0);
+
 /** Throws unless the prompt has tokens, all of the vocabulary, and fits the context. */
 export function checkPrompt(
   tokenIds: Int32Array,
@@ -46,14 +77,8 @@ export function checkPrompt(
   if (tokenIds.length === 0) {
     throw new TinferError("usage", "the prompt is empty", { hint: "give at least one token" });
   }
-  const neededLen = tokenIds.length + (use === "generate" ? 1 : 0);
-  if (neededLen > maxContextLen) {
-    const spare = use === "generate" ? ", and one must stay free for the answer" : "";
-    const counts = `the prompt has ${tokenIds.length} tokens, the context ${maxContextLen}${spare}`;
-    throw new TinferError("contextOverflow", `${counts}; ${trainedText(facts)}`, {
-      hint: contextAdvice(neededLen, facts),
-    });
-  }
+  const { length } = tokenIds;
+  if (neededFor(length, use) > maxContextLen) throw overflow(String(length), length, facts, use);
   const wrong = tokenIds.find((id) => id < 0 || id >= vocabSize);
   if (wrong === undefined) return;
   throw new TinferError("usage", `token id ${wrong} is outside the vocabulary`, {

@@ -6,14 +6,15 @@ import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
 import { Batch } from "./batch.ts";
 import { BlockAllocator } from "./block-allocator.ts";
 import { CacheRoots } from "./cache-roots.ts";
-import type {
-  EndReason,
-  EngineClient,
-  EngineStatus,
-  GenerationEvent,
-  GenerationRequest,
-  LoadedModelFacts,
-  WeightChange,
+import {
+  type EndReason,
+  type EngineClient,
+  type EngineStatus,
+  type GenerationEvent,
+  type GenerationRequest,
+  hasEnough,
+  type LoadedModelFacts,
+  type WeightChange,
 } from "./client.ts";
 import { checkPrompt } from "./context-limits.ts";
 import { type ExpertUse, expertUse } from "./expert-use.ts";
@@ -27,9 +28,6 @@ import { Scheduler } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 import { inTurns, Queue, type Watch } from "./turns.ts";
 import { changeWeightType, ownWeights, TemporaryModel } from "./weight-type.ts";
-
-/** Requests that may wait; more are refused as overloaded. */
-const maxWaiting = 512;
 
 export class Engine implements EngineClient {
   /** Of a load by steps; else the model's. */
@@ -114,7 +112,7 @@ export class Engine implements EngineClient {
     cancelId = 0,
   ): AsyncIterableIterator<GenerationEvent> {
     const state = this.#admit(request, cancelId);
-    const abort = () => this.#cancel(state);
+    const abort = () => this.#cancel(state, signal?.reason);
     signal?.addEventListener("abort", abort);
     try {
       if (signal?.aborted) abort();
@@ -137,6 +135,7 @@ export class Engine implements EngineClient {
     requireDecoder(this.facts);
     checkPrompt(promptTokenIds, this.facts);
     checkSampling(sampling, this.facts.vocabSize);
+    const { maxWaiting } = this.#options;
     if (this.#scheduler.waiting.length >= maxWaiting) {
       throw new TinferError("overloaded", `${maxWaiting} requests are waiting already`, {
         hint: "try again later, or raise --parallel",
@@ -151,9 +150,9 @@ export class Engine implements EngineClient {
     return state;
   }
 
-  #cancel(state: RequestState): void {
+  #cancel(state: RequestState, reason?: unknown): void {
     if (!this.#requests.delete(state.sequence)) return;
-    this.#totals.cancelled++;
+    if (reason !== hasEnough) this.#totals.cancelled++;
     this.#scheduler.remove(state.sequence);
     state.end("cancelled");
   }
@@ -376,6 +375,7 @@ export class Engine implements EngineClient {
       stepsTotal: this.#totals.steps,
       loadMode: this.#parts.residency.mode,
       copiedWeightBytes: this.#parts.model.file.copiedBytes,
+      embeddingBytes: this.#parts.hidden.bytes,
       weightChange: this.#weightChange,
     };
   }

@@ -13,6 +13,8 @@ import { StepDriver, type StepPart } from "./step-driver.ts";
 export interface HiddenSession {
   readonly plan: Plan;
   readonly session: Session;
+  /** What it takes beside the model's own session. */
+  readonly ownBytes: number;
   readonly maxTokens: number;
   readonly maxSequences: number;
 }
@@ -24,6 +26,11 @@ export class HiddenStates implements Disposable {
 
   constructor(model: LoadedModel) {
     this.#model = model;
+  }
+
+  /** Memory taken for it so far. */
+  get bytes(): number {
+    return this.#loaded?.ownBytes ?? 0;
   }
 
   /**

@@ -15,7 +15,13 @@ import type { HiddenSession } from "./hidden-states.ts";
 import { availableMemoryBytes, memoryNodes } from "./machine.ts";
 import { type MemoryPlan, sessionBytes } from "./memory-plan.ts";
 import { type CopyOptions, type LoadProgress, ModelFile } from "./model-file.ts";
-import { type PlannedModel, planModel, positionLimit, rowTables } from "./model-plan.ts";
+import {
+  type PlannedModel,
+  planHidden,
+  planModel,
+  positionLimit,
+  rowTables,
+} from "./model-plan.ts";
 import type { LoadMode, ModelOptions } from "./options.ts";
 import { machineKey, readTuning, type TuningKey, writeTuning } from "./tuning-file.ts";
 import { TuningProbe } from "./tuning-probe.ts";
@@ -247,11 +253,12 @@ export class LoadedModel implements Disposable {
    */
   hiddenSession(contextLen: number): HiddenSession {
     const { plan, session, memoryPlan } = this;
-    if (plan.hidden !== undefined) return { plan, session, ...memoryPlan.limits };
-    const options = { ...this.#options, contextLen, maxSequences: 1 };
+    if (plan.hidden !== undefined) return { plan, session, ownBytes: 0, ...memoryPlan.limits };
     const { adapters } = this.#adapters;
-    const planned = planModel(this.file, "hidden", options, { adapters });
-    return { plan: planned.plan, session: this.#load(planned), ...planned.memoryPlan.limits };
+    const planned = planHidden(this.file, this.#options, contextLen, { adapters });
+    const { limits, memory } = planned.memoryPlan;
+    const ownBytes = sessionBytes(memory);
+    return { plan: planned.plan, session: this.#load(planned), ownBytes, ...limits };
   }
 
   #makeFacts(path: string, loadMs: number): LoadedModelFacts {

@@ -32,6 +32,9 @@ export function allowedCpus(): number[] {
   return Array.from({ length: availableParallelism() }, (_, cpu) => cpu);
 }
 
+/** As many threads as kernels/pool.zig has places for. */
+export const maxThreads = 256;
+
 /**
  * One thread per physical core that is open to the process: a second thread on a core shares its
  * vector units, and time beyond a quota stops all of them.
@@ -42,8 +45,11 @@ export function defaultNumThreads(): number {
     const siblings = readText(`/sys/devices/system/cpu/cpu${cpu}/topology/thread_siblings_list`);
     cores.add(siblings?.trim() ?? `cpu ${cpu}`);
   }
-  const quota = Math.round(cpuQuota(readText) ?? cores.size);
-  return Math.max(1, Math.min(cores.size, quota));
+  return threadsFor(cores.size, cpuQuota(readText));
+}
+
+export function threadsFor(numCores: number, quota: number = numCores): number {
+  return Math.max(1, Math.min(numCores, Math.round(quota), maxThreads));
 }
 
 /** Memory nodes of the machine. */

@@ -3,13 +3,7 @@
 import type { Backend, PlanMemory } from "../backend/backend.ts";
 import { TinferError } from "../core/errors.ts";
 import type { ModelConfig } from "../models/model-config.ts";
-import {
-  blockBytes,
-  blockSize,
-  layoutMemory,
-  type MemoryLayout,
-  type PlanLimits,
-} from "../plan/arena.ts";
+import { blockSize, layoutMemory, type MemoryLayout, type PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { defaultContextLen, type ModelOptions } from "./options.ts";
@@ -81,6 +75,19 @@ export function wantedContextLen(
   return options.contextLen ?? Math.min(roundContext(config.scaledContextLen), defaultContextLen);
 }
 
+/** The most whole blocks of tokens that fit, where `tooLong` do not; 0 where not even one does. */
+function largestFitting(tooLong: number, fits: (contextLen: number) => boolean): number {
+  // Cache, scratch and an encoder's activations all grow with the context, each in its own way.
+  let most = 0;
+  let tooMany = Math.ceil(tooLong / blockSize);
+  while (tooMany - most > 1) {
+    const middle = Math.floor((most + tooMany) / 2);
+    if (fits(middle * blockSize)) most = middle;
+    else tooMany = middle;
+  }
+  return most * blockSize;
+}
+
 const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
 
 /**
@@ -109,13 +116,9 @@ export function planMemory(
   const first = measure(wanted);
   if (total(first) <= availableBytes) return first;
 
-  const perToken = (blockBytes(plan, options) * options.maxSequences) / blockSize;
-  let fitting = wanted - Math.ceil((total(first) - availableBytes) / perToken);
-  fitting = Math.floor(fitting / blockSize) * blockSize;
-  // An encoder's activations grow with its context too.
-  while (options.isEncoder && fitting >= blockSize && total(measure(fitting)) > availableBytes) {
-    fitting = Math.floor(fitting / 2 / blockSize) * blockSize;
-  }
+  const fitting = largestFitting(wanted, (contextLen) => {
+    return total(measure(contextLen)) <= availableBytes;
+  });
   if (options.contextLen === undefined && fitting >= 512) return measure(fitting);
   const needs = `a context of ${wanted} tokens needs ${gigabytes(total(first))}`;
   const has = `${gigabytes(availableBytes)} are available`;

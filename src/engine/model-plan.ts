@@ -8,7 +8,7 @@ import type { Adapter } from "../plan/adapters.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
-import { allowedCpus, availableMemoryBytes, defaultNumThreads } from "./machine.ts";
+import { allowedCpus, availableMemoryBytes, defaultNumThreads, maxThreads } from "./machine.ts";
 import {
   type MemoryPlan,
   planMemory,
@@ -19,8 +19,8 @@ import {
 import { type ModelFile, requireDecoder } from "./model-file.ts";
 import type { ModelOptions } from "./options.ts";
 
-/** Threads as kernels/pool.zig has places for; the others keep products of counts exact. */
-export const optionLimits = { threads: 256, contextLen: 1 << 28, sequences: 4096 } as const;
+/** They keep products of counts exact. */
+export const optionLimits = { contextLen: 1 << 28, sequences: 4096 } as const;
 
 export interface PlannedModel {
   readonly backend: Backend;
@@ -31,6 +31,8 @@ export interface PlannedModel {
 
 export interface PlanSurroundings {
   readonly adapters?: readonly Adapter[];
+  /** What may be taken; default: what the machine has. */
+  readonly availableBytes?: number;
   /** Memory that becomes free before this plan's is taken. */
   readonly freedBytes?: number;
 }
@@ -40,19 +42,21 @@ export function planModel(
   file: ModelFile,
   outputs: PlanOutputs,
   options: ModelOptions,
-  { adapters = [], freedBytes = 0 }: PlanSurroundings = {},
+  surroundings: PlanSurroundings = {},
 ): PlannedModel {
+  const { adapters = [], freedBytes = 0 } = surroundings;
   checkOptions(options);
   checkCpus(options);
   if (outputs === "tokens") requireDecoder({ ...file.config, isEncoder: file.isEncoder });
   const backend = selectBackend(options.backend);
   // Derived weights are taken at load, once; a later plan of the same file finds them there.
   file.requireDerivedMemory();
-  let available = availableMemoryBytes() - file.untakenBytes + freedBytes;
+  const { availableBytes = availableMemoryBytes() } = surroundings;
+  let available = availableBytes - file.untakenBytes + freedBytes;
   const { slidingWindow } = options;
-  const choices = { slidingWindow, contextLen: wantedContextLen(file.config, options) };
+  const contextLen = wantedContextLen(file.config, options);
   const numThreads = threadsOf(file, options);
-  const plan = file.buildPlan(outputs, choices, { adapters, numThreads });
+  const plan = file.buildPlan(outputs, { slidingWindow, contextLen }, { adapters, numThreads });
   checkWeightTypes(plan, backend);
   checkPositions(plan, options);
   const resolved = resolveOptions(file, plan, options);
@@ -60,15 +64,32 @@ export function planModel(
     file.requireCopyMemory();
     available -= file.copyBytes - file.copiedBytes;
   }
+  const memoryPlan = planMemory(plan, file.config, backend, resolved, available);
+  const { maxContextLen } = memoryPlan;
+  if (maxContextLen < contextLen) {
+    // Some models turn positions otherwise in longer contexts: what counts is what there is.
+    const fitting = { ...options, contextLen: maxContextLen };
+    return planModel(file, outputs, fitting, { ...surroundings, availableBytes });
+  }
   return {
     backend,
     plan,
-    memoryPlan: planMemory(plan, file.config, backend, resolved, available),
+    memoryPlan,
     weights: {
       fileBytes: options.load === "eager" ? file.copyBytes : file.mappedBytes,
       derivedBytes: file.derivedBytes,
     },
   };
+}
+
+/** Of a session that ends in hidden states and takes a text after the other. */
+export function planHidden(
+  file: ModelFile,
+  options: ModelOptions,
+  contextLen: number,
+  surroundings: PlanSurroundings,
+): PlannedModel {
+  return planModel(file, "hidden", { ...options, contextLen, maxSequences: 1 }, surroundings);
 }
 
 /**
@@ -134,7 +155,7 @@ function checkPositions(plan: Plan, { contextLen = 0, rope }: ModelOptions): voi
 
 function checkOptions(options: ModelOptions): void {
   const counts = [
-    ["--threads", options.numThreads ?? 1, optionLimits.threads],
+    ["--threads", options.numThreads ?? 1, maxThreads],
     ["--ctx", options.contextLen ?? 1, optionLimits.contextLen],
     ["--parallel", options.maxSequences, optionLimits.sequences],
   ] as const;
@@ -147,6 +168,11 @@ function checkOptions(options: ModelOptions): void {
 /** Threads can be pinned to CPUs that the process may use, one each. */
 function checkCpus({ cpus, numThreads }: ModelOptions): void {
   if (cpus === undefined) return;
+  if (numThreads === undefined && cpus.length > maxThreads) {
+    throw new TinferError("usage", `--cpus names ${cpus.length} CPUs, a thread for each`, {
+      hint: `at most ${maxThreads} threads can run: name fewer CPUs`,
+    });
+  }
   const allowed = allowedCpus();
   const wrong = cpus.find((cpu) => !allowed.includes(cpu));
   if (wrong !== undefined || cpus.length === 0) {

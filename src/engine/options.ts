@@ -20,6 +20,8 @@ export interface ModelOptions {
   readonly contextLen: number | undefined;
   /** Sequences that run at the same time. */
   readonly maxSequences: number;
+  /** Requests that may wait for their turn; more are refused as overloaded. */
+  readonly maxWaiting: number;
   /** undefined = f32 for a model whose weights are mostly F32, f16 for any other. */
   readonly kvTypeK: KvType | undefined;
   readonly kvTypeV: KvType | undefined;
@@ -57,6 +59,7 @@ export const defaultModelOptions: ModelOptions = {
   numThreads: undefined,
   contextLen: undefined,
   maxSequences: 1,
+  maxWaiting: 512,
   kvTypeK: undefined,
   kvTypeV: undefined,
   slidingWindow: "auto",

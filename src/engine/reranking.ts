@@ -1,6 +1,7 @@
 // How well documents answer a query, by a model that was made to score such pairs: what it reads
 // for a pair, and what its head's scores mean.
 import { TinferError } from "../core/errors.ts";
+import type { TokenLimit } from "../tokenizer/tokenizer.ts";
 import type { LoadedModelFacts } from "./client.ts";
 import type { ModelText } from "./model-text.ts";
 
@@ -17,13 +18,14 @@ export function rankPrompt(
   { tokenizer, rankTemplate }: Pick<ModelText, "tokenizer" | "rankTemplate">,
   query: string,
   document: string,
+  limit?: TokenLimit,
 ): Int32Array {
-  if (rankTemplate === undefined) return tokenizer.encodePair(query, document);
+  if (rankTemplate === undefined) return tokenizer.encodePair(query, document, limit);
   // In one pass: the query's text may look like a place for the document.
   const text = rankTemplate.replaceAll(/\{(query|document)\}/g, (_, name) => {
     return name === "query" ? query : document;
   });
-  return tokenizer.encode(text, { addSpecial: false });
+  return tokenizer.encode(text, { addSpecial: false, limit });
 }
 
 /**

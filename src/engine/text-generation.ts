@@ -2,12 +2,13 @@
 // whoever shows the text; the engine knows tokens only.
 import { StopMatcher } from "../sampling/stop.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type {
-  EngineClient,
-  GenerationEvent,
-  GenerationRequest,
-  Timings,
-  TokenLogprob,
+import {
+  type EngineClient,
+  type GenerationEvent,
+  type GenerationRequest,
+  hasEnough,
+  type Timings,
+  type TokenLogprob,
 } from "./client.ts";
 
 export interface TextRequest extends GenerationRequest {
@@ -72,7 +73,8 @@ export async function* generateText(
       const { text, stopped } = stops.push(piece);
       if (stopped !== undefined) {
         stopString = stopped;
-        stopping.abort(); // The engine ends within a step and then says what it has counted.
+        // The engine ends within a step and then says what it has counted.
+        stopping.abort(hasEnough);
       }
       yield { kind: "token", tokenId, text, textOffset, logprob, top };
     }

@@ -21,7 +21,7 @@ export type ToEngine =
       readonly cancelWord: CancelWord;
     }
   | { readonly kind: "generate"; readonly id: number; readonly request: GenerationRequest }
-  | { readonly kind: "cancel"; readonly id: number }
+  | { readonly kind: "cancel"; readonly id: number; readonly reason?: string | undefined }
   | {
       readonly kind: "embed";
       readonly id: number;

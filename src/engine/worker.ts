@@ -3,12 +3,13 @@
 import { TinferError } from "../core/errors.ts";
 import { type CancelWord, makeCancelWord, stopAllSteps, stopStep } from "../native/interrupt.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";
-import type {
-  EngineClient,
-  EngineStatus,
-  GenerationEvent,
-  GenerationRequest,
-  LoadedModelFacts,
+import {
+  type EngineClient,
+  type EngineStatus,
+  type GenerationEvent,
+  type GenerationRequest,
+  hasEnough,
+  type LoadedModelFacts,
 } from "./client.ts";
 import { Engine } from "./engine.ts";
 import type { ExpertUse } from "./expert-use.ts";
@@ -101,7 +102,7 @@ class WorkerClient implements EngineClient {
         wake();
       },
     });
-    const cancel = () => this.#cancel(id);
+    const cancel = () => this.#cancel(id, signal?.reason);
     let ended = false;
     signal?.addEventListener("abort", cancel);
     try {
@@ -133,8 +134,9 @@ class WorkerClient implements EngineClient {
   }
 
   /** Stops the work with this id within one step. */
-  #cancel(id: number): void {
-    this.#send({ kind: "cancel", id });
+  #cancel(id: number, why?: unknown): void {
+    const reason = why === hasEnough ? hasEnough : undefined;
+    this.#send({ kind: "cancel", id, reason });
     stopStep(this.#cancelWord, id);
   }
 
@@ -225,7 +227,7 @@ function serveEngine(): void {
       case "generate":
         return generate(message.id, message.request);
       case "cancel":
-        return requests.get(message.id)?.abort();
+        return requests.get(message.id)?.abort(message.reason);
       case "embed": {
         const { id, prompts, pooling, adapters } = message;
         const value = await engine!.embed(prompts, pooling, adapters, signalOf(id), id);

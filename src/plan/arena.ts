@@ -130,8 +130,3 @@ export function cacheBlockBytes(
   const v = alignUp(kvPartBytes(kvTypeV, valueWidth));
   return (k + v) * cache.numKvHeads;
 }
-
-/** One block over all layers in bytes. */
-export function blockBytes(plan: Plan, limits: Pick<PlanLimits, "kvTypeK" | "kvTypeV">): number {
-  return plan.caches.reduce((sum, cache) => sum + cacheBlockBytes(cache, limits), 0);
-}

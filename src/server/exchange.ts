@@ -32,7 +32,10 @@ export class Exchange {
   isStreaming = false;
   /** Nobody reads the answer any more. */
   isClientGone = false;
-  /** Tokens left out because the client asked for it; always said in the answer. */
+  /**
+   * Tokens left out because the client asked for it; always said in the answer. Of a text that is
+   * far too long at least so many.
+   */
   truncatedTokens = 0;
   #isFinished = false;
 

@@ -63,7 +63,9 @@ export class ModelHost {
   async load(source: ModelSource): Promise<ServedModel> {
     try {
       // The Worker loads weights while this thread reads the vocabulary.
-      const starting = startEngineWorker(source.path, source.options);
+      // How many may wait is for the server's admission to say, before an answer begins.
+      const options = { ...source.options, maxWaiting: Number.POSITIVE_INFINITY };
+      const starting = startEngineWorker(source.path, options);
       const [client, text] = await Promise.all([starting, readText(source.path)]);
       const { size, mtime } = statSync(source.path);
       this.#ready = {

@@ -2,10 +2,16 @@
 // stream that nobody reads any more stops the work behind it.
 import { type Dialect, errorBody } from "./dialect.ts";
 import type { Exchange } from "./exchange.ts";
-import { toRequestError } from "./request-error.ts";
+import { RequestError, toRequestError } from "./request-error.ts";
 
 /** Proxies and clients give up on connections that are silent for long. */
 const pingMs = 10_000;
+
+/**
+ * Bytes of a stream that may wait for its reader: many minutes of one answer. Beyond, nobody is
+ * likely to come back, and the answer ends: memory would be the only limit.
+ */
+const maxUnreadBytes = 32e6;
 
 interface StreamFormat {
   readonly contentType: string;
@@ -52,8 +58,8 @@ export function streamResponse(
   exchange.isStreaming = true;
   exchange.record.stream = true;
   exchange.record.status = 200;
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
+  const source = {
+    start(controller: ReadableStreamDefaultController<Uint8Array>) {
       let isOpen = true;
       const put = (text: string) => {
         if (isOpen && !exchange.isClientGone) controller.enqueue(encoder.encode(text));
@@ -61,7 +67,10 @@ export function streamResponse(
       const { ping } = format;
       const timer =
         ping === undefined ? undefined : setInterval(() => put(ping), options.pingMs ?? pingMs);
-      const send = (value: object) => put(format.frame(value));
+      const send = (value: object) => {
+        if (!exchange.isClientGone && controller.desiredSize! <= 0) throw unread();
+        put(format.frame(value));
+      };
       const run = async () => {
         try {
           await write(send);
@@ -70,7 +79,7 @@ export function streamResponse(
           options.onError(error);
           const known = toRequestError(error);
           exchange.record.error = known.message;
-          send(errorBody(dialect, known));
+          put(format.frame(errorBody(dialect, known)));
         } finally {
           isOpen = false;
           clearInterval(timer);
@@ -87,7 +96,9 @@ export function streamResponse(
     cancel() {
       exchange.leave();
     },
-  });
+  };
+  const room = new ByteLengthQueuingStrategy({ highWaterMark: maxUnreadBytes });
+  const body = new ReadableStream(source, room);
   // `no-transform` and the X- header keep proxies from holding pieces back.
   const headers = {
     "Content-Type": format.contentType,
@@ -95,4 +106,12 @@ export function streamResponse(
     "X-Accel-Buffering": "no",
   };
   return new Response(body, { headers });
+}
+
+function unread(): RequestError {
+  const megabytes = maxUnreadBytes / 1e6;
+  return new RequestError(408, `the client left ${megabytes} MB of the answer unread`, {
+    code: "unread_answer",
+    hint: "read the stream as it comes, or ask for less: n, logprobs",
+  });
 }

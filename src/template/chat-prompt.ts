@@ -1,6 +1,6 @@
 // From messages to the prompt a model sees: renders the template with the model's own special
 // tokens and encodes it, with BOS exactly once where the vocabulary asks for it.
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Tokenizer, TokenLimit } from "../tokenizer/tokenizer.ts";
 import type { ChatTemplate, RenderVariables } from "./chat-template.ts";
 import { detectReasoning, type ReasoningMarkers, ReasoningSplitter } from "./reasoning.ts";
 
@@ -38,19 +38,19 @@ export class ChatPrompt {
     return this.template.render({ ...this.#specialVariables, ...variables }, now);
   }
 
-  render(variables: RenderVariables, now?: Date): RenderedPrompt {
-    const text = this.renderText({ add_generation_prompt: true, ...variables }, now);
+  render(variables: RenderVariables, limit?: TokenLimit): RenderedPrompt {
+    const text = this.renderText({ add_generation_prompt: true, ...variables });
     return {
       text,
-      tokenIds: this.encode(text),
+      tokenIds: this.encode(text, limit),
       createSplitter: () => new ReasoningSplitter(this.reasoning, this.#endsInsideReasoning(text)),
     };
   }
 
   /** Templates write BOS themselves; one that does not gets it here. */
-  encode(text: string): Int32Array {
+  encode(text: string, limit?: TokenLimit): Int32Array {
     const tokenizer = this.#tokenizer;
-    const tokenIds = tokenizer.encode(text, { addSpecial: false, parseSpecial: true });
+    const tokenIds = tokenizer.encode(text, { addSpecial: false, parseSpecial: true, limit });
     const { bosId } = tokenizer.specialTokens;
     if (!tokenizer.addsBos || bosId === undefined || tokenIds[0] === bosId) return tokenIds;
     return Int32Array.from([bosId, ...tokenIds]);

@@ -3,6 +3,7 @@
 import { hashBytes } from "./byte-string-index.ts";
 import type { PairMerger } from "./pair-merger.ts";
 import { decodeUtf8 } from "./utf8.ts";
+import type { Vocabulary } from "./vocabulary.ts";
 
 function isVisible(byte: number): boolean {
   return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);
@@ -24,6 +25,13 @@ export class ByteAlphabet {
       this.hashes[byte] = hashBytes(bytes, 0, bytes.length);
       this.byteOfLetter[letter] = byte;
     }
+  }
+
+  /** Whether each letter is a token. */
+  isIn(vocabulary: Vocabulary): boolean {
+    return this.byteOfLetter.every((byte, codePoint) => {
+      return byte < 0 || vocabulary.find(String.fromCharCode(codePoint)) !== undefined;
+    });
   }
 
   /** Writes the letters of `raw` into the merger, a symbol for each; returns the bytes written. */

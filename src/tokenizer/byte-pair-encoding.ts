@@ -31,6 +31,7 @@ export class BytePairEncoding implements TextAlgorithm {
   private splitter: WordSplitter | undefined;
   private cuts: SpaceCuts | undefined;
   private byteTokens: Int32Array | undefined;
+  private spellsAll: boolean | undefined;
 
   constructor(vocabulary: Vocabulary, metadata: Metadata, pretokenizer: Pretokenizer) {
     this.vocabulary = vocabulary;
@@ -44,13 +45,22 @@ export class BytePairEncoding implements TextAlgorithm {
     this.merges = merges;
   }
 
+  get maxUnitsPerToken(): number | undefined {
+    // A byte has a token of its own where it is in no longer one; else it is left out.
+    this.spellsAll ??=
+      this.pretokenizer.escapesSpaces === true
+        ? !this.vocabulary.byteTokens().includes(-1)
+        : this.alphabet.isIn(this.vocabulary);
+    return this.spellsAll ? this.vocabulary.maxUnits : undefined;
+  }
+
   encodeText(text: string, _afterSpecial: boolean, output: TokenList): void {
     this.splitter ??= new WordSplitter(this.pretokenizer);
     const escapes = this.pretokenizer.escapesSpaces === true;
     const marked = escapes ? text.replaceAll(" ", SPACE_MARK) : text;
     const ends = this.splitter.split(marked);
     let start = 0;
-    for (let i = 0; i < ends.length; i++) {
+    for (let i = 0; i < ends.length && !output.isFull; i++) {
       const end = ends.at(i);
       if (escapes) this.encodeLine(marked, start, end, output);
       else this.encodeWord(marked, start, end, output);
@@ -61,7 +71,7 @@ export class BytePairEncoding implements TextAlgorithm {
   /** Without words there are long stretches to merge; they are cut where no merge can cross. */
   private encodeLine(text: string, lineStart: number, lineEnd: number, output: TokenList): void {
     this.cuts ??= new SpaceCuts(this.mergeRule().index);
-    for (let start = lineStart; start < lineEnd; ) {
+    for (let start = lineStart; start < lineEnd && !output.isFull; ) {
       const end = this.cuts.next(text, start, lineEnd);
       this.encodeWord(text, start, end, output);
       start = end;

@@ -10,6 +10,7 @@ import type {
   EncodeOptions,
   SpecialTokens,
   Tokenizer,
+  TokenLimit,
 } from "./tokenizer.ts";
 import { decodeUtf8, Utf8Stream } from "./utf8.ts";
 import { TokenFlag, type Vocabulary } from "./vocabulary.ts";
@@ -76,27 +77,37 @@ export class ModelTokenizer implements Tokenizer {
   }
 
   encode(text: string, options: EncodeOptions = {}): Int32Array {
-    const { addSpecial = true, parseSpecial = true } = options;
-    const output = new TokenList();
+    const { addSpecial = true, parseSpecial = true, limit } = options;
+    const output = new TokenList(limit?.numCounted);
     if (addSpecial && this.frame.first !== undefined) output.push(this.frame.first);
     let afterSpecial = true;
     for (const fragment of this.matcher(parseSpecial).split(text.toWellFormed())) {
+      if (output.isFull) break;
       if ("tokenId" in fragment) {
         output.push(fragment.tokenId);
         afterSpecial = !this.prefixesFirstTextOnly;
       } else {
         const { form } = this;
         const normal = form === undefined ? fragment.text : fragment.text.normalize(form);
+        if (limit !== undefined) this.refuseLong(normal, output.length, limit);
         this.algorithm.encodeText(normal, afterSpecial, output);
         afterSpecial = false;
       }
     }
     if (addSpecial && this.frame.last !== undefined) output.push(this.frame.last);
+    if (output.isFull && limit?.error !== undefined) throw limit.error(limit.numCounted);
     return output.toInt32Array();
   }
 
-  encodePair(first: string, second: string): Int32Array {
-    const plain = { addSpecial: false, parseSpecial: false };
+  /** A text that has too many tokens even if each were the longest of the vocabulary. */
+  private refuseLong(text: string, numBefore: number, { numTokens, error }: TokenLimit): void {
+    const maxUnits = this.algorithm.maxUnitsPerToken;
+    if (error === undefined || maxUnits === undefined) return;
+    if (numBefore + text.length / maxUnits > numTokens) throw error(numTokens);
+  }
+
+  encodePair(first: string, second: string, limit?: TokenLimit): Int32Array {
+    const plain = { addSpecial: false, parseSpecial: false, limit };
     const { first: before, middle, last } = this.pairFrame;
     const texts = [this.encode(first, plain), this.encode(second, plain)] as const;
     return Int32Array.from([...before, ...texts[0], ...middle, ...texts[1], ...last]);

@@ -42,12 +42,17 @@ export class SentencePiece implements TextAlgorithm {
     this.merger = new PairMerger(this.rule);
   }
 
+  get maxUnitsPerToken(): number | undefined {
+    // Without an unknown token a character may be left out; with one it has two units at most.
+    return this.unknownId === undefined ? undefined : Math.max(this.vocabulary.maxUnits, 2);
+  }
+
   encodeText(text: string, afterSpecial: boolean, output: TokenList): void {
     this.cuts ??= new SpaceCuts(this.rule.index);
     const hasPrefix = !this.doublesSpacePrefix && /^[ \u2581]/.test(text);
     const prefixed = this.addsSpacePrefix && afterSpecial && !hasPrefix ? ` ${text}` : text;
     const marked = prefixed.replaceAll(" ", SPACE_MARK);
-    for (let start = 0; start < marked.length; ) {
+    for (let start = 0; start < marked.length && !output.isFull; ) {
       const end = this.cuts.next(marked, start, marked.length);
       if (!this.cache.append(marked, start, end, output)) {
         const firstId = output.length;

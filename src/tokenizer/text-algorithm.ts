@@ -5,7 +5,12 @@ import type { TokenList } from "./token-list.ts";
 export interface TextAlgorithm {
   /** Is a space put in front of text that begins the input or follows a special token? */
   readonly addsSpacePrefix: boolean;
-  /** Appends the tokens of `text`, which is well-formed and not empty. */
+  /** UTF-16 units that a token stands for at most; undefined where units may leave no token. */
+  readonly maxUnitsPerToken: number | undefined;
+  /**
+   * Appends the tokens of `text`, which is well-formed and not empty; may stop after a word once
+   * the output is full.
+   */
   encodeText(text: string, afterSpecial: boolean, output: TokenList): void;
   /** The bytes of a token that is neither special nor user-defined. */
   pieceBytes(tokenId: number): Uint8Array;

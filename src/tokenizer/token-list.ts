@@ -1,8 +1,18 @@
-// A list of token ids that grows as encoding goes on.
+// A list of token ids that grows as encoding goes on, and says when it has enough of them.
 
 export class TokenList {
   private ids = new Int32Array(256);
   private count = 0;
+  private readonly mostWanted: number;
+
+  constructor(mostWanted = Number.POSITIVE_INFINITY) {
+    this.mostWanted = mostWanted;
+  }
+
+  /** Whether there are more ids than wanted: encoding may stop after a word. */
+  get isFull(): boolean {
+    return this.count > this.mostWanted;
+  }
 
   get length(): number {
     return this.count;

@@ -1,11 +1,22 @@
 // What a tokenizer is to the rest of tinfer: text to token ids and back. The kinds are built by
 // `create-tokenizer.ts`; nothing outside this folder knows which kind a model has.
 
+/** How far a text is encoded: no work goes into tokens that nobody wants. */
+export interface TokenLimit {
+  /** A text that is sure to have more is not encoded at all, where there is an error. */
+  readonly numTokens: number;
+  /** Encoding ends after more than these; not less than `numTokens`. */
+  readonly numCounted: number;
+  /** Thrown where there are more; undefined: the beginning of the encoding is what is wanted. */
+  readonly error?: (moreThan: number) => Error;
+}
+
 export interface EncodeOptions {
   /** Add BOS/EOS/CLS/SEP as the metadata asks. Default: true. */
   addSpecial?: boolean;
   /** The text of a special token becomes its id; otherwise it is ordinary text. Default: true. */
   parseSpecial?: boolean;
+  limit?: TokenLimit | undefined;
 }
 
 export interface DecodeOptions {
@@ -46,7 +57,7 @@ export interface Tokenizer {
   /** Lone surrogates in `text` count as U+FFFD. */
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** Two texts as models see them that compare texts, e.g. [CLS] first [SEP] second [SEP]. */
-  encodePair(first: string, second: string): Int32Array;
+  encodePair(first: string, second: string, limit?: TokenLimit): Int32Array;
   /** The inverse of `encode`: drops the space that encoding put in front. */
   decode(tokenIds: ArrayLike<number>, options?: DecodeOptions): string;
   createDetokenizer(options?: DecodeOptions): Detokenizer;

@@ -17,6 +17,8 @@ const USABLE = TokenFlag.normal | TokenFlag.userDefined | TokenFlag.unused;
 
 export class Unigram implements TextAlgorithm {
   readonly addsSpacePrefix: boolean;
+  /** Unknown characters in a row are one token, and the map of characters drops some. */
+  readonly maxUnitsPerToken = undefined;
   private readonly vocabulary: Vocabulary;
   private readonly unknownId: number;
   private readonly unknownScore: number;
@@ -48,7 +50,7 @@ export class Unigram implements TextAlgorithm {
     const marked = this.normalize(text);
     const firstId = output.length;
     const word = new TokenList();
-    for (let start = 0; start < marked.length; ) {
+    for (let start = 0; start < marked.length && !output.isFull; ) {
       const end = this.cuts.next(marked, start, marked.length);
       word.truncate(0);
       if (!this.cache.append(marked, start, end, word)) {

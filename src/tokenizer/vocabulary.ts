@@ -37,6 +37,7 @@ export class Vocabulary {
   readonly flags: Uint8Array;
   /** [size] log probabilities or ranks, where the kind has them. */
   readonly scores: Float32Array | undefined;
+  private longestUnits: number | undefined;
 
   constructor(metadata: Metadata) {
     const tokens = getStrings(metadata, "tokenizer.ggml.tokens");
@@ -78,11 +79,32 @@ export class Vocabulary {
     return match === null ? -1 : Number.parseInt(match[1]!, 16);
   }
 
+  /** UTF-16 units of the longest token. */
+  get maxUnits(): number {
+    this.longestUnits ??= longestUnits(this.index);
+    return this.longestUnits;
+  }
+
   /** The ids of the tokens `<0x00>` to `<0xFF>`; -1 where there is none. */
   byteTokens(): Int32Array {
     const name = (byte: number) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
     return Int32Array.from({ length: 256 }, (_, byte) => this.find(name(byte)) ?? -1);
   }
+}
+
+function longestUnits({ bytes, starts, ends, length }: ByteStringIndex): number {
+  let longest = 0;
+  for (let index = 0; index < length; index++) {
+    let units = 0;
+    for (let at = starts[index]!; at < ends[index]!; at++) {
+      const byte = bytes[at]!;
+      // Characters of four bytes are two units, all others one.
+      if (byte >= 0xf0) units += 2;
+      else if ((byte & 0xc0) !== 0x80) units++;
+    }
+    longest = Math.max(longest, units);
+  }
+  return longest;
 }
 
 function perToken(metadata: Metadata, key: string, size: number): ArrayLike<number> | undefined {

@@ -24,6 +24,8 @@ const IDEOGRAPH = new RegExp(
 export class WordPiece implements TextAlgorithm {
   /** The mark in front of each word; nothing is put in front of the text itself. */
   readonly addsSpacePrefix = true;
+  /** An unknown word is one token, and spaces are none. */
+  readonly maxUnitsPerToken = undefined;
   private readonly vocabulary: Vocabulary;
   private readonly unknownId: number | undefined;
   private readonly lowercases: boolean;
@@ -45,6 +47,7 @@ export class WordPiece implements TextAlgorithm {
       word = "";
     };
     for (const original of text) {
+      if (output.isFull) return;
       const character = this.stripsAccents ? baseOf(original) : original;
       if (SPACE.test(character)) {
         finish();

@@ -135,7 +135,7 @@ test("what the system refuses, and files of the wrong kind, come with the next s
     tinfer(["convert", join(folder, "absent"), join(folder, "out.gguf")]),
     tinfer(["plan"], config),
   ]);
-  expectFailure(nowhere, ["nodir/x", "check the path"]);
+  expectFailure(nowhere, ["nodir/x", "check that the folder exists"]);
   expectFailure(keys, [`${folder} cannot be read`, "one key per line"]);
   expectFailure(template, ["tagless.jinja is no template", "no message"]);
   expect(noFolder.stderr).toContain("absent does not exist");

@@ -95,7 +95,7 @@ test("Ctrl-C at any time ends with 130", async () => {
 });
 
 test("termination ends with 143, in work that yields and in work that does not", async () => {
-  const busy = ["bench", "", "-p", "512", "-n", "0", "-r", "1000000"];
+  const busy = ["bench", storyModel, "-p", "512", "-n", "0", "-r", "1000000"];
   const results = await Promise.all(
     [endless, busy].map((args) => interruptAfter(1500, args, "SIGTERM")),
   );

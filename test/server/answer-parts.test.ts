@@ -129,6 +129,27 @@ test("an error in the middle is the last thing that a stream says", async () => 
   expect(seen).toEqual([bug, bug]);
 });
 
+test("an answer waits for its reader, but not without bound", async () => {
+  const value = { text: "x".repeat(999_990) };
+  const streamOf = (count: number, onError: (error: unknown) => void) =>
+    streamResponse("ollama", exchangeFor(), { onError }, async (send) => {
+      for (let i = 0; i < count; i++) {
+        send(value);
+        await Promise.resolve();
+      }
+    });
+  const linesOf = async (response: Response) => (await response.text()).trim().split("\n");
+  const errors: unknown[] = [];
+  const late = streamOf(30, (error) => errors.push(error));
+  const lost = streamOf(200, (error) => errors.push(error));
+  await Bun.sleep(0);
+  expect(await linesOf(late)).toHaveLength(30);
+  expect(errors).toHaveLength(1);
+  const lines = await linesOf(lost);
+  expect(lines).toHaveLength(33);
+  expect(lines.at(-1)).toContain("the client left 32 MB of the answer unread");
+});
+
 test("a reader that leaves raises the signal of the work", async () => {
   const exchange = exchangeFor();
   const response = streamResponse("openai", exchange, { onError() {} }, async (send) => {

@@ -152,6 +152,16 @@ test("more than the queue holds is refused at once, in each dialect's way", asyn
   expect(later.status).toBe(200);
 });
 
+test("as many wait as the queue holds, however many that is", async () => {
+  await using roomy = await startTestServer({ maxSequences: 2, maxWaiting: 600 });
+  const body = { prompt: "x", n: 100, max_tokens: 1, stream: true };
+  const asked = Array.from({ length: 6 }, () => roomy.post("/v1/completions", body));
+  for (const answer of await Promise.all(asked)) {
+    expect(answer.status).toBe(200);
+    expect((await answer.text()).match(/"finish_reason":"|"error"/g)).toHaveLength(100);
+  }
+});
+
 test("stopping lets short answers end and cancels long ones", async () => {
   const other = await startTestServer({ maxSequences: 2, contextLen: 512 });
   const short = other.post("/v1/completions", { ...endless, max_tokens: 20 });

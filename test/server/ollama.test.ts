@@ -1,7 +1,10 @@
 // Ollama's own client against the server.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Ollama } from "ollama";
+import { measureModel } from "../../src/cli/plan.ts";
+import { defaultModelOptions } from "../../src/engine/options.ts";
 import {
+  builtInModel,
   type ChatReply,
   jsonOf,
   startTestServer,
@@ -144,6 +147,26 @@ test("embed: no text is no vector, and fewer dimensions are the first ones", asy
   );
 });
 
+test("ps counts what embeddings take, and plan says it before", async () => {
+  await using other = await startTestServer({ maxSequences: 2, contextLen: 256 });
+  const size = async () => {
+    const reply = await fetch(`${other.url}/api/ps`);
+    return ((await reply.json()) as { models: [{ size: number }] }).models[0].size;
+  };
+  const { devices, embeddings } = measureModel(builtInModel, {
+    ...{ ...defaultModelOptions, numThreads: 1, maxSequences: 2, contextLen: 256 },
+    ...{ kvTypeK: "f16", kvTypeV: "f16" },
+  });
+  expect(await size()).toBe(devices[0]!.total);
+  await other.post("/api/embed", { model: "tiny", input: "The dog ran." });
+  expect(await size()).toBe(devices[0]!.total + embeddings);
+  expect(embeddings).toBeGreaterThan(0);
+});
+
+async function embeddingsOf(response: Response): Promise<number[][]> {
+  return ((await response.json()) as { embeddings: number[][] }).embeddings;
+}
+
 test("embed cuts a long text only when told to, and says how much", async () => {
   const input = "dog ".repeat(900);
   expect(client.embed({ model: "tiny", input })).rejects.toThrow("tokens, the context 512");
@@ -152,6 +175,11 @@ test("embed cuts a long text only when told to, and says how much", async () => 
   const counted = server.post("/tokenize", { content: input, add_special: true });
   const { count } = await jsonOf<TokensReply>(counted);
   expect(cut.headers.get("X-Tinfer-Truncated")).toBe(String(count - 512));
+  // Of a text that is far too long only the beginning is read: the vector is the same.
+  const longer = { model: "tiny", input: input.repeat(10), truncate: true };
+  const start = await server.post("/api/embed", longer);
+  expect(Number(start.headers.get("X-Tinfer-Truncated"))).toBeWithin(16_384 - 512, 16_400 - 512);
+  expect(await embeddingsOf(start)).toEqual(await embeddingsOf(cut));
 });
 
 test("errors have Ollama's shape", async () => {

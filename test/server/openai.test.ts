@@ -72,6 +72,7 @@ test("a stop string ends the text before it, in every form of stop", async () =>
   const full = choices[0]!.text;
   const stop = full.slice(12, 17);
   const cut = full.slice(0, full.indexOf(stop));
+  const cancelled = await server.metric("tinfer_cancelled_total");
   for (const given of [stop, [stop], ["never seen", stop]]) {
     const answer = await client.completions.create({ ...greedy, prompt, stop: given });
     expect(answer.choices[0]!.text).toBe(cut);
@@ -81,6 +82,7 @@ test("a stop string ends the text before it, in every form of stop", async () =>
   let text = "";
   for await (const chunk of streamed) text += chunk.choices[0]!.text;
   expect(text).toBe(cut);
+  expect(await server.metric("tinfer_cancelled_total")).toBe(cancelled);
 });
 
 test("a stopped answer reports what the prefix cache gave", async () => {
@@ -296,6 +298,10 @@ test("errors are of the client's own classes", async () => {
   const { count } = await jsonOf<TokensReply>(counted);
   expect(long!.message).toContain(`${count} tokens`);
   expect(long!.message).toContain("512");
+  // Far too long: not all of it is read.
+  const huge = await ask({ messages: [{ role: "user", content: "dog ".repeat(9000) }] });
+  expect(huge!.code).toBe("context_length_exceeded");
+  expect(huge!.message).toContain("the prompt has more than 16384 tokens, the context 512");
 });
 
 test("unknown fields are let pass and named", async () => {

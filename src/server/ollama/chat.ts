@@ -1,5 +1,6 @@
 // POST /api/chat.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import type { ChatMessage } from "../../template/messages.ts";
 import { readBody } from "../body.ts";
 import { refuse } from "../request-error.ts";
@@ -53,10 +54,11 @@ export const ollamaChatRoute: Route = {
     if (body.tools?.length) throw refuse("tools", "not supported yet", "leave the field out");
     if (!body.messages?.length) return loaded(model, placeText);
     const chat = chatOf(model);
-    const rendered = chat.render({
+    const variables = {
       ...thinkVariables(body.think, chat, model.id),
       messages: toMessages(body.messages),
-    });
+    };
+    const rendered = chat.render(variables, promptLimit(model.client.facts));
     const request = {
       ...toLimits(server, model, body, rendered.tokenIds.length),
       tokenIds: rendered.tokenIds,

@@ -1,5 +1,6 @@
 // POST /api/embed, and /api/embeddings, its older form for one text.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import { readBody } from "../body.ts";
 import { embedAll } from "../embeddings.ts";
 import type { Exchange } from "../exchange.ts";
@@ -38,7 +39,8 @@ function encode(
 ): Int32Array {
   const { tokenizer } = model.text;
   const longest = contextLenOf(model, options ?? {});
-  const tokenIds = tokenizer.encode(text);
+  const { error, ...counts } = promptLimit(model.client.facts, "read");
+  const tokenIds = tokenizer.encode(text, { limit: truncate ? counts : { ...counts, error } });
   if (tokenIds.length <= longest) return tokenIds;
   if (!truncate) {
     // What is more than the model can read is refused with all others, with advice on --ctx.

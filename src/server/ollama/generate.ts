@@ -1,5 +1,6 @@
 // POST /api/generate: one prompt through the chat template, or with `raw` as it is.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import { readBody } from "../body.ts";
 import { refuse } from "../request-error.ts";
 import { toStopStrings } from "../request-fields.ts";
@@ -35,13 +36,17 @@ function refuseFields(body: GenerateBody): void {
 }
 
 function readPrompt(model: ServedModel, body: GenerateBody, prompt: string) {
-  if (body.raw) return { tokenIds: model.text.tokenizer.encode(prompt), splitter: undefined };
+  const limit = promptLimit(model.client.facts);
+  if (body.raw) {
+    return { tokenIds: model.text.tokenizer.encode(prompt, { limit }), splitter: undefined };
+  }
   const chat = chatOf(model);
   const system = body.system ? [{ role: "system", content: body.system }] : [];
-  const rendered = chat.render({
+  const variables = {
     ...thinkVariables(body.think, chat, model.id),
     messages: [...system, { role: "user", content: prompt }],
-  });
+  };
+  const rendered = chat.render(variables, limit);
   return { tokenIds: rendered.tokenIds, splitter: rendered.createSplitter() };
 }
 

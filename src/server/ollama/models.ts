@@ -46,16 +46,18 @@ export const tagsRoute: Route = {
 export const psRoute: Route = {
   method: "GET",
   path: "/api/ps",
-  handle(_, server) {
+  async handle(_, server) {
     const model = server.model.peek();
     if (model === undefined) return Response.json({ models: [] });
     const { facts } = model.client;
+    const { embeddingBytes } = await model.client.status();
+    const sessions = facts.kvBytes + facts.arenaBytes + facts.scratchBytes + embeddingBytes;
     const weights = facts.mappedWeightBytes + facts.derivedWeightBytes + facts.tableBytes;
     return Response.json({
       models: [
         {
           ...identity(model),
-          size: weights + facts.kvBytes + facts.arenaBytes + facts.scratchBytes,
+          size: weights + sessions,
           size_vram: 0,
           context_length: facts.maxContextLen,
           // It stays until the server ends; Ollama's own word for that is a far year.

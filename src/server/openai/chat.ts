@@ -1,5 +1,6 @@
 // POST /v1/chat/completions.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import type { GenerationEnd } from "../../engine/text-generation.ts";
 import { maxLogprobs } from "../../sampling/parameters.ts";
 import type { ChatPrompt } from "../../template/chat-prompt.ts";
@@ -97,11 +98,12 @@ function readRequests(server: ServerState, model: ServedModel, body: ChatBody): 
     throw refuse("top_logprobs", "needs logprobs: true");
   }
   const chat = chatOf(model);
-  const rendered = chat.render({
+  const variables = {
     ...body.chat_template_kwargs,
     ...reasoningVariables(body.reasoning_effort, chat),
     messages: toMessages(body.messages, chat.template.source),
-  });
+  };
+  const rendered = chat.render(variables, promptLimit(model.client.facts));
   const sampling = toSampling(server, model, body, body.top_logprobs ?? 0);
   return Array.from({ length: numChoices(body, 1) }, (_, index) => ({
     tokenIds: rendered.tokenIds,

@@ -1,9 +1,10 @@
 // POST /v1/completions: text goes on from a prompt as it is, with no chat template.
 import { isUtf8 } from "node:buffer";
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import type { GenerationEnd } from "../../engine/text-generation.ts";
 import { maxLogprobs } from "../../sampling/parameters.ts";
-import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import type { Tokenizer, TokenLimit } from "../../tokenizer/tokenizer.ts";
 import {
   type AnswerEvent,
   type AnswerRequest,
@@ -46,11 +47,15 @@ const completionSchema = z.looseObject({
 type CompletionBody = z.infer<typeof completionSchema>;
 
 /** The prompts of a request as token ids. */
-export function toPrompts(tokenizer: Tokenizer, prompt: z.infer<typeof promptField>): Int32Array[] {
-  if (typeof prompt === "string") return [tokenizer.encode(prompt)];
+export function toPrompts(
+  tokenizer: Tokenizer,
+  prompt: z.infer<typeof promptField>,
+  limit: TokenLimit,
+): Int32Array[] {
+  if (typeof prompt === "string") return [tokenizer.encode(prompt, { limit })];
   if (typeof prompt[0] === "number") return [Int32Array.from(prompt as number[])];
   return (prompt as (string | number[])[]).map((item) =>
-    typeof item === "string" ? tokenizer.encode(item) : Int32Array.from(item),
+    typeof item === "string" ? tokenizer.encode(item, { limit }) : Int32Array.from(item),
   );
 }
 
@@ -71,7 +76,7 @@ function readChoices(server: ServerState, model: ServedModel, body: CompletionBo
     throw refuse("echo", "not supported together with logprobs");
   }
   const { tokenizer } = model.text;
-  const prompts = toPrompts(tokenizer, body.prompt);
+  const prompts = toPrompts(tokenizer, body.prompt, promptLimit(model.client.facts));
   const sampling = toSampling(server, model, body, body.logprobs ?? 0);
   const count = numChoices(body, prompts.length);
   return prompts.flatMap((ids, promptIndex) =>

@@ -1,5 +1,6 @@
 // POST /v1/embeddings.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import { readBody } from "../body.ts";
 import { embedAll } from "../embeddings.ts";
 import type { Route } from "../server-state.ts";
@@ -26,7 +27,8 @@ export const embeddingRoute: Route = {
     const limit = server.options.maxBodyBytes;
     const body = await readBody(c.req.raw, exchange, limit, embeddingSchema);
     const model = server.model.named(body.model);
-    const prompts = toPrompts(model.text.tokenizer, body.input);
+    const longest = promptLimit(model.client.facts, "read");
+    const prompts = toPrompts(model.text.tokenizer, body.input, longest);
     const { vectors, promptTokens } = await embedAll(
       server,
       model,

@@ -1,6 +1,7 @@
 // POST /v1/rerank and its other names: documents by how well they answer a query. The form is
 // Jina's and Cohere's; a body with `texts` asks for that of Text Embeddings Inference.
 import { z } from "zod";
+import { promptLimit } from "../../engine/context-limits.ts";
 import { rankPrompt, relevance, requireRanker } from "../../engine/reranking.ts";
 import { readBody } from "../body.ts";
 import { poolAll } from "../embeddings.ts";
@@ -48,7 +49,8 @@ const route = (path: string): Route => ({
     const { facts } = model.client;
     requireRanker(facts);
     const texts = textsOf(body);
-    const prompts = texts.map((text) => rankPrompt(model.text, body.query, text));
+    const limit = promptLimit(facts, "read");
+    const prompts = texts.map((text) => rankPrompt(model.text, body.query, text, limit));
     const { vectors, promptTokens } = await poolAll(server, model, exchange, prompts, "rank");
     const ranked = vectors
       .map((scores, index): Ranked => ({ index, score: relevance(scores, facts) }))
