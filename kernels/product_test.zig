@@ -1,4 +1,4 @@
-//! Products against their definition (notes/canonical-order.md), bit for bit: every weight type,
+//! Products against their definition (`define` below), bit for bit: every weight type,
 //! both regimes, several threads. `zig test kernels/product_test.zig -O ReleaseSafe -lc -fllvm`.
 const std = @import("std");
 const plan = @import("plan.zig");
