@@ -74,7 +74,7 @@ export const plan: Command = {
 };
 
 /** What loading the model with these options takes; the loader takes exactly this. */
-export function measureModel(path: string, options: ModelOptions): ModelMemory {
+function measureModel(path: string, options: ModelOptions): ModelMemory {
   using file = new ModelFile(path, options.rope, options.quantize);
   using adapterSet = new AdapterSet(options.adapters, file);
   const { adapters } = adapterSet;

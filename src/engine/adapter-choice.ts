@@ -41,7 +41,7 @@ function parseAdapter(text: string): { path: string; scale: number } {
 }
 
 /** `origin` says where the scale was given. */
-export function checkedScale(scale: number, origin: string): number {
+function checkedScale(scale: number, origin: string): number {
   if (Number.isFinite(scale)) return scale;
   throw new TinferError("usage", `the scale of an adapter is not a number: ${origin}`, {
     hint: "write FILE or FILE=SCALE, e.g. style.gguf=0.5",

@@ -78,7 +78,7 @@ export function writeError(path: string, cause: unknown): unknown {
 }
 
 /** The bytes of the file in order. */
-export function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
+function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
   const tensors = [...content.tensors];
   const { header, offsets, totalBytes } = layOutGguf([...content.metadata], tensors);
   yield header;
