@@ -120,7 +120,7 @@ fn define(comptime t: quant.Type, row: [*]const u8, x: []const f32) f32 {
 }
 fn blockSum(comptime Q: type, block: *const Q.Block, q: *const [Q.block_len]i8) f32 {
     var weights: [Q.block_len]f32 = undefined;
-    Q.dequantize(block, &weights);
+    quant.dequantizeBlock(Q, block, &weights);
     var sum: i32 = 0;
     for (weights, q) |w, v| sum += @as(i32, @intFromFloat(w)) * v;
     return @floatFromInt(sum);
