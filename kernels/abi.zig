@@ -164,12 +164,12 @@ export fn tinfer_release(args: *AllocateArgs) i32 {
     return ok;
 }
 
-/// Expands `count` weights of GGUF type `type_id` to f32, with the variant `name` (or the best).
+/// Expands `count` weights of GGUF type `type_id` to f32. `variant`: index of the CPU variant, from
+/// most portable; 0xffffffff = the best one.
 pub const DequantizeArgs = extern struct { source: u64, output: u64, count: u64, type_id: u32, variant: u32 };
 
 export fn tinfer_dequantize(args: *const DequantizeArgs) i32 {
-    if (args.variant > dispatch.best()) return fail(.invalid, "unknown CPU variant", .{});
-    const variant = dispatch.variants[args.variant];
+    const variant = chooseVariant(args.variant) orelse return fail(.invalid, "unknown CPU variant", .{});
     const source: [*]const u8 = @ptrFromInt(args.source);
     const output: [*]f32 = @ptrFromInt(args.output);
     if (variant.dequantize(args.type_id, source, output, args.count)) return ok;

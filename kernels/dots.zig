@@ -45,7 +45,7 @@ extern fn @"llvm.x86.avx2.psign.b"(@Vector(32, u8), @Vector(32, u8)) @Vector(32,
 extern fn @"llvm.x86.ssse3.psign.b.128"(@Vector(16, u8), @Vector(16, u8)) @Vector(16, u8);
 
 /// x86: sums of two neighbouring products of signed bytes; s in -127..127.
-pub inline fn dotPairsSigned(w: Bytes, s: Bytes) Words {
+inline fn dotPairsSigned(w: Bytes, s: Bytes) Words {
     // |w| * (s with w's sign): 128 * 127 * 2 still fits 16 bits.
     const magnitude: Bytes = @bitCast(@abs(@as(@Vector(64, i8), @bitCast(w))));
     if (has_avx512) {
@@ -83,7 +83,7 @@ inline fn armDot(acc: Ints, u: Bytes, s: Bytes) Ints {
 }
 
 /// x86: sums of two neighbouring products, u up to 127 (or 2 * u * s within 16 bits).
-pub inline fn dotPairs(u: Bytes, s: Bytes) Words {
+inline fn dotPairs(u: Bytes, s: Bytes) Words {
     if (has_avx512) return @"llvm.x86.avx512.pmaddubs.w.512"(u, s);
     if (has_avx2) {
         const f = @"llvm.x86.avx2.pmadd.ub.sw";

@@ -182,8 +182,8 @@ fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv
     var total: ScratchNeed = .{};
     for (step.ops) |*op| {
         const own: ScratchNeed = switch (op.opcode) {
-            .linear => linear.scratchNeed(step, op.as(plan.Linear), num_threads),
-            .linear_glu => linear_glu.scratchNeed(step, op.as(plan.LinearGlu), num_threads),
+            .linear => linear.scratchNeed(step, op.as(plan.Linear)),
+            .linear_glu => linear_glu.scratchNeed(step, op.as(plan.LinearGlu)),
             .attention_paged => attention_paged.scratchNeed(
                 step,
                 op.as(plan.AttentionPaged),

@@ -11,7 +11,7 @@ pub const Error = error{ Unsupported, Refused };
 
 extern "c" fn pthread_setaffinity_np(thread: std.c.pthread_t, bytes: usize, set: *const CpuSet) c_int;
 
-pub fn setOf(cpus: []const u32) Error!CpuSet {
+fn setOf(cpus: []const u32) Error!CpuSet {
     var set: CpuSet = @splat(0);
     for (cpus) |cpu| {
         if (cpu >= 64 * set.len) return error.Refused;

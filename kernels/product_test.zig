@@ -1,4 +1,4 @@
-//! Products against their definition (notes/canonical-order.md), bit for bit: every weight type,
+//! Products against their definition (`define` below), bit for bit: every weight type,
 //! both regimes, several threads. `zig test kernels/product_test.zig -O ReleaseSafe -lc -fllvm`.
 const std = @import("std");
 const plan = @import("plan.zig");
@@ -120,7 +120,7 @@ fn define(comptime t: quant.Type, row: [*]const u8, x: []const f32) f32 {
 }
 fn blockSum(comptime Q: type, block: *const Q.Block, q: *const [Q.block_len]i8) f32 {
     var weights: [Q.block_len]f32 = undefined;
-    Q.dequantize(block, &weights);
+    quant.dequantizeBlock(Q, block, &weights);
     var sum: i32 = 0;
     for (weights, q) |w, v| sum += @as(i32, @intFromFloat(w)) * v;
     return @floatFromInt(sum);

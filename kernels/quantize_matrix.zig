@@ -2,6 +2,7 @@
 //! number of threads gives the same.
 const std = @import("std");
 const Variant = @import("dispatch.zig").Variant;
+const quant = @import("quant/quant.zig");
 const quantize = @import("quantize/quantize.zig");
 const RowRuns = @import("row_runs.zig").RowRuns;
 
@@ -39,7 +40,7 @@ pub fn run(
 }
 
 pub fn isFloat(type_id: u32) bool {
-    const known = std.enums.fromInt(quantize.Type, type_id) orelse return false;
+    const known = quant.fromId(type_id) orelse return false;
     return known == .f32 or known == .f16 or known == .bf16;
 }
 

@@ -22,7 +22,7 @@ fn hasArm(comptime feature: std.Target.aarch64.Feature) bool {
     return arch == .aarch64 and std.Target.aarch64.featureSetHas(builtin.cpu.features, feature);
 }
 pub const has_vnni512 = hasX86(.avx512vnni) and hasX86(.avx512bw);
-pub const has_gfni512 = hasX86(.gfni) and hasX86(.avx512bw);
+const has_gfni512 = hasX86(.gfni) and hasX86(.avx512bw);
 pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
 /// `lookUp128` is one instruction.
 pub const has_byte_tables = has_avx512 and hasX86(.avx512vbmi);
@@ -30,7 +30,7 @@ pub const has_avx2 = hasX86(.avx2);
 const has_bmi = hasX86(.bmi);
 pub const has_sdot = hasArm(.dotprod);
 pub const has_fma = hasX86(.fma) or arch == .aarch64;
-pub const has_f16c = hasX86(.f16c) or arch == .aarch64;
+const has_f16c = hasX86(.f16c) or arch == .aarch64;
 
 /// 32-bit lanes of one native register.
 pub const native_lanes: usize = if (has_avx512) 16 else if (has_avx2) 8 else 4;

@@ -16,7 +16,8 @@ const arrows: Readonly<Record<string, readonly string[]>> = {
   // The border where the names in Hugging Face folders become those of GGUF.
   "hugging-face": ["weights"],
   template: ["tokenizer"],
-  plan: [],
+  // Step data has room for what a request may ask of sampling.
+  plan: ["sampling"],
   // The reference backend is the oracle and reads weights and samples in plain TypeScript.
   backend: ["native", "plan", "weights", "sampling"],
   models: ["plan", "weights"],

@@ -1,34 +1,13 @@
-//! How the products of all experts are cut into units that threads share, and the memory of one.
+//! How the products of all experts are cut into units that threads share.
 const worker_file = @import("../worker.zig");
-const matvec = @import("matvec.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const slices_file = @import("slices.zig");
-const expert_inputs = @import("expert_inputs.zig");
-const Tuning = @import("../tuning.zig").Tuning;
 const Slices = slices_file.Slices;
-const Inputs = expert_inputs.Inputs;
-const Layout = expert_inputs.Layout;
+const Inputs = @import("expert_inputs.zig").Inputs;
 const Run = worker_file.Run;
 const Worker = worker_file.Worker;
 
 const columns = tile_gemm.columns;
-
-/// Bytes of one product of a unit: panels of an expert's rows, or few rows of quarters.
-pub fn valueBytes(layout: *const Layout) usize {
-    const max_rows = layout.limits.max_rows;
-    const rows = tile_gemm.numPanels(max_rows) * tile_gemm.panel_rows;
-    const few: usize = @min(max_rows, Tuning.max_rows_regime);
-    return @max(rows * columns, few * 4 * slices_file.max_quarter_rows) * @sizeOf(f32);
-}
-
-/// After a slice's products: the unit's `finish(i, start, stride, first, n)` for each quarter, of
-/// whose rows those first..first + n exist and whose products begin at `start`.
-pub fn finishQuarters(unit: anytype, i: usize, span: matvec.Span) void {
-    for (0..4) |quarter| {
-        const first = quarter * matvec.Span.quarterRows(span.num_rows) + span.first;
-        unit.finish(i, quarter * span.count, 4 * span.count, first, span.countIn(quarter));
-    }
-}
 
 /// How the work is cut: tiled experts in panels, then the others in slices.
 pub const Units = struct {

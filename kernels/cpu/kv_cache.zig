@@ -33,7 +33,7 @@ pub const quant_group = 32;
 const value_alignment = 16;
 
 /// Bytes of the K part (n = head_dim) or V part (n = value width) of one block.
-pub fn partBytes(kv_type: plan.KvType, n: usize) usize {
+fn partBytes(kv_type: plan.KvType, n: usize) usize {
     const groups = std.math.divCeil(usize, n, quant_group) catch unreachable;
     const bytes = switch (kv_type) {
         .f32 => block_size * 4 * n,

@@ -26,8 +26,7 @@ pub fn run(step: *const Step, op: *const plan.Linear, worker: *Worker) void {
     product.run(step.scratch, worker, input, products[0..op.num_outputs]);
 }
 
-pub fn scratchNeed(step: *const Step, op: *const plan.Linear, num_threads: u32) ScratchNeed {
-    _ = num_threads;
+pub fn scratchNeed(step: *const Step, op: *const plan.Linear) ScratchNeed {
     var weights: [plan.max_linear_outputs]plan.Weight = undefined;
     for (op.outputs[0..op.num_outputs], 0..) |out, i| weights[i] = step.weights[out.weight];
     return product.scratchNeed(step, op.input, &op.norm, weights[0..op.num_outputs]);

@@ -28,8 +28,7 @@ pub fn run(step: *const Step, op: *const plan.LinearGlu, worker: *Worker) void {
     product.run(step.scratch, worker, input, &gated);
 }
 
-pub fn scratchNeed(step: *const Step, op: *const plan.LinearGlu, num_threads: u32) ScratchNeed {
-    _ = num_threads;
+pub fn scratchNeed(step: *const Step, op: *const plan.LinearGlu) ScratchNeed {
     const weights = [2]plan.Weight{ step.weights[op.gate], step.weights[op.up] };
     return product.scratchNeed(step, op.input, &op.norm, &weights);
 }

@@ -1,5 +1,5 @@
 //! Few activation rows against weights in blocks of 32: four weight rows at once, four blocks a
-//! step. Integer sums are exact, floats are added block by block (notes/canonical-order.md).
+//! step. Integer sums are exact, floats are added block by block.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const dots = @import("../dots.zig");

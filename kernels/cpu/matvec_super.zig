@@ -1,5 +1,5 @@
 //! Few activation rows against K-quants: four weight rows at once, one quant block of 256 a step.
-//! Scales are applied in integers, so a block's sum is exact (notes/canonical-order.md).
+//! Scales are applied in integers, so a block's sum is exact; floats are added block by block.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const dots = @import("../dots.zig");

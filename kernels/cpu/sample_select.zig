@@ -8,7 +8,7 @@ const lanes = math.lanes;
 /// Logits whose largest is remembered: most blocks are then never looked at again.
 pub const block_len = 128;
 /// Logits that one unit of work scans; 16 KiB, so that the second pass reads the first cache.
-pub const slice_len = 4096;
+const slice_len = 4096;
 const slice_blocks = slice_len / block_len;
 
 /// What one pass over the logits leaves behind.

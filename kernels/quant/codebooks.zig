@@ -24,11 +24,11 @@ pub const Book = struct {
     levels: []const i8,
 };
 
-pub const iq2_levels = [_]i8{ 8, 25, 43 };
-pub const iq3_xxs_levels = [_]i8{ 4, 12, 20, 28, 36, 44, 52, 62 };
-pub const iq3_s_levels = [_]i8{ 1, 3, 5, 7, 9, 11, 13, 15 };
+const iq2_levels = [_]i8{ 8, 25, 43 };
+const iq3_xxs_levels = [_]i8{ 4, 12, 20, 28, 36, 44, 52, 62 };
+const iq3_s_levels = [_]i8{ 1, 3, 5, 7, 9, 11, 13, 15 };
 /// Eighths: the types add or subtract one.
-pub const iq1_levels = [_]i8{ -8, 0, 8 };
+const iq1_levels = [_]i8{ -8, 0, 8 };
 
 pub const iq2_xxs: Book = .{ .name = "iq2_xxs", .count = 256, .dim = 8, .levels = &iq2_levels };
 pub const iq2_xs: Book = .{ .name = "iq2_xs", .count = 512, .dim = 8, .levels = &iq2_levels };
@@ -102,11 +102,3 @@ fn WithOffset(comptime book: Book, comptime offset: u8) type {
         };
     };
 }
-
-/// Signs of 8 weights stored in 7 bits: their number is even, which gives the eighth.
-pub const even_signs: [128]u8 = blk: {
-    @setEvalBranchQuota(10_000);
-    var result: [128]u8 = undefined;
-    for (&result, 0..) |*signs, i| signs.* = i | (@popCount(@as(u7, i)) & 1) << 7;
-    break :blk result;
-};

@@ -15,10 +15,6 @@ comptime {
     if (@sizeOf(Block) != 50) @compileError("IQ1_S has 50 bytes a block");
 }
 
-pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
-    super_block.dequantize(@This(), @ptrCast(block), output);
-}
-
 /// A weight of 1 is `d` times this.
 pub const unit = 1.0 / 8.0;
 pub const sub_len = 32;

@@ -17,10 +17,6 @@ comptime {
     if (@sizeOf(Block) != 82) @compileError("IQ2_S has 82 bytes a block");
 }
 
-pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
-    super_block.dequantize(@This(), @ptrCast(block), output);
-}
-
 /// A weight of 1 is `d` times this.
 pub const unit = 1.0 / 8.0;
 pub const sub_len = 16;

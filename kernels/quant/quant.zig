@@ -3,6 +3,7 @@
 const std = @import("std");
 const float = @import("float.zig");
 const float8 = @import("float8.zig");
+const super_block = @import("super_block.zig");
 
 pub const Type = enum(u32) {
     f32 = 0,
@@ -38,7 +39,8 @@ pub const Type = enum(u32) {
     f8_e5m2 = 0xf8e5,
 };
 
-/// The file of a type: `Block`, `block_len`, `dequantize` and what the dot kernels need.
+/// The file of a type: `Block`, `block_len`, what the dot kernels need, and `dequantize` where that
+/// is not what they decode.
 pub fn Format(comptime t: Type) type {
     return switch (t) {
         .f32 => float.F32,
@@ -131,9 +133,18 @@ pub fn dequantize(type_id: u32, source: [*]const u8, output: []f32) bool {
             const blocks: [*]align(1) const format.Block = @ptrCast(source);
             for (0..output.len / format.block_len) |b| {
                 const start = b * format.block_len;
-                format.dequantize(&blocks[b], output[start..][0..format.block_len]);
+                dequantizeBlock(format, &blocks[b], output[start..][0..format.block_len]);
             }
         },
     }
     return true;
+}
+
+pub fn dequantizeBlock(
+    comptime Q: type,
+    block: *align(1) const Q.Block,
+    output: *[Q.block_len]f32,
+) void {
+    if (@hasDecl(Q, "dequantize")) return Q.dequantize(block, output);
+    super_block.dequantize(Q, @ptrCast(block), output);
 }

@@ -3,40 +3,13 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const brain = @import("../brain.zig");
+const quant = @import("../quant/quant.zig");
 const codes_file = @import("codes.zig");
 const float = @import("float.zig");
 
-pub const Type = enum(u32) {
-    f32 = 0,
-    f16 = 1,
-    q4_0 = 2,
-    q4_1 = 3,
-    q5_0 = 6,
-    q5_1 = 7,
-    q8_0 = 8,
-    q2_k = 10,
-    q3_k = 11,
-    q4_k = 12,
-    q5_k = 13,
-    q6_k = 14,
-    iq2_xxs = 16,
-    iq2_xs = 17,
-    iq3_xxs = 18,
-    iq1_s = 19,
-    iq4_nl = 20,
-    iq3_s = 21,
-    iq2_s = 22,
-    iq4_xs = 23,
-    iq1_m = 29,
-    bf16 = 30,
-    tq1_0 = 34,
-    tq2_0 = 35,
-    mxfp4 = 39,
-    nvfp4 = 40,
-};
-
 /// `Block`, `block_len`, `largest` (magnitude) and `quantize`; the floats have `round` instead.
-fn Format(comptime t: Type) type {
+/// null: nothing makes weights of the type.
+fn Format(comptime t: quant.Type) ?type {
     const block32 = @import("block32.zig");
     const super_signed = @import("super_signed.zig");
     const super_affine = @import("super_affine.zig");
@@ -70,6 +43,7 @@ fn Format(comptime t: Type) type {
         .tq2_0 => ternary.Tq2_0,
         .mxfp4 => fp4.Mxfp4,
         .nvfp4 => fp4.Nvfp4,
+        .q1_0, .q2_0, .f8_e4m3, .f8_e5m2 => null,
     };
 }
 
@@ -94,12 +68,12 @@ pub const Fault = extern struct {
     largest: f32 = 0,
 };
 
-/// Bytes of a quantised row, or 0 where the type is unknown or the row no whole number of blocks.
+/// Bytes of a quantised row, or 0 where nothing makes the type or the row is no whole number of
+/// blocks.
 pub fn rowBytes(type_id: u32, cols: u64) u64 {
-    const known = std.enums.fromInt(Type, type_id) orelse return 0;
-    switch (known) {
+    switch (quant.fromId(type_id) orelse return 0) {
         inline else => |t| {
-            const format = Format(t);
+            const format = Format(t) orelse return 0;
             if (cols % format.block_len != 0) return 0;
             return cols / format.block_len * @sizeOf(format.Block);
         },
@@ -110,14 +84,17 @@ pub fn rowBytes(type_id: u32, cols: u64) u64 {
 /// `job` was checked: `rowBytes` is not 0, and the source is of a float type.
 pub fn quantizeRows(job: *const Job, first: u64, count: u64, fault: *Fault) bool {
     const source: [*]const u8 = @ptrFromInt(job.source);
-    switch (@as(Type, @enumFromInt(job.source_type))) {
-        inline .f32, .f16, .bf16 => |from| switch (@as(Type, @enumFromInt(job.type_id))) {
+    switch (quant.fromId(job.source_type).?) {
+        inline .f32, .f16, .bf16 => |from| switch (quant.fromId(job.type_id).?) {
             inline else => |to| {
+                const format = Format(to) orelse unreachable;
+                const Source = Format(from).?.Block;
                 const row_bytes = rowBytes(job.type_id, job.cols);
                 const output: [*]u8 = @ptrFromInt(job.output);
                 for (first..first + count) |row| {
-                    const in = source + row * job.cols * @sizeOf(Format(from).Block);
-                    const column = quantizeRow(from, to, job, in, output + row * row_bytes, fault);
+                    const in = source + row * job.cols * @sizeOf(Source);
+                    const out = output + row * row_bytes;
+                    const column = quantizeRow(Source, format, job, in, out, fault);
                     if (column == null) continue;
                     fault.row = row;
                     fault.column = column.?;
@@ -135,15 +112,13 @@ const run_len = 256;
 
 /// The column of the first bad element, if there is one.
 fn quantizeRow(
-    comptime from: Type,
-    comptime to: Type,
+    comptime Source: type,
+    comptime format: type,
     job: *const Job,
     source: [*]const u8,
     output: [*]u8,
     fault: *Fault,
 ) ?u64 {
-    const format = Format(to);
-    const Source = Format(from).Block;
     const importance: ?[*]const f32 = @ptrFromInt(job.importance);
     var x: [run_len]f32 align(64) = undefined;
     var at: u64 = 0;

@@ -35,7 +35,7 @@ export function activate(activation: Activation, x: number): number {
 }
 
 /** Error function: Maclaurin series near zero, then a continued fraction (DLMF 7.6, 7.9). */
-export function erf(x: number): number {
+function erf(x: number): number {
   const a = Math.abs(x);
   if (a > 6) return Math.sign(x);
   if (a < 2.5) {

@@ -40,7 +40,7 @@ function keepBestGroups(scores: Float64Array, routing: Routing): Float64Array {
 const smallestSum = 2 ** -14;
 
 /** A token's experts, best first, and their weights. */
-export function chooseExperts(
+function chooseExperts(
   logits: Float64Array,
   routing: Routing,
   bias: Numbers | undefined,

@@ -26,7 +26,7 @@ const quit: ChatCommand = {
   run: (chat) => chat.leave(),
 };
 
-export const commandGroups: readonly CommandGroup[] = [
+const commandGroups: readonly CommandGroup[] = [
   { title: "Conversation", commands: conversationCommands },
   { title: "Settings", commands: settingCommands },
   { title: "Model", commands: modelCommands },

@@ -75,7 +75,7 @@ export function excerpt(text: string, length: number): string {
   return characters.length <= length ? line : `${characters.slice(0, length - 1).join("")}…`;
 }
 
-export function contextText(use: ContextUse): string {
+function contextText(use: ContextUse): string {
   const { promptTokens, maxContextLen, messages, templateTokens } = use;
   const row = (tokens: number, name: string, text = "") =>
     `${String(tokens).padStart(7)}  ${name.padEnd(10)} ${text}`.trimEnd();

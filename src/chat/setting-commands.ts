@@ -116,7 +116,7 @@ function systemCommand(chat: Chat, argument: string): void {
 }
 
 /** Whether the template lets thinking be switched. */
-export function canSwitchThinking(templateSource: string): boolean {
+function canSwitchThinking(templateSource: string): boolean {
   const conditions = /\bthinking\s+(is|if|else|and|or|%\})|\b(if|not|and|or)\s+thinking\b/;
   return /\benable_thinking\b/.test(templateSource) || conditions.test(templateSource);
 }

@@ -101,7 +101,7 @@ const ignoreEosKey: SettingKey = {
   }),
 };
 
-export function parseSwitch(name: string, value: string): boolean {
+function parseSwitch(name: string, value: string): boolean {
   if (value === "on" || value === "true") return true;
   if (value === "off" || value === "false") return false;
   throw new TinferError("usage", `${name} is '${value}', wanted on or off`);

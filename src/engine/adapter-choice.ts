@@ -46,7 +46,7 @@ export function isScale(scale: number): boolean {
 }
 
 /** `origin` says where the scale was given. */
-export function checkedScale(scale: number, origin: string): number {
+function checkedScale(scale: number, origin: string): number {
   if (isScale(scale)) return scale;
   throw new TinferError("usage", `the scale of an adapter is not a number: ${origin}`, {
     hint: "write FILE or FILE=SCALE, e.g. style.gguf=0.5",

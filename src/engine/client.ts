@@ -1,5 +1,5 @@
 // What everyone above the engine programs against: requests in, token events out. `engine.ts`
-// implements it in-process, `worker-client.ts` over a Worker.
+// implements it in-process, `worker.ts` over a Worker.
 import type { PoolingType } from "../models/model-config.ts";
 import type { SamplingParameters } from "../sampling/parameters.ts";
 import type { AdapterChoice, AdapterScale } from "./adapter-choice.ts";

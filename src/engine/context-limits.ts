@@ -18,7 +18,7 @@ export function trainedText({ trainedContextLen, scaledContextLen }: ContextFact
 }
 
 /** The flags that let the model read `neededLen` tokens. */
-export function scalingFlags(neededLen: number, { scaledContextLen, ropeFactor }: ContextFacts) {
+function scalingFlags(neededLen: number, { scaledContextLen, ropeFactor }: ContextFacts) {
   const factor = Math.ceil((neededLen * ropeFactor) / scaledContextLen);
   return `--rope-scaling yarn --rope-scale ${factor}`;
 }

@@ -3,13 +3,12 @@
 import { assert } from "../core/errors.ts";
 import { cpuReport } from "../native/cpu-report.ts";
 import { lockMemory, MemoryRegion, viewMemory } from "../native/memory.ts";
+import { mostOverRead } from "../plan/tables.ts";
 import type { DerivedTensor } from "../weights/model-header.ts";
 import { derivedContent } from "../weights/rows.ts";
 
 /** Tensors begin on cache lines. */
 const alignment = 64;
-/** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
-const mostOverRead = 64;
 
 export class DerivedWeights implements Disposable {
   readonly #tensors: readonly DerivedTensor[];

@@ -22,7 +22,7 @@ export interface ColumnSums {
   readonly counts: Float64Array;
 }
 
-export class ImportanceCollector {
+class ImportanceCollector {
   readonly entries = new Map<string, ColumnSums>();
 
   #entry({ name, cols }: Weight, numMatrices: number): ColumnSums {

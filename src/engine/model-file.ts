@@ -25,7 +25,7 @@ import { openForRunning } from "./open-model.ts";
 import { ResidentFile } from "./resident-file.ts";
 
 /** Throws unless the file has weights, of an architecture that tinfer knows. */
-export function requireRunnable(header: ModelHeader): void {
+function requireRunnable(header: ModelHeader): void {
   requireNoAdapter(header);
   const { paths, metadata, tensors } = header;
   const architecture = architectureOf(metadata);

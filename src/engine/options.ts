@@ -22,7 +22,7 @@ export interface ModelOptions {
   readonly maxSequences: number;
   /** Requests that may wait for their turn; more are refused as overloaded. */
   readonly maxWaiting: number;
-  /** undefined = f32 for a model whose weights are mostly F32, f16 for any other. */
+  /** undefined = by the main weight type: f32 for F32, f16 for F16 and Q8_0, else bf16. */
   readonly kvTypeK: KvType | undefined;
   readonly kvTypeV: KvType | undefined;
   readonly slidingWindow: "auto" | "off" | number;

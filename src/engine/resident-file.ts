@@ -2,10 +2,9 @@
 // mapping always stays, so that going back costs nothing.
 import { cpuReport } from "../native/cpu-report.ts";
 import { lockMemory, MappedFile, MemoryRegion } from "../native/memory.ts";
+import { mostOverRead } from "../plan/tables.ts";
 import { rangePages } from "./machine.ts";
 
-/** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
-const mostOverRead = 64;
 const largestPage = 2 ** 16;
 
 /** Neighbouring bytes of a file. */

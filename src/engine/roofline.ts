@@ -76,7 +76,7 @@ const emptySum = (): Sum => ({
 });
 
 /** The least milliseconds of an op, and what takes them. */
-export function ceilingOf(cost: OpCost, limits: MachineLimits): { ms: number; bound: Bound } {
+function ceilingOf(cost: OpCost, limits: MachineLimits): { ms: number; bound: Bound } {
   const { int8, bf16, f32 } = cost.operations;
   const { peaks } = limits;
   const candidates: [Bound, number][] = [

@@ -82,7 +82,6 @@ export class Scheduler {
   #preempt(sequence: Sequence): void {
     this.running.splice(this.running.indexOf(sequence), 1);
     sequence.release(this.#allocator);
-    sequence.numPreemptions++;
     this.numPreemptions++;
     this.waiting.unshift(sequence);
   }

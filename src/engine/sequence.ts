@@ -11,7 +11,7 @@ export interface Adapted {
   readonly cacheRoot: number;
 }
 
-export const notAdapted: Adapted = { scales: new Float32Array(0), cacheRoot: -1 };
+const notAdapted: Adapted = { scales: new Float32Array(0), cacheRoot: -1 };
 
 export class Sequence {
   readonly id: number;
@@ -31,7 +31,6 @@ export class Sequence {
   readonly blocks: number[] = [];
   /** Blocks of `blocks` that are sealed. */
   numSealed = 0;
-  numPreemptions = 0;
 
   constructor(
     id: number,

@@ -8,7 +8,7 @@ import { sourceTypes } from "../weights/quantize.ts";
 export type MeasureStep = (tuning: Tuning, numRows: number) => number;
 
 /** Measured milliseconds; with what lies between them a first start spends about a second. */
-export const defaultBudgetMs = 700;
+const defaultBudgetMs = 700;
 
 /** Least milliseconds of a step over the even and over the odd rounds. */
 type Times = readonly [even: number, odd: number];

@@ -39,7 +39,7 @@ const exactMatrices = new RegExp(
 const stateProducts = /ssm_(in|out|x|dt|beta_alpha|ba)\.weight$/;
 
 /** Norms, biases and what else kernels read as plain floats. */
-export function staysF32(name: string, shape: readonly number[]): boolean {
+function staysF32(name: string, shape: readonly number[]): boolean {
   if (shape.length <= 1 || /(_norm\.weight|\.bias)$/.test(name)) return true;
   return exactMatrices.test(name) && !stateProducts.test(name);
 }

@@ -85,20 +85,20 @@ function gateAndUp(b: PlanBuilder, name: NameOf, count: number, rows: number, co
   return { gate: part("ffn_gate"), up: part("ffn_up") };
 }
 
-/** residual += the MLP; in files with experts (Mixtral) theirs, each as wide as a dense one. */
+/** residual += the MLP; in files with experts theirs, each as wide as a dense one unless said. */
 export function addMlpOrExperts(
   b: PlanBuilder,
   input: Tensor,
   layer: Layer,
   config: ModelConfig,
   residual: Tensor,
+  intermediateSize = layer.intermediateSize,
 ): void {
   const { numExperts } = config.experts;
   if (numExperts === 0) {
     addProjection(b, gatedMlp(b, input, layer, "silu"), layer.name("ffn_down"), residual);
     return;
   }
-  const { intermediateSize } = layer;
   const routing = softmaxRouting(config);
   const mlp = { numExperts, intermediateSize, routing, activation: "silu" } as const;
   routedExperts(b, input, layer, mlp, residual);

@@ -46,7 +46,7 @@ export interface Scales {
 }
 
 /** How the tokens' hidden states become one vector; `rank`: a score instead. */
-export const poolingTypes = ["none", "mean", "cls", "last", "rank"] as const;
+const poolingTypes = ["none", "mean", "cls", "last", "rank"] as const;
 export type PoolingType = (typeof poolingTypes)[number];
 
 export interface ModelConfig {

@@ -1,11 +1,10 @@
-// Qwen 3, dense: no biases, and an RMS norm on every query and key head before the rotation.
-// Paper: arXiv 2505.09388.
+// Qwen 3: no biases, and an RMS norm on every query and key head before the rotation; in its MoE
+// models experts in every layer and none that all tokens share. Paper: arXiv 2505.09388.
 import type { Plan, PlanBuilder } from "../plan/builder.ts";
 import {
   addProjection,
   attend,
   finishTokens,
-  gatedMlp,
   headRmsNorm,
   layersOf,
   projectQkv,
@@ -13,6 +12,7 @@ import {
   tokenEmbedding,
   wantedRows,
 } from "./blocks.ts";
+import { addMlpOrExperts, expertSize } from "./expert-mlp.ts";
 import type { Family, PlanOptions } from "./family.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { addRotations } from "./rope.ts";
@@ -36,10 +36,9 @@ function buildPlan(b: PlanBuilder, config: ModelConfig, options: PlanOptions): P
     addProjection(b, heads, layer.name("attn_output"), hidden);
 
     const mlpInput = rmsNorm(b, hidden, layer.name("ffn_norm"), config);
-    const gated = gatedMlp(b, mlpInput, layer, "silu");
-    addProjection(b, gated, layer.name("ffn_down"), hidden);
+    addMlpOrExperts(b, mlpInput, layer, config, hidden, expertSize(config, layer));
   }
   return finishTokens(b, rmsNorm(b, hidden, "output_norm", config), config);
 }
 
-export const qwen3: Family = { architectures: ["qwen3"], buildPlan };
+export const qwen3: Family = { architectures: ["qwen3", "qwen3moe"], buildPlan };

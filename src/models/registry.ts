@@ -19,11 +19,9 @@ import { mistral3 } from "./mistral3.ts";
 import { olmo2 } from "./olmo2.ts";
 import { phi2 } from "./phi2.ts";
 import { phi3 } from "./phi3.ts";
-import { phimoe } from "./phimoe.ts";
 import { qwen2 } from "./qwen2.ts";
 import { qwen2moe } from "./qwen2moe.ts";
 import { qwen3 } from "./qwen3.ts";
-import { qwen3moe } from "./qwen3moe.ts";
 import { smollm3 } from "./smollm3.ts";
 import { starcoder2 } from "./starcoder2.ts";
 
@@ -46,11 +44,9 @@ const families: readonly Family[] = [
   olmo2,
   phi2,
   phi3,
-  phimoe,
   qwen2,
   qwen2moe,
   qwen3,
-  qwen3moe,
   smollm3,
   starcoder2,
 ];

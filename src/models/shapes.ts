@@ -104,7 +104,7 @@ const shapes: Readonly<Record<string, Shape>> = {
 
 export const shapeNames = Object.keys(shapes);
 
-export function findShape(name: string): Shape {
+function findShape(name: string): Shape {
   const found = shapes[name];
   if (found !== undefined) return found;
   const nearest = nearestMatch(name, shapeNames);

@@ -1,7 +1,7 @@
 // The native quantiser: rows of floats in, rows of quant blocks out, on several threads; and the
 // way back. Types are GGUF numbers here; src/weights/quantize.ts knows their names.
 import { ptr } from "bun:ffi";
-import { chooseVariant } from "./cpu-report.ts";
+import { bestVariant } from "./cpu-report.ts";
 import { check, native } from "./library.ts";
 
 /** Rows that lie one after the other, on both sides. */
@@ -21,8 +21,6 @@ export interface QuantizeRows {
   /** Index of the CPU variant; the best one if absent. */
   readonly variant?: number | undefined;
 }
-
-const bestVariant = 0xffffffff;
 
 /** Fills `output`; `what` starts the text of an error, which names the first bad element. */
 export function quantizeNative(rows: QuantizeRows, what: string): void {
@@ -56,6 +54,6 @@ export function dequantizeNative(
   // `DequantizeArgs` of kernels/abi.zig.
   const args = new BigUint64Array(4);
   args.set([BigInt(ptr(source)), BigInt(ptr(output)), BigInt(output.length)]);
-  new Uint32Array(args.buffer).set([typeId, chooseVariant(undefined)], 6);
+  new Uint32Array(args.buffer).set([typeId, bestVariant], 6);
   check(native().tinfer_dequantize(ptr(args)), what);
 }

@@ -1,6 +1,7 @@
 // Sums over the rows of a matrix, natively and on several threads: each row's square and its
 // products with some vectors.
 import { ptr } from "bun:ffi";
+import { bestVariant } from "./cpu-report.ts";
 import { check, native } from "./library.ts";
 
 /** Rows of a matrix in their GGUF type. */
@@ -15,8 +16,6 @@ export interface SummedRows {
   /** Index of the CPU variant; the best one if absent. */
   readonly variant?: number;
 }
-
-const bestVariant = 0xffffffff;
 
 /** `[rows, 1 + numVectors]`: the square, then the products; `what` starts the text of an error. */
 export function sumRowsNative(job: SummedRows, what: string): Float64Array {

@@ -4,6 +4,7 @@
 import { lengthTable, type OutputPlace } from "./adapter-lengths.ts";
 import type { AdapterTable, Factor, Update } from "./adapters.ts";
 import {
+  copyRows,
   type Epilogue,
   type ExpertWeights,
   maxLinearOutputs,
@@ -163,11 +164,16 @@ export class AdapterOps {
     if (setting.length === 0) return { ops: [], input, inputs };
     const { rows, width } = input;
     const sum = this.#parts.tensor(rows, width);
-    const ops: Op[] = [copyOf(input, sum)];
+    const ops: Op[] = [copyRows(input, sum)];
     for (const update of setting) {
       // (c - 1) times the input, then the input itself.
       const own = this.#parts.tensor(rows, width);
-      ops.push(copyOf(input, own), { kind: "unary", output: own, function: "scale", parameter: 0 });
+      ops.push(copyRows(input, own), {
+        kind: "unary",
+        output: own,
+        function: "scale",
+        parameter: 0,
+      });
       const matrices = { ...update, weights, bias: undefined };
       ops.push(this.#magnitude(matrices, "columns", { input, output: own }));
       ops.push({ kind: "add", input: own, output: sum, scale: 1 });
@@ -201,9 +207,4 @@ export class AdapterOps {
     }
     return [...changes, ...sums];
   }
-}
-
-function copyOf(input: Tensor, output: Tensor): Op {
-  const places = { inputStart: 0, inputStride: 0, outputStart: 0, outputStride: 0 };
-  return { kind: "copyColumns", input, output, count: 1, width: input.width, ...places };
 }

@@ -1,6 +1,13 @@
 // Makes the inputs of all products readable after a step, for who measures what weights are
 // multiplied with. A tensor that is changed in place later is copied where the product reads it.
-import { type ExpertWeights, type Op, operandsOf, type Tensor, type Weight } from "./ops.ts";
+import {
+  copyRows,
+  type ExpertWeights,
+  type Op,
+  operandsOf,
+  type Tensor,
+  type Weight,
+} from "./ops.ts";
 
 /** What a group of matrices was multiplied with in the last step. */
 export type Product =
@@ -34,17 +41,12 @@ export function keepInputs(
       // The op itself may write what it reads.
       const isChanged = ops.slice(index).some((later) => operandsOf(later).writes.includes(input));
       const safe = isChanged ? copyOf(input) : input;
-      if (isChanged) kept.push(copy(input, safe));
+      if (isChanged) kept.push(copyRows(input, safe));
       products.push({ ...product, input: safe });
     }
     kept.push(op);
   });
   return { ops: kept, products };
-}
-
-function copy(input: Tensor, output: Tensor): Op {
-  const places = { inputStart: 0, inputStride: 0, outputStart: 0, outputStride: 0 };
-  return { kind: "copyColumns", input, output, count: 1, width: input.width, ...places };
 }
 
 function productOf(op: Op): Product | undefined {

@@ -327,6 +327,12 @@ export const opcodes: Readonly<Record<OpKind, number>> = {
   magnitude: 22,
 };
 
+/** Copies all of the input, which is as wide as the output. */
+export function copyRows(input: Tensor, output: Tensor): Op {
+  const places = { inputStart: 0, inputStride: 0, outputStart: 0, outputStride: 0 };
+  return { kind: "copyColumns", input, output, count: 1, width: input.width, ...places };
+}
+
 /** The tensors an op reads and writes, for liveness. In-place operands are in both lists. */
 export function operandsOf(op: Op): { reads: Tensor[]; writes: Tensor[] } {
   switch (op.kind) {

@@ -1,15 +1,12 @@
 // The data of one step as one contiguous block: typed views over the arrays that the executor
 // reads and writes (kernels/plan.zig: StepHeader). Made once at load and reused by every step.
+import { maxLogitBiases, maxLogprobs, maxRepeatLastN } from "../sampling/parameters.ts";
 import { maxAdapters } from "./adapters.ts";
 import type { PlanLimits } from "./arena.ts";
 
 const headerWords = 16;
 const samplingWords = 16;
-const maxLogprobs = 20;
 const sampledWords = 2 + 2 * maxLogprobs;
-/** Most recent tokens that penalties look at, per output row. */
-export const maxPenaltyTokens = 4096;
-export const maxLogitBiases = 1024;
 
 /** How one output row's token is chosen; see SamplingRow in kernels/plan.zig. */
 export interface SamplingRow {
@@ -91,7 +88,7 @@ export class StepData {
       blockTables: maxSequences * maxBlocksPerSequence,
       outputRows: maxOutputs,
       sampling: maxOutputs * samplingWords,
-      penaltyIds: maxSequences * maxPenaltyTokens,
+      penaltyIds: maxSequences * maxRepeatLastN,
       logitBiases: maxSequences * maxLogitBiases * 2,
       sampled: maxOutputs * sampledWords,
       adapterScales: maxAdapters * maxTokens,

@@ -3,8 +3,8 @@ import type { Table, Weight } from "./ops.ts";
 
 /** Tables begin on cache lines. */
 const alignment = 64;
-/** Kernels may load this much past a weight's end (canonical bounds of kernels/). */
-const mostOverRead = 64;
+/** Kernels may load this many bytes past a weight's end. */
+export const mostOverRead = 64;
 
 export interface TableLayout {
   /** In bytes. */

@@ -69,11 +69,11 @@ function formatHuggingFace(reference: HuggingFaceReference): string {
 }
 
 /** True for `name` and `user/name` as the store keeps them; such a name is safe in a path. */
-export function isModelName(name: string): boolean {
+function isModelName(name: string): boolean {
   return name.length <= 200 && name.split("/").every((part) => segment.test(part));
 }
 
-export function isTag(tag: string): boolean {
+function isTag(tag: string): boolean {
   return segment.test(tag);
 }
 

@@ -43,7 +43,7 @@ export function encodeGguf(content: GgufContent): Uint8Array<ArrayBuffer> {
 }
 
 /** The bytes of the file in order. */
-export function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
+function* ggufChunks(content: GgufContent): Generator<Uint8Array> {
   const tensors = [...content.tensors];
   const { header, offsets, totalBytes } = layOutGguf([...content.metadata], tensors);
   yield header;

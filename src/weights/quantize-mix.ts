@@ -4,7 +4,7 @@
 import { nearestMatch, TinferError } from "../core/errors.ts";
 import { isQuantType, type QuantType } from "./quant-types.ts";
 
-export const tensorKinds = [
+const tensorKinds = [
   "output",
   "tokenEmbedding",
   "attnQ",

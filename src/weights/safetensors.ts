@@ -5,7 +5,7 @@ import { TinferError } from "../core/errors.ts";
 import { quote } from "./gguf-values.ts";
 
 /** Every bound on what a file may claim, with its reason. */
-export const safetensorsLimits = {
+const safetensorsLimits = {
   /** Bytes of the JSON header, as the format's own library limits it. */
   headerBytes: 100_000_000,
   /** Tensors of one file. Unmerged mixtures of experts reach 100k in all shards together. */

@@ -19,7 +19,7 @@ import {
 } from "./values.ts";
 
 /** A getter for "a.b.0"; a `fallback` replaces what is undefined on the way. */
-export function attributeGetter(path: Value | undefined, fallback?: Value) {
+function attributeGetter(path: Value | undefined, fallback?: Value) {
   const keys: Value[] =
     path === undefined || path === null
       ? []

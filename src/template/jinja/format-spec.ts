@@ -146,7 +146,7 @@ function parseSpec(spec: string): FormatSpec {
 }
 
 /** `format(value, spec)`. */
-export function formatValue(value: Value, specText: string): string {
+function formatValue(value: Value, specText: string): string {
   if (specText === "") return print(value);
   if (typeof value === "string") return formatString(value, parseSpec(specText));
   if (value instanceof Float) return formatNumber(value.value, parseSpec(specText), true);

@@ -3,7 +3,7 @@
 import { JinjaError } from "./errors.ts";
 
 /** Most digits after the point that a format may ask for (the limit of `toFixed`). */
-export const maxPrecision = 100;
+const maxPrecision = 100;
 
 export function checkPrecision(precision: number): number {
   if (precision > maxPrecision) {

@@ -3,7 +3,7 @@
 const surrogate = /[\ud800-\udfff]/;
 
 /** Where a string has no surrogates, UTF-16 units are code points and stay cheap. */
-export function hasSurrogates(text: string): boolean {
+function hasSurrogates(text: string): boolean {
   return surrogate.test(text);
 }
 
