@@ -7,7 +7,11 @@ const quant = @import("../quant/quant.zig");
 const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
 const tile_gemm = @import("tile_gemm.zig");
+const activation_groups = @import("activation_groups.zig");
 const batches_file = @import("expert_batches.zig");
+const Groups = activation_groups.Groups;
+const LaidPanels = activation_groups.LaidPanels;
+const LaidRows = activation_groups.LaidRows;
 const Batches = batches_file.Batches;
 const Limits = batches_file.Limits;
 const Scales = @import("../quant/scales.zig").Scales;
@@ -15,7 +19,6 @@ const Slice = @import("slices.zig").Slice;
 const Step = worker_file.Step;
 const Worker = worker_file.Worker;
 
-const group_ids = quant.groups;
 const most_own_rows = 16;
 
 /// What an op lays out, and where: all of it follows from the plan.
@@ -24,7 +27,8 @@ pub const Layout = struct {
     k: usize,
     /// Each slot reads its own row, not the token's.
     has_row_per_slot: bool,
-    needed: [group_ids.len]bool = @splat(false),
+    /// Of all weights of the op; experts may be of different types.
+    groups: Groups = .{},
 
     pub fn init(
         step: *const Step,
@@ -47,35 +51,18 @@ pub const Layout = struct {
         };
     }
 
-    /// Experts may be of different types.
-    pub fn add(layout: *Layout, experts: []const plan.Weight) void {
-        for (experts) |weight| layout.needed[indexOf(groupOf(weight))] = true;
-    }
-
     /// Whether no expert has weights in blocks.
     fn isFloat(layout: *const Layout) bool {
-        return !layout.needed[indexOf(32)] and !layout.needed[indexOf(256)];
+        return std.mem.indexOfAny(u32, layout.groups.all(), &.{ 32, 256 }) == null;
     }
 
-    /// Bytes of rows in the rows regime.
-    fn fewBytes(layout: *const Layout, group: u32, rows: usize) usize {
-        return std.mem.alignForward(usize, rows * matvec.inputBytes(group, layout.k), 64);
-    }
-    /// Bytes of rows in the tile regime.
-    fn panelBytes(layout: *const Layout, group: u32, panels: usize) usize {
-        return tile_gemm.packedBytes(group, panels * tile_gemm.panel_rows, layout.k);
-    }
-    /// One group's rows, whichever regime each expert takes.
-    fn groupBytes(layout: *const Layout, group: u32) usize {
-        const panels = layout.limits.maxPanels();
-        const few = layout.fewBytes(group, panels * tile_gemm.panel_rows);
-        // Either part is rounded up to a line.
-        return @max(few, layout.panelBytes(group, panels)) + 64;
-    }
+    /// Rows of experts with few and panels of the others: together no more than `maxPanels` hold.
     pub fn sharedBytes(layout: *const Layout) usize {
+        const rows = layout.limits.maxPanels() * tile_gemm.panel_rows;
         var bytes: usize = 0;
-        for (group_ids, layout.needed) |group, is_needed| {
-            if (is_needed) bytes += layout.groupBytes(group);
+        for (layout.groups.all()) |group| {
+            const few = rows * matvec.inputBytes(group, layout.k);
+            bytes += @max(few, tile_gemm.packedBytes(group, rows, layout.k));
         }
         return bytes;
     }
@@ -91,44 +78,29 @@ pub const Layout = struct {
     }
     /// Private memory of `Inputs.lay`; what follows it is the op's own.
     pub fn threadBytes(layout: *const Layout) usize {
-        var bytes = Batches.bytes(layout.limits);
+        const bytes = Batches.bytes(layout.limits);
         if (!layout.hasOwnRows()) return bytes;
-        for (group_ids, layout.needed) |group, is_needed| {
-            if (is_needed) bytes += layout.fewBytes(group, layout.ownRows());
-        }
-        return bytes;
+        return bytes + layout.groups.rowsBytes(layout.ownRows(), layout.k);
+    }
+    /// Private memory of one thread in `Inputs.multiplyPanel`.
+    pub fn kernelBytes(layout: *const Layout) usize {
+        return layout.groups.kernelBytes(layout.limits.max_rows, layout.k);
     }
 };
-
-/// Private memory of one thread in `Inputs.multiply`.
-pub fn kernelBytes(layout: *const Layout) usize {
-    const rows = layout.limits.max_rows;
-    var bytes: usize = 0;
-    for (group_ids, layout.needed) |group, is_needed| {
-        if (is_needed) bytes = @max(bytes, tile_gemm.threadBytes(group, rows, layout.k));
-    }
-    return bytes;
-}
-
-fn groupOf(weight: plan.Weight) u32 {
-    return quant.group(quant.fromId(weight.type).?);
-}
-fn indexOf(group: u32) usize {
-    return std.mem.indexOfScalar(u32, &group_ids, group).?;
-}
 
 pub const Inputs = struct {
     layout: *const Layout,
     batches: Batches,
-    /// Per group: rows of experts with few rows, one after another.
-    few: [group_ids.len][*]align(64) u8,
-    /// Per group: panels of tiled experts.
-    panels: [group_ids.len][*]align(64) u8,
+    /// Of tiled experts.
+    panels: LaidPanels,
+    /// Of experts with few rows, one expert's after another's.
+    few: LaidRows,
     /// All few pairs read row 0.
     is_one_row: bool,
     prefetch_bytes: usize,
 
-    /// Lays out `x` for all experts in use; without a routing slot s goes to expert s. Every thread calls it with the same arguments.
+    /// Lays out `x` for all experts in use; without a routing slot s goes to expert s. Every thread
+    /// calls it with the same arguments.
     pub fn lay(
         layout: *const Layout,
         shared: []align(64) u8,
@@ -141,27 +113,33 @@ pub const Inputs = struct {
         const tuning = &worker.shared.tuning;
         // A single row is laid out for the rows regime alone.
         const rows_regime = @max(1, tuning.mostRows(layout.isFloat()));
-        var inputs: Inputs = .{
+        const batches: Batches = .make(sort_memory, layout.limits, routing, rows, rows_regime);
+        const few_pairs = batches.fewPairs();
+        const is_own = rows == 1 and layout.hasOwnRows();
+        const num_few = if (is_own) layout.ownRows() else few_pairs.len;
+        const num_tiled = batches.numPanels() * tile_gemm.panel_rows;
+        const own_memory = sort_memory + Batches.bytes(layout.limits);
+        const memory: [*]align(64) u8 = if (is_own) @alignCast(own_memory) else shared.ptr;
+        const groups = &layout.groups;
+        const k = layout.k;
+        const few_memory: [*]align(64) u8 = @alignCast(memory + groups.panelsBytes(num_tiled, k));
+        const inputs: Inputs = .{
             .layout = layout,
-            .batches = .make(sort_memory, layout.limits, routing, rows, rows_regime),
-            .few = undefined,
-            .panels = undefined,
+            .batches = batches,
+            .panels = .{ .groups = groups, .memory = memory, .count = num_tiled, .k = k },
+            .few = .{ .groups = groups, .memory = few_memory, .count = num_few, .k = k },
             .is_one_row = rows == 1 and layout.ownRows() == 1,
             .prefetch_bytes = tuning.prefetch_bytes,
         };
-        const is_own = rows == 1 and layout.hasOwnRows();
-        const own_memory = sort_memory + Batches.bytes(layout.limits);
-        inputs.placeGroups(if (is_own) own_memory else shared.ptr, is_own);
         if (is_own) {
-            for (0..layout.ownRows()) |row| inputs.layRow(x, row, inputs.batches.pairs[row]);
+            for (0..num_few) |row| inputs.few.lay(row, inputs.source(x, few_pairs[row]));
             return inputs;
         }
-        const few_pairs = inputs.batches.fewPairs();
         var expert: usize = 0;
         var phase = worker.phase(@intCast(few_pairs.len + inputs.batches.numPanels()));
         while (phase.next()) |unit| {
             if (unit < few_pairs.len) {
-                inputs.layRow(x, unit, few_pairs[unit]);
+                inputs.few.lay(unit, inputs.source(x, few_pairs[unit]));
                 continue;
             }
             const panel = unit - few_pairs.len;
@@ -173,40 +151,13 @@ pub const Inputs = struct {
         return inputs;
     }
 
-    /// Panels first, then the rows of experts that have few.
-    fn placeGroups(inputs: *Inputs, start: [*]u8, is_own: bool) void {
-        const layout = inputs.layout;
-        var memory = start;
-        for (group_ids, layout.needed, 0..) |group, is_needed, g| {
-            if (!is_needed) continue;
-            const num_panels = inputs.batches.numPanels();
-            inputs.panels[g] = @alignCast(memory);
-            inputs.few[g] = @alignCast(memory + layout.panelBytes(group, num_panels));
-            memory += if (is_own)
-                layout.fewBytes(group, layout.ownRows())
-            else
-                layout.groupBytes(group);
-        }
-    }
-
     fn source(inputs: *const Inputs, x: [*]const f32, pair: usize) [*]const f32 {
         const layout = inputs.layout;
         const row = if (layout.has_row_per_slot) pair else pair / layout.limits.num_slots;
         return x + row * layout.k;
     }
 
-    fn layRow(inputs: *const Inputs, x: [*]const f32, row: usize, pair: usize) void {
-        const k = inputs.layout.k;
-        const from = inputs.source(x, pair);
-        for (group_ids, inputs.layout.needed, inputs.few) |group, is_needed, few| {
-            if (!is_needed) continue;
-            const target = few + row * matvec.inputBytes(group, k);
-            matvec.layInput(group, from[0..k], @alignCast(target));
-        }
-    }
-
     fn layPanel(inputs: *const Inputs, x: [*]const f32, expert: usize, panel: usize) void {
-        const k = inputs.layout.k;
         const pairs = inputs.batches.pairsOf(expert);
         const first = (panel - inputs.batches.panel_starts[expert]) * tile_gemm.panel_rows;
         const count = @min(tile_gemm.panel_rows, pairs.len - first);
@@ -214,9 +165,7 @@ pub const Inputs = struct {
         for (sources[0..count], pairs[first..][0..count]) |*from, pair| {
             from.* = inputs.source(x, pair);
         }
-        for (group_ids, inputs.layout.needed, inputs.panels) |group, is_needed, panels| {
-            if (is_needed) tile_gemm.packGathered(group, panel, sources[0..count], k, panels);
-        }
+        inputs.panels.pack(panel, sources[0..count]);
     }
 
     pub fn rowBytes(inputs: *const Inputs, weight: plan.Weight) usize {
@@ -233,13 +182,11 @@ pub const Inputs = struct {
         out: [*]f32,
         stride: usize,
     ) void {
-        const group = quant.group(weight_type);
         const row = if (inputs.is_one_row) 0 else inputs.batches.firstFew(i);
-        const few = inputs.few[indexOf(group)];
         const input: matvec.Input = .{
             .num_rows = inputs.batches.pairsOf(i).len,
             .k = inputs.layout.k,
-            .laid = @alignCast(few + row * matvec.inputBytes(group, inputs.layout.k)),
+            .laid = inputs.few.of(quant.group(weight_type), row),
         };
         matvec.multiply(weight_type, span, input, out, stride);
     }
@@ -261,7 +208,6 @@ pub const Inputs = struct {
         out: [*]align(64) f32,
     ) void {
         const weight_type = quant.fromId(weight.type).?;
-        const k = inputs.layout.k;
         const address: [*]const u8 = @ptrFromInt(weight.address);
         if (!inputs.batches.isTiled(i)) return inputs.multiplyRows(i, weight_type, .{
             .weight = address + first * inputs.rowBytes(weight),
@@ -272,15 +218,13 @@ pub const Inputs = struct {
             .count = matvec.Span.quarterRows(n),
             .prefetch_bytes = inputs.prefetch_bytes,
         }, out, tile_gemm.columns);
-        const group = quant.group(weight_type);
         const first_row = inputs.batches.panel_starts[i] * tile_gemm.panel_rows;
-        const panels = inputs.panels[indexOf(group)];
         tile_gemm.computePanel(
             &weight,
             first,
             n,
             inputs.batches.pairsOf(i).len,
-            @alignCast(panels + tile_gemm.packedBytes(group, first_row, k)),
+            inputs.panels.of(quant.group(weight_type), first_row),
             kernel_memory,
             out,
         );

@@ -23,7 +23,7 @@ const ScratchNeed = worker_file.ScratchNeed;
 fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
     const experts = step.weights[op.weight..][0..op.num_experts];
     var layout: Layout = .init(step, op.input, step.numSlots(op.routing), experts);
-    layout.add(experts);
+    layout.groups.add(experts);
     return layout;
 }
 
@@ -45,7 +45,7 @@ fn placeBytes(layout: *const Layout) usize {
 
 pub fn scratchNeed(step: *const Step, op: *const plan.ExpertLinear) ScratchNeed {
     const layout = layoutOf(step, op);
-    const kernel_bytes = expert_inputs.kernelBytes(&layout);
+    const kernel_bytes = layout.kernelBytes();
     const own_bytes = placeBytes(&layout) + valueBytes(&layout) + kernel_bytes;
     return .{
         .shared_bytes = layout.sharedBytes(),

@@ -45,14 +45,14 @@ pub const Products = struct {
         else
             step.numSlots(products.routing);
         var layout: Layout = .init(step, products.input, num_slots, products.expertsOf(step, 0));
-        for (0..products.num_weights) |i| layout.add(products.expertsOf(step, i));
+        for (0..products.num_weights) |i| layout.groups.add(products.expertsOf(step, i));
         return layout;
     }
 
     pub fn scratchNeed(products: *const Products, step: *const Step) ScratchNeed {
         const layout = products.layoutOf(step);
         const value_bytes = products.num_weights * valueBytes(&layout);
-        const kernel_bytes = expert_inputs.kernelBytes(&layout);
+        const kernel_bytes = layout.kernelBytes();
         return .{
             .shared_bytes = layout.sharedBytes(),
             .thread_bytes = layout.threadBytes() + value_bytes + kernel_bytes,

@@ -8,9 +8,13 @@ const worker_file = @import("../worker.zig");
 const matvec = @import("matvec.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const slices_file = @import("slices.zig");
+const activation_groups = @import("activation_groups.zig");
 const RowNorm = @import("norm.zig").RowNorm;
 const Epilogue = @import("epilogue.zig").Epilogue;
 const Tuning = @import("../tuning.zig").Tuning;
+const Groups = activation_groups.Groups;
+const LaidPanels = activation_groups.LaidPanels;
+const LaidRows = activation_groups.LaidRows;
 const Slice = slices_file.Slice;
 const Slices = slices_file.Slices;
 const max_quarter_rows = slices_file.max_quarter_rows;
@@ -105,134 +109,56 @@ pub fn scratchNeed(
         .tokens => step.header.max_tokens,
         .outputs => step.header.max_outputs,
     };
-    const groups = Groups.of(weights);
+    var groups: Groups = .{};
+    groups.add(weights);
     const normed: usize = if (norm.kind == .absent) 0 else 1;
     // Both regimes at every row count: the plan of the memory does not depend on the tuning.
     const few: usize = @min(rows, Tuning.max_rows_regime);
     const in_rows: ScratchNeed = .{
-        .shared_bytes = groups.bytes(k, few, matvec.inputBytes),
-        .thread_bytes = normedBytes(normed, k) + groups.bytes(k, 1, matvec.inputBytes) +
+        .shared_bytes = groups.rowsBytes(few, k),
+        .thread_bytes = normedBytes(normed, k) + groups.rowsBytes(1, k) +
             2 * few * 4 * max_quarter_rows * @sizeOf(f32),
     };
     const many: usize = @min(padded(rows), max_tile_rows);
-    var kernel_bytes: usize = 0;
-    for (Groups.ids, groups.needed) |group, is_needed| {
-        if (is_needed) kernel_bytes = @max(kernel_bytes, tile_gemm.threadBytes(group, many, k));
-    }
+    const kernel_bytes = groups.kernelBytes(many, k);
     const value_bytes = 2 * many * tile_gemm.columns * @sizeOf(f32);
     return in_rows.largest(.{
-        .shared_bytes = groups.packedOffset(quant.groups.len, k, many),
+        .shared_bytes = groups.panelsBytes(many, k),
         .thread_bytes = @max(kernel_bytes + value_bytes, normedBytes(normed * panel_rows, k)),
     });
 }
 
-/// Which activation groups an op's weights need, and where the rows laid out for them lie.
-const Groups = struct {
-    const ids = quant.groups;
-    needed: [ids.len]bool = @splat(false),
-
-    fn of(weights: []const plan.Weight) Groups {
-        var groups: Groups = .{};
-        for (weights) |w| groups.add(w);
-        return groups;
-    }
-    fn ofProducts(products: []const Product) Groups {
-        var groups: Groups = .{};
-        for (products) |*product| {
-            for (product.weights[0..product.num_weights]) |w| groups.add(w);
-        }
-        return groups;
-    }
-    fn add(groups: *Groups, weight: plan.Weight) void {
-        const group = quant.group(quant.fromId(weight.type).?);
-        groups.needed[indexOf(group)] = true;
-    }
-    fn indexOf(group: u32) usize {
-        return std.mem.indexOfScalar(u32, &ids, group).?;
-    }
-    /// Bytes of the rows of all groups in the rows regime.
-    fn bytes(
-        groups: Groups,
-        k: usize,
-        rows: usize,
-        comptime rowBytes: fn (u32, usize) usize,
-    ) usize {
-        return groups.offset(ids.len, k, rows, rowBytes);
-    }
-    /// Bytes of all rows of the groups before `index` in the rows regime.
-    fn offset(
-        groups: Groups,
-        index: usize,
-        k: usize,
-        rows: usize,
-        comptime rowBytes: fn (u32, usize) usize,
-    ) usize {
-        var sum: usize = 0;
-        for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
-            if (is_needed) sum += rows * rowBytes(id, k);
-        }
-        return sum;
-    }
-    /// Lays out x for every group as row `row` of `rows` (rows regime).
-    fn lay(groups: Groups, x: []const f32, laid: [*]u8, row: usize, rows: usize) void {
-        for (ids, groups.needed, 0..) |id, is_needed, g| {
-            if (!is_needed) continue;
-            const start = groups.offset(g, x.len, rows, matvec.inputBytes);
-            const memory = laid + start + row * matvec.inputBytes(id, x.len);
-            matvec.layInput(id, x, @alignCast(memory));
-        }
-    }
-    /// The same as `offset` in the tile regime.
-    fn packedOffset(groups: Groups, index: usize, k: usize, rows: usize) usize {
-        var sum: usize = 0;
-        for (ids[0..index], groups.needed[0..index]) |id, is_needed| {
-            if (!is_needed) continue;
-            sum += std.mem.alignForward(usize, tile_gemm.packedBytes(id, rows, k), 64);
-        }
-        return sum;
-    }
-    /// Packs panel `panel` of `rows` rows for every group (tile regime).
-    fn pack(
-        groups: Groups,
-        x: [*]const f32,
-        packed_rows: [*]u8,
-        panel: usize,
-        rows: usize,
-        k: usize,
-    ) void {
-        for (ids, groups.needed, 0..) |id, is_needed, g| {
-            if (!is_needed) continue;
-            const memory = packed_rows + groups.packedOffset(g, k, rows);
-            tile_gemm.packPanel(id, panel, rows, k, x, @alignCast(memory));
-        }
-    }
-};
+fn groupsOf(products: []const Product) Groups {
+    var groups: Groups = .{};
+    for (products) |*product| groups.add(product.weights[0..product.num_weights]);
+    return groups;
+}
 
 // ------------------------------------------------------------------------- rows regime
 
 fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []const Product) void {
-    const groups: Groups = .ofProducts(products);
+    const groups = groupsOf(products);
     const k = input.k;
     const own_row: [*]f32 = @ptrCast(worker.scratch.ptr);
     const own_laid = worker.scratch.ptr + if (input.norm == null) 0 else normedBytes(1, k);
-    var laid: [*]u8 = own_laid;
-    if (input.rows == 1) {
+    const is_own = input.rows == 1;
+    const laid: LaidRows = .{
+        .groups = &groups,
+        .memory = if (is_own) @alignCast(own_laid) else shared.ptr,
+        .count = input.rows,
+        .k = k,
+    };
+    if (is_own) {
         // Every thread does it for itself: cheaper than waiting for each other.
-        groups.lay(input.take(0, 1, own_row)[0..k], laid, 0, 1);
+        laid.lay(0, input.take(0, 1, own_row));
     } else {
-        laid = shared.ptr;
         var phase = worker.phase(@intCast(input.rows));
-        while (phase.next()) |row| {
-            groups.lay(input.take(row, 1, own_row)[0..k], laid, row, input.rows);
-        }
+        while (phase.next()) |row| laid.lay(row, input.take(row, 1, own_row));
         worker.sync();
     }
-    const own_bytes = groups.bytes(k, 1, matvec.inputBytes);
-    const values: [*]f32 = @ptrCast(@alignCast(own_laid + own_bytes));
+    const values: [*]f32 = @ptrCast(@alignCast(own_laid + groups.rowsBytes(1, k)));
     var rows: Rows = .{
-        .input = input,
-        .laid = laid,
-        .groups = groups,
+        .laid = &laid,
         .values = values,
         .tuning = &worker.shared.tuning,
     };
@@ -258,10 +184,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
 
 /// What a unit of the rows regime needs.
 const Rows = struct {
-    input: Input,
-    /// The input laid out for `groups`.
-    laid: [*]u8,
-    groups: Groups,
+    laid: *const LaidRows,
     values: [*]f32,
     tuning: *const Tuning,
     /// Of gate and up, up comes first: where its streams ended, they go on.
@@ -272,23 +195,20 @@ const Rows = struct {
         for (product.weights[0..product.num_weights]) |w| {
             row_bytes += quant.rowBytes(w.type, w.cols);
         }
-        return .of(rows.tuning, product.numColumns(), rows.input.rows, row_bytes);
+        return .of(rows.tuning, product.numColumns(), rows.laid.count, row_bytes);
     }
 
     fn compute(rows: *Rows, product: *const Product, slice: Slice) void {
-        const num_rows = rows.input.rows;
-        const k = rows.input.k;
+        const num_rows = rows.laid.count;
         const stride = 4 * slice.count;
         for (0..product.num_weights) |turn| {
             const i = if (rows.is_turned) product.num_weights - 1 - turn else turn;
             const w = product.weights[i];
             const weight_type = quant.fromId(w.type).?;
-            const group = Groups.indexOf(quant.group(weight_type));
-            const start = rows.groups.offset(group, k, num_rows, matvec.inputBytes);
             const input: matvec.Input = .{
                 .num_rows = num_rows,
-                .k = k,
-                .laid = @alignCast(rows.laid + start),
+                .k = rows.laid.k,
+                .laid = rows.laid.of(quant.group(weight_type), 0),
             };
             const target = rows.values + i * num_rows * stride;
             matvec.multiply(weight_type, rows.spanOf(w, slice), input, target, stride);
@@ -340,14 +260,23 @@ fn runTiles(
     first_row: usize,
     products: []const Product,
 ) void {
-    const groups: Groups = .ofProducts(products);
+    const groups = groupsOf(products);
+    const k = input.k;
+    const panels: LaidPanels = .{
+        .groups = &groups,
+        .memory = shared.ptr,
+        .count = input.rows,
+        .k = k,
+    };
     const own: [*]f32 = @ptrCast(worker.scratch.ptr);
     var packing = worker.phase(@intCast(tile_gemm.numPanels(input.rows)));
     while (packing.next()) |panel| {
         const first = panel * panel_rows;
         const count = @min(panel_rows, input.rows - first);
         const x = input.take(first, count, own);
-        groups.pack(x, shared.ptr, panel, input.rows, input.k);
+        var sources: [panel_rows][*]const f32 = undefined;
+        for (sources[0..count], 0..) |*source, i| source.* = x + i * k;
+        panels.pack(panel, sources[0..count]);
     }
     worker.sync();
     const value_bytes = padded(input.rows) * tile_gemm.columns * @sizeOf(f32);
@@ -362,34 +291,12 @@ fn runTiles(
         const product = place.product;
         const n = @min(tile_gemm.columns, product.numColumns() - place.first);
         for (product.weights[0..product.num_weights], 0..) |w, i| {
-            computePanel(shared.ptr, groups, input, w, place.first, n, kernel_scratch, values[i]);
+            const laid = panels.of(quant.group(quant.fromId(w.type).?), 0);
+            const first = place.first;
+            tile_gemm.computePanel(&w, first, n, input.rows, laid, kernel_scratch, values[i]);
         }
         const stride = tile_gemm.columns;
         const epilogue = &product.epilogue;
         epilogue.apply(values[0], values[1], stride, first_row, input.rows, place.first, n);
     }
-}
-
-fn computePanel(
-    packed_rows: [*]u8,
-    groups: Groups,
-    input: Input,
-    weight: plan.Weight,
-    first: usize,
-    n: usize,
-    scratch: []align(64) u8,
-    out: [*]align(64) f32,
-) void {
-    const rows = input.rows;
-    const k = input.k;
-    const index = Groups.indexOf(quant.group(quant.fromId(weight.type).?));
-    tile_gemm.computePanel(
-        &weight,
-        first,
-        n,
-        rows,
-        @alignCast(packed_rows + groups.packedOffset(index, k, rows)),
-        scratch,
-        out,
-    );
 }

@@ -50,25 +50,8 @@ pub fn packedBytes(group: u32, rows: usize, k: usize) usize {
 
 pub const numPanels = layout.numPanels;
 
-/// Quantises and packs panel `panel` of `rows` activation rows; `x` are its rows, `[up to 6, k]`.
+/// Quantises and packs panel `panel` from its activation rows `[k]`, at most `panel_rows` of them.
 pub fn packPanel(
-    group: u32,
-    panel: usize,
-    rows: usize,
-    k: usize,
-    x: [*]const f32,
-    packed_memory: [*]align(64) u8,
-) void {
-    assert(panel < numPanels(rows));
-    const first = panel * layout.panel_rows;
-    var sources: [layout.panel_rows][*]const f32 = undefined;
-    const count = @min(layout.panel_rows, rows - first);
-    for (sources[0..count], 0..) |*source, i| source.* = x + i * k;
-    packGathered(group, panel, sources[0..count], k, packed_memory);
-}
-
-/// The same from activation rows that lie anywhere, at most `panel_rows` of them.
-pub fn packGathered(
     group: u32,
     panel: usize,
     sources: []const [*]const f32,
