@@ -90,7 +90,8 @@ export class Engine implements EngineClient {
 
   /** Work has come or ended. */
   #noteWork(): void {
-    const isBusy = this.#looping || this.#numEmbedding > 0;
+    // One that is closed must not begin to tune.
+    const isBusy = this.#looping || this.#numEmbedding > 0 || this.#closing.signal.aborted;
     this.#idleSince = isBusy ? undefined : performance.now();
     if (isBusy) this.#parts.tuner.busy();
     else this.#parts.tuner.idle();
