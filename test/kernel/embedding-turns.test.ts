@@ -62,13 +62,19 @@ test("answers come while a long text is read, and both are what they are alone",
 test("a text is given up between two steps, over a Worker too", async () => {
   for (const client of [new Engine(path, options), await startEngineWorker(path, options)]) {
     const [vector] = await client.embed([text(0)], "last");
-    const controller = new AbortController();
-    const given = codeOf(client.embed([text(3)], "last", undefined, controller.signal));
-    const waiting = client.embed([text(0)], "last");
-    await answer(client);
-    controller.abort();
-    expect(await given).toBe("cancelled");
-    expect(await waiting).toEqual([vector!]);
+    const giveUp = async () => {
+      const controller = new AbortController();
+      const given = codeOf(client.embed([text(3)], "last", undefined, controller.signal));
+      const waiting = client.embed([text(0)], "last");
+      await answer(client);
+      controller.abort();
+      expect(await waiting).toEqual([vector!]);
+      return given;
+    };
+    // A busy machine may have read the text before its end is asked for.
+    let code = "";
+    for (let round = 0; round < 20 && code !== "cancelled"; round++) code = await giveUp();
+    expect(code).toBe("cancelled");
     await client[Symbol.asyncDispose]();
   }
 });

@@ -113,15 +113,23 @@ test("a change that is stopped leaves all as it was, over a Worker too", async (
   for await (const client of [engine, await startEngineWorker(path, options)]) {
     const { mainType } = client.facts;
     const before = await answer(client, 20);
-    for (const isEarly of [true, false]) {
+    const stopped = async (isEarly: boolean) => {
       const controller = new AbortController();
       if (isEarly) controller.abort();
       const change = client.setWeightType("q8_0", controller.signal);
       const code = change.catch((error: TinferError) => error.code);
-      if (!isEarly) expect((await client.status()).weightChange?.type).toBe("q8_0");
+      if (!isEarly) await client.status();
       controller.abort();
-      expect(await code).toBe("cancelled");
+      return code;
+    };
+    expect(await stopped(true)).toBe("cancelled");
+    // On a busy machine it may be over before its end is asked for.
+    let code = await stopped(false);
+    for (let round = 0; round < 20 && code !== "cancelled"; round++) {
+      await client.setWeightType("original");
+      code = await stopped(false);
     }
+    expect(code).toBe("cancelled");
     expect((await client.status()).weightChange).toBeUndefined();
     expect(client.facts.mainType).toBe(mainType);
     expect(await answer(client, 20)).toEqual(before);
