@@ -106,8 +106,8 @@ function counts(values: FlagValues, flag: string, least: number, most?: number):
   const text = values.text(flag)!;
   return text.split(",").map((part) => {
     const count = Number(part);
-    if (part.trim() !== "" && Number.isInteger(count) && count >= least && count <= (most ?? count))
-      return count;
+    const isInRange = count >= least && count <= (most ?? count);
+    if (part.trim() !== "" && Number.isInteger(count) && isInRange) return count;
     const range = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
     throw new TinferError("usage", `--${flag} is '${text}'`, {
       hint: `give whole numbers ${range}, separated by commas`,

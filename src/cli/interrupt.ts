@@ -7,8 +7,8 @@ import { catchInterrupts, clearInterrupt, isInterrupted } from "../native/interr
 export interface Interrupt extends Disposable {
   readonly signal: AbortSignal;
   /**
-   * Throws "cancelled" (exit code 130 or 143) when the signal was raised; also in code that never yields,
-   * where `signal` cannot change.
+   * Throws "cancelled" (exit code 130 or 143) when the signal was raised; also in code that never
+   * yields, where `signal` cannot change.
    */
   throwIfRaised(): void;
   /** The promise, or "cancelled" as soon as the signal is raised: for waits that cannot stop. */

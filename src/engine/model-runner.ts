@@ -12,8 +12,9 @@ export class ModelRunner {
   }
 
   /**
-   * Runs one step; false: request `cancelId` (0: none) stopped it, as if it had not begun. Sampled tokens are then read by `session.stepData.sampledId(row)`, rows
-   * counted over the batch's sequences that yield a token.
+   * Runs one step; false: request `cancelId` (0: none) stopped it, as if it had not begun. Sampled
+   * tokens are then read by `session.stepData.sampledId(row)`, rows counted over the batch's
+   * sequences that yield a token.
    */
   run(batch: Batch, cancelId: number): boolean {
     const step = this.#session.stepData;
