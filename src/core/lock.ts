@@ -59,7 +59,7 @@ export function lockNow(path: string): FileLock {
     const result = tryLock(path);
     if (isLock(result)) return result;
     if (Date.now() > end) {
-      throw new TinferError("overloaded", `${describeOwner(result)} keeps the model store locked`, {
+      throw new TinferError("overloaded", `${describeOwner(result)} keeps ${path}`, {
         hint: `Wait for it, or delete ${path} when no tinfer is running.`,
       });
     }

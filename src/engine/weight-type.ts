@@ -24,12 +24,16 @@ function tryOwn(folder: string): FileLock | undefined {
   return isLock(lock) ? lock : undefined;
 }
 
-/** Removes what processes left behind that were killed. */
+/** Removes what processes left behind that were killed, as far as this user may. */
 function removeLeft(parent: string): void {
   for (const name of readdirSync(parent)) {
     if (!name.startsWith(prefix)) continue;
-    using lock = tryOwn(join(parent, name));
-    if (lock !== undefined) rmSync(join(parent, name), { recursive: true, force: true });
+    try {
+      using lock = tryOwn(join(parent, name));
+      if (lock !== undefined) rmSync(join(parent, name), { recursive: true, force: true });
+    } catch {
+      // It stays, which is no reason not to go on.
+    }
   }
 }
 
@@ -49,6 +53,7 @@ export class TemporaryModel implements Disposable {
       this.#folder = mkdtempSync(join(parent, prefix));
       this.#lock = tryOwn(this.#folder);
     } catch (cause) {
+      if (cause instanceof TinferError) throw cause;
       throw new TinferError("unreadable", `${parent} cannot be written`, {
         hint: "set XDG_CACHE_HOME to a folder on a disk with room for the new weights",
         cause,
