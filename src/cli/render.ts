@@ -1,5 +1,4 @@
 // `tinfer render`: the prompt that a conversation becomes, exactly as the model sees it.
-import { readFileSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { openModelText } from "../engine/model-text.ts";
 import { ChatPrompt } from "../template/chat-prompt.ts";
@@ -10,7 +9,7 @@ import type { FlagValues } from "./flags.ts";
 import { modelPath } from "./model-flags.ts";
 import { templateFlags, templateFor } from "./template-flags.ts";
 import { dim, isTerminal, outJson, say, write } from "./terminal.ts";
-import { readStdin, stdinLines } from "./text-input.ts";
+import { readStdin, readTextFile, stdinLines } from "./text-input.ts";
 
 export const render: Command = {
   name: "render",
@@ -153,17 +152,7 @@ function readTools(path: string | undefined): readonly unknown[] | undefined {
 }
 
 function readJson(flag: string, path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (cause) {
-    const code = (cause as { code?: string }).code === "ENOENT" ? "notFound" : "unreadable";
-    const reason = code === "notFound" ? "there is no such file" : (cause as Error).message;
-    throw new TinferError(code, `${flag}: ${path}: ${reason}`, {
-      hint: "give the path of a JSON file",
-      cause,
-    });
-  }
+  const text = readTextFile(path, `${flag}: ${path}`, "give the path of a JSON file");
   return parseJson(`${flag}: ${path}`, text);
 }
 

@@ -1,5 +1,5 @@
 // `tinfer serve`: the HTTP server, from flags to the last request.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import manifest from "../../package.json" with { type: "json" };
 import { TinferError } from "../core/errors.ts";
@@ -14,6 +14,7 @@ import { warnOfLongContext } from "./open-engine.ts";
 import { maxTokens, samplingFlags, samplingParameters } from "./sampling-flags.ts";
 import { readTemplate, templateFlags } from "./template-flags.ts";
 import { say, sayError } from "./terminal.ts";
+import { readTextFile } from "./text-input.ts";
 
 /** Time for running answers to end after Ctrl-C or SIGTERM. */
 const graceMs = 3000;
@@ -96,25 +97,14 @@ function wholeNumber(values: FlagValues, name: string, min: number, max: number)
   });
 }
 
-function readKeyFile(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TinferError("unreadable", `--api-key-file: ${path} cannot be read: ${reason}`, {
-      hint: "give a file with one key per line",
-      cause,
-    });
-  }
-}
-
 function readApiKeys(values: FlagValues): string[] {
   const keys: string[] = [];
   const given = values.text("api-key");
   if (given !== undefined) keys.push(given.trim());
   const file = values.text("api-key-file");
   if (file !== undefined) {
-    const lines = readKeyFile(file).split("\n");
+    const hint = "give a file with one key per line";
+    const lines = readTextFile(file, `--api-key-file: ${file}`, hint).split("\n");
     const found = lines.map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
     if (found.length === 0) throw new TinferError("usage", `--api-key-file: ${file} has no key`);
     keys.push(...found);

@@ -1,11 +1,12 @@
 // The chat template of a command: the model file's own, or the one that --template names.
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import type { ModelText } from "../engine/model-text.ts";
 import { builtinTemplate, builtinTemplateNames } from "../template/builtin.ts";
 import { type ChatTemplate, compileChatTemplate } from "../template/chat-template.ts";
 import { resolveChatTemplate } from "../template/resolve.ts";
 import type { Flags, FlagValues } from "./flags.ts";
+import { readTextFile } from "./text-input.ts";
 
 export const templateFlags: Flags = {
   template: {
@@ -20,7 +21,8 @@ export const templateFlags: Flags = {
 export function readTemplate(nameOrFile: string): string {
   if (builtinTemplate(nameOrFile) !== undefined) return nameOrFile;
   if (existsSync(nameOrFile) && statSync(nameOrFile).isFile()) {
-    const source = readFileSync(nameOrFile, "utf8");
+    const hint = "check that this user may read the file";
+    const source = readTextFile(nameOrFile, `--template: ${nameOrFile}`, hint);
     if (/\{[{%]/.test(source)) return source;
     throw new TinferError("template", `--template: ${nameOrFile} is no template`, {
       hint: "it has no {{ … }} and no {% … %}, so it would print no message",

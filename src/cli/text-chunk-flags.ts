@@ -1,10 +1,9 @@
 // What commands that run a model over a text share: the text, its tokens, chunk length and count.
-import { readFileSync } from "node:fs";
 import { TinferError } from "../core/errors.ts";
 import { openModelText } from "../engine/model-text.ts";
 import { getNumber } from "../weights/metadata.ts";
 import type { Flags, FlagValues } from "./flags.ts";
-import { decodeText } from "./text-input.ts";
+import { readTextFile } from "./text-input.ts";
 
 /** Tokens of a chunk, if the model's context has as many; results of others are for this. */
 const usualChunkLen = 512;
@@ -53,14 +52,6 @@ function requireCount(flag: string, value: number, least: number): void {
 }
 
 function readText(path: string): string {
-  try {
-    return decodeText(readFileSync(path === "-" ? 0 : path), path === "-" ? "stdin" : path);
-  } catch (cause) {
-    if (cause instanceof TinferError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TinferError("unreadable", `${path} cannot be read: ${reason}`, {
-      hint: "give a text file, or - for standard input",
-      cause,
-    });
-  }
+  const [file, what] = path === "-" ? [0, "stdin"] : [path, path];
+  return readTextFile(file, what, "give a text file, or - for standard input");
 }

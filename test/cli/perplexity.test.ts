@@ -70,6 +70,6 @@ test("short texts, missing ones and strange counts are refused with a hint", asy
   expect(none.stderr).toContain("FILE is missing");
   expect(only).toMatchObject({ stdout: "", exitCode: 2 });
   expect(only.stderr).toContain("FILE is missing: ");
-  expect(absent.stderr).toContain("cannot be read");
+  expect(absent.stderr).toContain(": there is no such file");
   expect(count.stderr).toContain("--chunks is 0");
 });
