@@ -1,6 +1,6 @@
 //! How far ahead weights are asked for while a model generates. What suits changes with what the
-//! other threads and other programs read, so now and then a few steps try somewhat less and somewhat
-//! more than what tuning found. No bit of a result depends on it.
+//! other threads and other programs read, and with the processor, so now and then a few steps try
+//! other distances. No bit of a result depends on it.
 const std = @import("std");
 
 pub const Reach = struct {
@@ -10,45 +10,77 @@ pub const Reach = struct {
     step: u32 = round_steps - first_steps,
     /// Rows of each step of the look; others take a different time.
     num_rows: u32 = 0,
+    /// Steps of this look; none before the first.
+    look_steps: u32 = 0,
+    /// Distances that this look tries, as indices.
+    tried: [num_distances]u8 = undefined,
     /// The shortest step by distance.
-    least_ns: [quarters.len]u64 = undefined,
+    least_ns: [num_distances]u64 = undefined,
+    /// Looks that a distance sits out because it was clearly slower.
+    rest: [num_distances]u8 = @splat(0),
     fastest: usize = as_tuned,
 
-    /// Of the tuned distance.
-    const quarters = [_]u32{ 3, 4, 5 };
-    const as_tuned = 1;
+    /// Somewhat less and more than what tuning found, and what suits unlike processors: Zen 4 reads
+    /// 10 to 20 % faster at 512 than from 640 on, Zen 5 at about 2048.
+    const num_distances = 5;
+    const as_tuned = 0;
+    fn distances(tuned: u32) [num_distances]u32 {
+        return .{ tuned, tuned / 4 * 3, tuned / 4 * 5, 512, 2048 };
+    }
     /// Noise only adds: the shortest of a few steps is a fair measure.
-    const look_steps = 4 * quarters.len;
+    const steps_each = 4;
     const round_steps = 64;
     /// Before the first look.
     const first_steps = 8;
+    const looks_of_rest = 7;
 
     /// Bytes for a step of `num_rows` rows that is about to run.
     pub fn begin(reach: *Reach, num_rows: u32) u32 {
-        if (reach.step == round_steps) {
-            reach.step = 0;
-            reach.num_rows = num_rows;
-            reach.least_ns = @splat(std.math.maxInt(u64));
+        if (reach.step == round_steps) reach.beginLook(num_rows);
+        if (num_rows != reach.num_rows) reach.step = @max(reach.step, reach.look_steps);
+        return distances(reach.tuned_bytes)[reach.distance()];
+    }
+
+    fn beginLook(reach: *Reach, num_rows: u32) void {
+        reach.step = 0;
+        reach.num_rows = num_rows;
+        reach.least_ns = @splat(std.math.maxInt(u64));
+        var count: u32 = 0;
+        for (&reach.rest, 0..) |*rest, i| {
+            const all = distances(reach.tuned_bytes);
+            if (std.mem.indexOfScalar(u32, all[0..i], all[i]) != null) continue;
+            if (rest.* > 0) {
+                rest.* -= 1;
+                continue;
+            }
+            reach.tried[count] = @intCast(i);
+            count += 1;
         }
-        if (num_rows != reach.num_rows) reach.step = @max(reach.step, look_steps);
-        return reach.tuned_bytes / 4 * quarters[reach.distance()];
+        reach.look_steps = steps_each * count;
     }
 
     /// After that step, if nothing stopped it.
     pub fn end(reach: *Reach, taken_ns: u64) void {
-        const is_look = reach.step < look_steps;
+        const is_look = reach.step < reach.look_steps;
         if (is_look) {
             const least = &reach.least_ns[reach.distance()];
             least.* = @min(least.*, taken_ns);
         }
         reach.step += 1;
-        if (is_look and reach.step == look_steps) {
-            reach.fastest = std.mem.indexOfMin(u64, &reach.least_ns);
+        if (is_look and reach.step == reach.look_steps) reach.endLook();
+    }
+
+    fn endLook(reach: *Reach) void {
+        reach.fastest = std.mem.indexOfMin(u64, &reach.least_ns);
+        const least = reach.least_ns[reach.fastest];
+        for (reach.tried[0 .. reach.look_steps / steps_each]) |i| {
+            if (reach.least_ns[i] - least > least / 32) reach.rest[i] = looks_of_rest;
         }
     }
 
     fn distance(reach: *const Reach) usize {
-        return if (reach.step < look_steps) reach.step % quarters.len else reach.fastest;
+        if (reach.step >= reach.look_steps) return reach.fastest;
+        return reach.tried[reach.step % (reach.look_steps / steps_each)];
     }
 };
 
@@ -59,14 +91,27 @@ fn taken(bytes: u32, best: u32, step: usize) u64 {
 }
 
 test "the distance of the shortest steps is used" {
-    var reach: Reach = .{ .tuned_bytes = 2048 };
-    for ([_]u32{ 1536, 2560, 2048 }) |best| {
-        var step: usize = 0;
-        while (step < 2 * Reach.round_steps or reach.step < Reach.look_steps) : (step += 1) {
+    var reach: Reach = .{ .tuned_bytes = 3072 };
+    for ([_]u32{ 2304, 512, 3840, 2048, 3072 }) |best| {
+        // One that was slower before is tried again after its rest.
+        for (0..(Reach.looks_of_rest + 2) * Reach.round_steps) |step| {
             reach.end(taken(reach.begin(1), best, step));
         }
+        while (reach.step < reach.look_steps) reach.end(taken(reach.begin(1), best, 1));
         try std.testing.expectEqual(best, reach.begin(1));
     }
+}
+
+test "what is clearly slower is seldom tried" {
+    var reach: Reach = .{ .tuned_bytes = 2048 };
+    var slower_steps: usize = 0;
+    const num_looks = Reach.looks_of_rest + 1;
+    for (0..Reach.first_steps + num_looks * Reach.round_steps) |_| {
+        const bytes = reach.begin(1);
+        if (bytes == 512) slower_steps += 1;
+        reach.end(if (bytes == 512) 120 else 100);
+    }
+    try std.testing.expectEqual(Reach.steps_each, slower_steps);
 }
 
 test "a look ends where the steps have another size" {
@@ -75,7 +120,8 @@ test "a look ends where the steps have another size" {
         _ = reach.begin(1);
         reach.end(100);
     }
-    for (0..Reach.round_steps - Reach.look_steps) |_| {
+    const left = Reach.round_steps - reach.look_steps;
+    for (0..left) |_| {
         try std.testing.expectEqual(2048, reach.begin(3));
         reach.end(1);
     }
