@@ -6,7 +6,7 @@ pub const Tuning = extern struct {
     /// How far ahead of the weights in use a line is asked for in the rows regime. Zen 5, all
     /// types, 4 KiB pages as 2 MiB: alone or with much bandwidth to be had a thread is fastest at
     /// 2560 (2048: -4 %, 1536: -10 %), two threads that share little of it at 1536 (2048: -2 %,
-    /// 2560: -4 %). Steps of few rows look around it (reach.zig).
+    /// 2560: -4 %). Zen 4 wants 512. Steps of few rows look around (reach.zig).
     prefetch_bytes: u32 = 2048,
     /// Rows regime: weight bytes of each of a unit's four streams.
     stream_bytes: u32 = 16 * 1024,
