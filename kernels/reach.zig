@@ -18,6 +18,7 @@ pub const Reach = struct {
     least_ns: [num_distances]u64 = undefined,
     /// Looks that a distance sits out because it was clearly slower.
     rest: [num_distances]u8 = @splat(0),
+    /// Never at rest, so every look has something to try.
     fastest: usize = as_tuned,
 
     /// Somewhat less and more than what tuning found, and what suits unlike processors: Zen 4 reads
@@ -45,9 +46,9 @@ pub const Reach = struct {
         reach.step = 0;
         reach.num_rows = num_rows;
         reach.least_ns = @splat(std.math.maxInt(u64));
+        const all = distances(reach.tuned_bytes);
         var count: u32 = 0;
         for (&reach.rest, 0..) |*rest, i| {
-            const all = distances(reach.tuned_bytes);
             if (std.mem.indexOfScalar(u32, all[0..i], all[i]) != null) continue;
             if (rest.* > 0) {
                 rest.* -= 1;
