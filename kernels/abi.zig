@@ -4,6 +4,7 @@
 const std = @import("std");
 const clock = @import("clock.zig");
 const dispatch = @import("dispatch.zig");
+const interleave = @import("interleave.zig");
 const interrupt = @import("interrupt.zig");
 const memory = @import("memory.zig");
 const plan = @import("plan.zig");
@@ -20,7 +21,7 @@ const Tuning = @import("tuning.zig").Tuning;
 const worker = @import("worker.zig");
 
 /// Raised with every change of an export or an extern struct.
-const abi_version: u32 = 15;
+const abi_version: u32 = 16;
 
 pub const Status = enum(i32) {
     ok = 0,
@@ -138,6 +139,24 @@ export fn tinfer_read_file(args: *const ReadArgs) i32 {
     memory.read(file, args.offset, target[0..args.bytes], args.num_threads) catch {
         return fail(.failed, "the file cannot be read", .{});
     };
+    return ok;
+}
+
+/// `rows` rows of `cols` weights of one type, whole panels of 16.
+pub const InterleaveArgs = extern struct { address: u64, rows: u64, cols: u64, type_id: u32, reserved: u32 };
+
+/// Brings rows into the layout `interleaved` where they are. Without rows: whether the type has it.
+export fn tinfer_interleave(args: *const InterleaveArgs) i32 {
+    const known = quant.fromId(args.type_id) orelse return fail(.unsupported, "no such type", .{});
+    if (!interleave.hasLayout(known)) return fail(.unsupported, "the type cannot be interleaved", .{});
+    if (args.rows == 0) return ok;
+    if (args.rows % interleave.panel_rows != 0) return fail(.invalid, "rows are not whole panels", .{});
+    const panel_bytes = interleave.panel_rows * quant.rowBytes(args.type_id, args.cols);
+    const panel = memory.allocate(panel_bytes, .small) catch {
+        return fail(.out_of_memory, "{d} bytes of memory are not available", .{panel_bytes});
+    };
+    defer memory.release(panel);
+    interleave.apply(known, @ptrFromInt(args.address), args.rows, args.cols, panel);
     return ok;
 }
 
@@ -324,16 +343,23 @@ fn ownWeights(session: *Session) []plan.Weight {
     return @constCast(session.step.weights);
 }
 
-/// The addresses of all weights, u64 each, in the plan's order.
-pub const WeightArgs = extern struct { handle: u64, addresses: u64, count: u64 };
+/// The addresses of all weights, u64 each, and their layouts, u32 each, in the plan's order.
+pub const WeightArgs = extern struct { handle: u64, addresses: u64, layouts: u64, count: u64 };
 
-/// Moves the plan's weights to other addresses with the same bytes; between two steps.
+/// Moves the plan's weights to other addresses with the same weights; between two steps.
 export fn tinfer_plan_move_weights(args: *const WeightArgs) i32 {
     const session: *Session = @ptrFromInt(args.handle);
     const weights = ownWeights(session);
     if (args.count != weights.len) return fail(.invalid, "{d} addresses for {d} weights", .{ args.count, weights.len });
     const addresses: [*]const u64 = @ptrFromInt(args.addresses);
-    for (weights, addresses) |*weight, address| weight.address = address;
+    const layouts: [*]const plan.Layout = @ptrFromInt(args.layouts);
+    for (weights, layouts) |*weight, layout| {
+        if (!plan_check.hasLayout(weight, layout)) return fail(.invalid, "weight cannot be interleaved", .{});
+    }
+    for (weights, addresses, layouts) |*weight, address, layout| {
+        weight.address = address;
+        weight.layout = layout;
+    }
     plan.linkScales(weights);
     return ok;
 }

@@ -2,7 +2,7 @@
 //! src/plan/binary.ts writes it; the field order here and in src/plan/ops.ts is one contract.
 
 pub const magic: u32 = 0x4e4c5054; // "TPLN"
-pub const version: u32 = 3;
+pub const version: u32 = 4;
 /// Operand that is not there.
 pub const none: u32 = 0xffff_ffff;
 /// Token slots in one block of the KV cache.
@@ -42,6 +42,9 @@ pub const Rows = enum(u32) { tokens = 0, outputs = 1 };
 /// An f32 activation `[rows, width]` in the arena, rows contiguous.
 pub const Tensor = extern struct { offset: u64, width: u32, rows: Rows };
 
+/// How a weight's rows lie: one after another as in files, or 16 side by side (interleave.zig).
+pub const Layout = enum(u32) { rows = 0, interleaved = 1, _ };
+
 /// A weight matrix `[rows, cols]` in its file's quant type; `type` is a number of quant/quant.zig.
 /// Products with it count `gain` times (lookups have that in their scale).
 pub const Weight = extern struct {
@@ -60,6 +63,8 @@ pub const Weight = extern struct {
     block_cols: u32 = 0,
     /// Blocks begin at row 0 of a tensor of which this is a part: the row of it that is row 0 here.
     first_row: u32 = 0,
+    layout: Layout = .rows,
+    reserved: u32 = 0,
 };
 
 /// Tells each weight where its scales lie, once all addresses are known.
@@ -406,7 +411,7 @@ comptime {
     }.f;
     expectSize(Header, 64);
     expectSize(Tensor, 16);
-    expectSize(Weight, 48);
+    expectSize(Weight, 56);
     expectSize(Cache, 32);
     expectSize(Op, 256);
     expectSize(StepHeader, 64);

@@ -4,6 +4,7 @@ const std = @import("std");
 const plan = @import("plan.zig");
 const kv_cache = @import("cpu/kv_cache.zig");
 const quant = @import("quant/quant.zig");
+const interleave = @import("interleave.zig");
 const worker = @import("worker.zig");
 
 /// Fills in the tables of `step`; returns what is wrong, or null.
@@ -49,9 +50,19 @@ fn checkWeight(weights: []const plan.Weight, weight: *const plan.Weight) ?[]cons
     const known = quant.fromId(weight.type) orelse return "weight type without kernels";
     if (weight.cols % quant.blockLen(known) != 0) return "weight rows are not whole quant blocks";
     if (weight.rows == 0 or weight.cols == 0) return "empty weight";
+    if (!hasLayout(weight, weight.layout)) return "weight cannot be interleaved";
     if (weight.scales == plan.none) return null;
     if (!quant.isScaled(known)) return "weight whose type has no scales";
     return checkScales(weights, weight);
+}
+
+/// Whether kernels take the weight in this layout.
+pub fn hasLayout(weight: *const plan.Weight, layout: plan.Layout) bool {
+    return switch (layout) {
+        .rows => true,
+        .interleaved => interleave.hasLayout(quant.fromId(weight.type).?) and weight.rows % interleave.row_step == 0,
+        _ => false,
+    };
 }
 
 fn checkScales(weights: []const plan.Weight, weight: *const plan.Weight) ?[]const u8 {

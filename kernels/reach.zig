@@ -23,13 +23,13 @@ pub const Reach = struct {
 
     /// Somewhat less and more than what tuning found, and what suits unlike processors: Zen 4 reads
     /// 10 to 20 % faster at 512 than from 640 on, Zen 5 at about 2048.
-    const num_distances = 5;
+    const num_distances = 7;
     const as_tuned = 0;
     fn distances(tuned: u32) [num_distances]u32 {
-        return .{ tuned, tuned / 4 * 3, tuned / 4 * 5, 512, 2048 };
+        return .{ tuned, tuned / 4 * 3, tuned / 4 * 5, 64, 256, 512, 2048 };
     }
     /// Noise only adds: the shortest of a few steps is a fair measure.
-    const steps_each = 4;
+    const steps_each = 3;
     const round_steps = 64;
     /// Before the first look.
     const first_steps = 8;

@@ -5,6 +5,7 @@ comptime {
     _ = @import("cpu/rotations.zig");
     _ = @import("cpu/sample_math.zig");
     _ = @import("fused_test.zig");
+    _ = @import("interleave.zig");
     _ = @import("product_test.zig");
     _ = @import("reach.zig");
     _ = @import("worker_test.zig");

@@ -13,7 +13,8 @@ pub const Tuning = extern struct {
     /// Longest stream of a unit whose weights are passed over more than once.
     cached_stream_bytes: u32 = 64 * 1024,
     /// Above this many activation rows the tile regime is faster for weights in blocks (Zen 5: 5 or
-    /// 6 rows take a tile 26 ms for all of a 1B model in Q4_0 and Q4_K, these 27 and 32).
+    /// 6 rows take a tile 26 ms for all of a 1B model in Q4_0 and Q4_K, these 27 and 32; Zen 4, Q4_0
+    /// interleaved, 32 rows: 126 ms and 106).
     rows_regime: u32 = 4,
     /// Spins before a waiting thread sleeps on a futex.
     spin_limit: u32 = 4000,
@@ -22,7 +23,7 @@ pub const Tuning = extern struct {
     float_rows_regime: u32 = 12,
 
     /// Most activation rows that memory is planned for in the rows regime.
-    pub const max_rows_regime = 16;
+    pub const max_rows_regime = 32;
     const largest = 1 << 24;
 
     /// Most rows that take the rows regime.

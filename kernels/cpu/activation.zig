@@ -84,11 +84,13 @@ pub const BlockRow = struct {
     q: [*]align(64) i8,
     /// `[steps][4 blocks][4]`: minus the sum of elements 4p..4p+3 and 16+4p..16+4p+3.
     negative_sums: [*]align(64) i32,
+    /// `[steps][4]`: the sums of those, minus the sum of each block.
+    negative_totals: [*]align(16) i32,
     /// `[steps][4]`; -0 in padding, so that a padded block adds -0 and changes no bit.
     d: [*]align(16) f32,
 
     pub fn bytes(k: usize) usize {
-        return std.mem.alignForward(usize, numSteps(k) * (128 + 64 + 16), 64);
+        return std.mem.alignForward(usize, numSteps(k) * (128 + 64 + 16 + 16), 64);
     }
     pub fn numSteps(k: usize) usize {
         return (k + 127) / 128;
@@ -98,7 +100,8 @@ pub const BlockRow = struct {
         return .{
             .q = @ptrCast(memory),
             .negative_sums = @ptrCast(@alignCast(memory + steps * 128)),
-            .d = @ptrCast(@alignCast(memory + steps * 192)),
+            .negative_totals = @ptrCast(@alignCast(memory + steps * 192)),
+            .d = @ptrCast(@alignCast(memory + steps * 208)),
         };
     }
     pub fn fill(row: BlockRow, x: []const f32) void {
@@ -124,7 +127,11 @@ pub const BlockRow = struct {
                 simd.store(row.q + step * 128 + half * 64, quants);
                 sums = dots.dot4(sums, ones, quants);
             }
-            simd.store(row.negative_sums + step * 16, @as(Ints, @splat(0)) -% sums);
+            const negative = @as(Ints, @splat(0)) -% sums;
+            simd.store(row.negative_sums + step * 16, negative);
+            const by_block = simd.sumQuads(@splat(negative));
+            const totals = @shuffle(i32, by_block, undefined, [4]i32{ 0, 4, 8, 12 });
+            simd.store(row.negative_totals + step * 4, totals);
         }
     }
 };

@@ -1,6 +1,6 @@
 //! embed: the scaled, dequantised table row of each token, of its position, or the first.
 const plan = @import("../plan.zig");
-const quant = @import("../quant/quant.zig");
+const interleave = @import("../interleave.zig");
 const Scales = @import("../quant/scales.zig").Scales;
 const worker_file = @import("../worker.zig");
 const Step = worker_file.Step;
@@ -11,8 +11,6 @@ pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
     const token_ids = step.array(i32, step.data.token_ids);
     const positions = step.array(i32, step.data.positions);
     const output = step.tensor(op.output);
-    const row_bytes = quant.rowBytes(weight.type, weight.cols);
-    const table: [*]const u8 = @ptrFromInt(weight.address);
     const scales: Scales = .of(&weight);
 
     var phase = worker.phase(step.rows(op.output));
@@ -23,7 +21,7 @@ pub fn run(step: *const Step, op: *const plan.Embed, worker: *Worker) void {
             .first => 0,
         };
         const target = output[@as(usize, t) * weight.cols ..][0..weight.cols];
-        _ = quant.dequantize(weight.type, table + row * row_bytes, target);
+        interleave.dequantizeRow(&weight, row, target);
         if (weight.scales != plan.none) scales.ofRow(row).multiply(target);
         if (op.scale != 1) for (target) |*value| {
             value.* *= op.scale;

@@ -172,14 +172,13 @@ pub const Inputs = struct {
         return quant.rowBytes(weight.type, inputs.layout.k);
     }
 
-    /// out `[rows of experts[i]][stride]` = its rows · the span's weight rows, laid out as Span
-    /// says. Only for experts with few rows.
+    /// The products of the rows of experts[i] with those of the targets, as of `matvec.multiply`.
+    /// Only for experts with few rows.
     pub fn multiplyRows(
         inputs: *const Inputs,
         i: usize,
         weight_type: quant.Type,
-        span: matvec.Span,
-        out: [*]f32,
+        targets: []const matvec.Target,
         stride: usize,
     ) void {
         const row = if (inputs.is_one_row) 0 else inputs.batches.firstFew(i);
@@ -188,12 +187,11 @@ pub const Inputs = struct {
             .k = inputs.layout.k,
             .laid = inputs.few.of(quant.group(weight_type), row),
         };
-        matvec.multiply(weight_type, span, input, out, stride);
+        matvec.multiply(weight_type, targets, input, stride);
     }
 
-    /// Rows first..first + count of every quarter of a matrix.
     pub fn spanOf(inputs: *const Inputs, weight: plan.Weight, slice: Slice) matvec.Span {
-        return .of(&weight, slice.first, slice.count, inputs.prefetch_bytes);
+        return .of(&weight, slice, inputs.prefetch_bytes);
     }
 
     /// out `[rows of experts[i]][32]` = its rows · weight rows first..first + n, at most 32. Space
@@ -209,15 +207,22 @@ pub const Inputs = struct {
     ) void {
         const weight_type = quant.fromId(weight.type).?;
         const address: [*]const u8 = @ptrFromInt(weight.address);
-        if (!inputs.batches.isTiled(i)) return inputs.multiplyRows(i, weight_type, .{
-            .weight = address + first * inputs.rowBytes(weight),
-            .scales = Scales.of(&weight).from(first),
-            .num_rows = n,
-            .first = 0,
-            // Whole quarters: their results lie side by side.
-            .count = matvec.Span.quarterRows(n),
-            .prefetch_bytes = inputs.prefetch_bytes,
-        }, out, tile_gemm.columns);
+        const parts: usize = if (weight.layout == .rows) 4 else 2;
+        if (!inputs.batches.isTiled(i)) {
+            const span: matvec.Span = .{
+                .weight = address + first * inputs.rowBytes(weight),
+                .scales = Scales.of(&weight).from(first),
+                .num_rows = n,
+                .first = 0,
+                // Whole parts: their results lie side by side.
+                .count = (n + parts - 1) / parts,
+                .parts = parts,
+                .layout = weight.layout,
+                .prefetch_bytes = inputs.prefetch_bytes,
+            };
+            const target: matvec.Target = .{ .span = span, .out = out };
+            return inputs.multiplyRows(i, weight_type, &.{target}, tile_gemm.columns);
+        }
         const first_row = inputs.batches.panel_starts[i] * tile_gemm.panel_rows;
         tile_gemm.computePanel(
             &weight,

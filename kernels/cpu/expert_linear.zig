@@ -27,11 +27,14 @@ fn layoutOf(step: *const Step, op: *const plan.ExpertLinear) Layout {
     return layout;
 }
 
-/// Floats of a unit's products: whole panels of every expert, or slices of few pairs.
+/// Floats of a unit's products: whole panels of every expert, or slices of few pairs, or the
+/// shortest of all.
 fn maxValues(layout: *const Layout) usize {
     const places = layout.limits.maxPanels() * tile_gemm.panel_rows;
-    const few: usize = @min(layout.limits.maxPairs(), most_sliced_pairs);
-    return @max(places * tile_gemm.columns, few * 4 * slices_file.max_quarter_rows);
+    const pairs = layout.limits.maxPairs();
+    const few: usize = @min(pairs, most_sliced_pairs);
+    const sliced = @max(few * 4 * slices_file.max_quarter_rows, pairs * 4 * slices_file.panel_rows);
+    return @max(places * tile_gemm.columns, sliced);
 }
 fn valueBytes(layout: *const Layout) usize {
     return maxValues(layout) * @sizeOf(f32);
@@ -121,28 +124,24 @@ const Unit = struct {
         const batches = &unit.inputs.batches;
         if (batches.experts.len == 0) return;
         const row_bytes = unit.inputs.rowBytes(unit.experts[0]);
-        const width = unit.sum.width;
         const most_rows = batches.pairsOf(0).len;
-        var slices: Slices = .of(&worker.shared.tuning, width, most_rows, row_bytes);
-        const longest = max_values / (4 * batches.pairs.len);
-        slices.size = @min(slices.size, longest);
-        slices.most = @min(slices.most, @as(u32, @intCast(longest / slices.size)));
+        var slices: Slices = .of(&worker.shared.tuning, &.{unit.experts}, most_rows, row_bytes);
+        const longest = max_values / (slices.parts * batches.pairs.len);
+        slices.limit(longest);
         var phase = worker.phase(@intCast(slices.count()));
         while (phase.nextRun(slices.most)) |units| {
             const slice = slices.at(units.begin, units.end);
-            const stride = 4 * slice.count;
+            const stride = slice.parts * slice.count;
             for (batches.experts, 0..) |expert, i| {
                 const weight = unit.experts[expert];
                 const weight_type = quant.fromId(weight.type).?;
                 const span = unit.inputs.spanOf(weight, slice);
                 const out = unit.values + unit.firstPlace(i) * stride;
-                unit.inputs.multiplyRows(i, weight_type, span, out, stride);
+                unit.inputs.multiplyRows(i, weight_type, &.{.{ .span = span, .out = out }}, stride);
             }
             const span = unit.inputs.spanOf(unit.experts[0], slice);
-            const quarter_rows = @TypeOf(span).quarterRows(width);
-            for (0..4) |quarter| {
-                const first = quarter * quarter_rows + slice.first;
-                unit.finish(quarter * slice.count, stride, first, span.countIn(quarter));
+            for (0..slice.parts) |part| {
+                unit.finish(part * slice.count, stride, span.firstOf(part), span.countIn(part));
             }
         }
     }

@@ -90,7 +90,7 @@ pub const Products = struct {
             unit.biases[i] = step.vector(products.biases[i]);
             row_bytes += inputs.rowBytes(unit.weights[i][0]);
         }
-        const units: Units = .of(&inputs, worker, unit.epilogue.width, row_bytes);
+        const units: Units = .of(&inputs, worker, unit.weights[0..unit.num_weights], row_bytes);
         var sharing = units.share(worker);
         while (sharing.next()) |place| switch (place) {
             .panel => |panel| unit.runPanel(panel.expert, panel.first),
@@ -130,17 +130,22 @@ const Unit = struct {
 
     fn runSlice(unit: *const Unit, i: usize, slice: Slice) void {
         const expert = unit.inputs.batches.experts[i];
-        const stride = 4 * slice.count;
-        for (0..unit.num_weights) |w| {
-            const weight = unit.weights[w][expert];
-            const weight_type = quant.fromId(weight.type).?;
-            const span = unit.inputs.spanOf(weight, slice);
-            unit.inputs.multiplyRows(i, weight_type, span, unit.values[w], stride);
+        const stride = slice.parts * slice.count;
+        var targets: [2]matvec.Target = undefined;
+        for (targets[0..unit.num_weights], 0..) |*target, w| target.* = .{
+            .span = unit.inputs.spanOf(unit.weights[w][expert], slice),
+            .out = unit.values[w],
+        };
+        const at_once: usize = if (slices_file.isTogether(slice)) 2 else 1;
+        var w: usize = 0;
+        while (w < unit.num_weights) : (w += at_once) {
+            const weight_type = quant.fromId(unit.weights[w][expert].type).?;
+            unit.inputs.multiplyRows(i, weight_type, targets[w..][0..at_once], stride);
         }
-        const span = unit.inputs.spanOf(unit.weights[0][expert], slice);
-        for (0..4) |quarter| {
-            const first = quarter * matvec.Span.quarterRows(span.num_rows) + span.first;
-            unit.finish(i, quarter * span.count, stride, first, span.countIn(quarter));
+        const span = &targets[0].span;
+        for (0..slice.parts) |part| {
+            const first = span.firstOf(part);
+            unit.finish(i, part * slice.count, stride, first, span.countIn(part));
         }
     }
 

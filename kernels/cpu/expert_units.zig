@@ -1,4 +1,5 @@
 //! How the products of all experts are cut into units that threads share.
+const plan = @import("../plan.zig");
 const worker_file = @import("../worker.zig");
 const tile_gemm = @import("tile_gemm.zig");
 const slices_file = @import("slices.zig");
@@ -22,11 +23,11 @@ pub const Units = struct {
         slice: struct { expert: usize, slice: slices_file.Slice },
     };
 
-    /// `row_bytes` of all matrices that a unit multiplies with, each of `width` rows.
+    /// `row_bytes` of all matrices that a unit multiplies with, one of each set.
     pub fn of(
         inputs: *const Inputs,
         worker: *const Worker,
-        width: usize,
+        sets: []const []const plan.Weight,
         row_bytes: usize,
     ) Units {
         const batches = &inputs.batches;
@@ -36,8 +37,8 @@ pub const Units = struct {
         return .{
             .num_tiled = num_tiled,
             .num_experts = batches.experts.len,
-            .panels_each = (width + columns - 1) / columns,
-            .slices = .of(&worker.shared.tuning, width, few_rows, row_bytes),
+            .panels_each = (sets[0][0].rows + columns - 1) / columns,
+            .slices = .of(&worker.shared.tuning, sets, few_rows, row_bytes),
         };
     }
 

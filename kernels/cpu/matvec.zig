@@ -7,6 +7,9 @@ const activation = @import("activation.zig");
 const blocks = @import("matvec_blocks.zig");
 const super = @import("matvec_super.zig");
 const float = @import("matvec_float.zig");
+const interleave = @import("../interleave.zig");
+const interleaved = @import("matvec_interleaved.zig");
+const RowUnpacker = @import("unpackers.zig").RowUnpacker;
 pub const Span = @import("matvec_span.zig").Span;
 
 /// Bytes of one activation row laid out for `group`.
@@ -36,13 +39,15 @@ pub const Input = struct {
     laid: [*]align(64) u8,
 };
 
-/// Products of the span's weight rows with all input rows: row m at out[m * out_stride ..], laid
-/// out as Span says.
+/// Weight rows, and where their products with the first input row go, laid out as Span says.
+pub const Target = struct { span: Span, out: [*]f32 };
+
+/// Products of weight rows with all input rows: those of row m `m * out_stride` further on. Two
+/// targets are of one part each, and their rows lie interleaved.
 pub fn multiply(
     weight_type: quant.Type,
-    span: Span,
+    targets: []const Target,
     input: Input,
-    out: [*]f32,
     out_stride: usize,
 ) void {
     switch (weight_type) {
@@ -55,10 +60,7 @@ pub fn multiply(
                 const parts = (left + most - 1) / most;
                 const count = (left + parts - 1) / parts;
                 switch (count) {
-                    inline 1...most => |M| {
-                        const target = out + first * out_stride;
-                        multiplyRows(t, M, span, input, first, target, out_stride);
-                    },
+                    inline 1...most => |M| multiplyRows(t, M, targets, input, first, out_stride),
                     else => unreachable,
                 }
                 first += count;
@@ -76,27 +78,48 @@ fn rowsAtOnce(comptime t: quant.Type) usize {
 fn multiplyRows(
     comptime t: quant.Type,
     comptime M: usize,
-    span: Span,
+    targets: []const Target,
     input: Input,
     first: usize,
-    out: [*]f32,
     out_stride: usize,
 ) void {
     const Q = quant.Format(t);
     const k = input.k;
     const group = comptime quant.group(t);
+    const span = &targets[0].span;
+    const out = targets[0].out + first * out_stride;
     if (Q.block_len == 1) {
         var x: [M][*]align(64) const u8 = undefined;
         inline for (0..M) |m| {
             x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
         }
-        return float.multiply(t, M, span, k, &x, out, out_stride);
+        return float.multiply(t, M, span.*, k, &x, out, out_stride);
     }
     const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
     var rows: [M]Row = undefined;
     inline for (0..M) |m| {
         rows[m] = Row.at(@alignCast(input.laid + (first + m) * Row.bytes(k)), k);
     }
+    if (span.layout == .interleaved) {
+        if (comptime !interleave.hasLayout(t)) unreachable;
+        const row_bytes = quant.rowBytes(@intFromEnum(t), k);
+        const num_streams = if (targets.len == 2) 2 else span.parts;
+        var i: usize = 0;
+        while (i < num_streams) : (i += 2) {
+            var streams: [2]interleaved.Stream = undefined;
+            for (&streams, i..) |*stream, n| {
+                const own = if (targets.len == 2) &targets[n] else &targets[0];
+                const part = if (targets.len == 2) 0 else n;
+                stream.* = .{
+                    .start = own.span.weight + own.span.firstOf(part) * row_bytes,
+                    .out = own.out + first * out_stride + part * own.span.count,
+                };
+            }
+            const bytes = span.prefetch_bytes;
+            interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, &rows, out_stride, bytes);
+        }
+        return;
+    }
     const kernel = if (group == 32) blocks else super;
-    kernel.multiply(Q, M, span, k, &rows, out, out_stride);
+    kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
 }

@@ -2,11 +2,12 @@
 //! asked for.
 const plan = @import("../plan.zig");
 const simd = @import("../simd.zig");
+const Slice = @import("slices.zig").Slice;
 const Scales = @import("../quant/scales.zig").Scales;
 
-/// Rows first..first+count of each quarter of a matrix. The four rows in work lie a quarter apart:
-/// streams that far apart are all followed by the hardware prefetcher, neighbouring rows are not,
-/// and the next unit goes on where the streams of this one end.
+/// Rows first..first+count of each part of a matrix. The rows in work lie a part apart: streams that
+/// far apart are all followed by the hardware prefetcher, neighbouring rows are not, and the next
+/// unit goes on where the streams of this one end. Rows one after another have four parts.
 pub const Span = struct {
     /// The whole matrix, `[num_rows]` rows.
     weight: [*]const u8,
@@ -14,34 +15,38 @@ pub const Span = struct {
     num_rows: usize,
     first: usize,
     count: usize,
+    parts: usize = 4,
+    layout: plan.Layout,
     /// How far ahead of the weights in use a line is asked for (tuning.zig).
     prefetch_bytes: usize,
 
-    pub fn of(weight: *const plan.Weight, first: usize, count: usize, prefetch_bytes: usize) Span {
+    pub fn of(weight: *const plan.Weight, slice: Slice, prefetch_bytes: usize) Span {
         return .{
             .weight = @ptrFromInt(weight.address),
             .scales = .of(weight),
             .num_rows = weight.rows,
-            .first = first,
-            .count = count,
+            .first = slice.first,
+            .count = slice.count,
+            .parts = slice.parts,
+            .layout = weight.layout,
             .prefetch_bytes = prefetch_bytes,
         };
     }
 
-    pub fn quarterRows(num_rows: usize) usize {
-        return (num_rows + 3) / 4;
+    /// Row first of part i.
+    pub fn firstOf(span: *const Span, i: usize) usize {
+        return i * ((span.num_rows + span.parts - 1) / span.parts) + span.first;
     }
 
-    /// The r-th row of quarter i; past the matrix's end the last row, whose result nobody reads.
-    /// Its result is element `i * count + r` of the output.
+    /// The r-th row of part i; past the matrix's end the last row, whose result nobody reads. Its
+    /// result is element `i * count + r` of the output.
     pub inline fn row(span: *const Span, i: usize, r: usize) usize {
-        const index = i * quarterRows(span.num_rows) + span.first + r;
-        return @min(index, span.num_rows - 1);
+        return @min(span.firstOf(i) + r, span.num_rows - 1);
     }
 
-    /// Rows of quarter i that exist.
+    /// Rows of part i that exist.
     pub fn countIn(span: *const Span, i: usize) usize {
-        const start = i * quarterRows(span.num_rows) + span.first;
+        const start = span.firstOf(i);
         return if (start >= span.num_rows) 0 else @min(span.count, span.num_rows - start);
     }
 };

@@ -195,37 +195,49 @@ const Rows = struct {
         for (product.weights[0..product.num_weights]) |w| {
             row_bytes += quant.rowBytes(w.type, w.cols);
         }
-        return .of(rows.tuning, product.numColumns(), rows.laid.count, row_bytes);
+        const all = product.weights[0..product.num_weights];
+        const sets = [2][]const plan.Weight{ all[0..1], all[all.len - 1 ..] };
+        return .of(rows.tuning, sets[0..all.len], rows.laid.count, row_bytes);
     }
 
     fn compute(rows: *Rows, product: *const Product, slice: Slice) void {
         const num_rows = rows.laid.count;
-        const stride = 4 * slice.count;
-        for (0..product.num_weights) |turn| {
-            const i = if (rows.is_turned) product.num_weights - 1 - turn else turn;
-            const w = product.weights[i];
-            const weight_type = quant.fromId(w.type).?;
-            const input: matvec.Input = .{
-                .num_rows = num_rows,
-                .k = rows.laid.k,
-                .laid = rows.laid.of(quant.group(weight_type), 0),
-            };
-            const target = rows.values + i * num_rows * stride;
-            matvec.multiply(weight_type, rows.spanOf(w, slice), input, target, stride);
+        const stride = slice.parts * slice.count;
+        var targets: [2]matvec.Target = undefined;
+        for (product.weights[0..product.num_weights], 0..) |*w, i| targets[i] = .{
+            .span = .of(w, slice, rows.tuning.prefetch_bytes),
+            .out = rows.values + i * num_rows * stride,
+        };
+        if (product.num_weights == 1 or slices_file.isTogether(slice)) {
+            rows.multiply(&product.weights[0], targets[0..product.num_weights], stride);
+        } else for (0..2) |turn| {
+            const i = if (rows.is_turned) 1 - turn else turn;
+            rows.multiply(&product.weights[i], targets[i..][0..1], stride);
         }
         rows.is_turned = !rows.is_turned;
-        const span = rows.spanOf(product.weights[0], slice);
-        for (0..4) |quarter| {
-            const own = rows.values + quarter * slice.count;
-            const first = quarter * matvec.Span.quarterRows(span.num_rows) + slice.first;
+        const span = &targets[0].span;
+        for (0..slice.parts) |part| {
+            const own = rows.values + part * slice.count;
+            const first = span.firstOf(part);
             const up = own + num_rows * stride;
-            const n = span.countIn(quarter);
+            const n = span.countIn(part);
             product.epilogue.apply(own, up, stride, 0, num_rows, first, n);
         }
     }
 
-    fn spanOf(rows: *const Rows, weight: plan.Weight, slice: Slice) matvec.Span {
-        return .of(&weight, slice.first, slice.count, rows.tuning.prefetch_bytes);
+    fn multiply(
+        rows: *const Rows,
+        weight: *const plan.Weight,
+        targets: []const matvec.Target,
+        stride: usize,
+    ) void {
+        const weight_type = quant.fromId(weight.type).?;
+        const input: matvec.Input = .{
+            .num_rows = rows.laid.count,
+            .k = rows.laid.k,
+            .laid = rows.laid.of(quant.group(weight_type), 0),
+        };
+        matvec.multiply(weight_type, targets, input, stride);
     }
 };
 

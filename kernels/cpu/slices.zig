@@ -1,7 +1,8 @@
 //! How the rows regime cuts a matrix into units: short slices, so that threads end together. A
 //! thread takes as many neighbours at once as is fair (worker.zig), so that streams are long.
 const std = @import("std");
-const matvec = @import("matvec.zig");
+const plan = @import("../plan.zig");
+pub const panel_rows = @import("../interleave.zig").panel_rows;
 const Tuning = @import("../tuning.zig").Tuning;
 
 /// Rows of a quarter in the longest slice, which bounds the buffer of its results.
@@ -9,34 +10,72 @@ pub const max_quarter_rows = 256;
 /// Fewer are mostly the unit's own start and end.
 const least_quarter_rows = 4;
 
-/// Rows `first..first + count` of every quarter of a matrix.
-pub const Slice = struct { first: usize, count: usize };
+/// Rows `first..first + count` of every part of a matrix, `parts` of equal height.
+pub const Slice = struct { first: usize, count: usize, parts: usize };
+
+/// Whether the two matrices of a unit are read at the same time, instead of parts of each.
+pub fn isTogether(slice: Slice) bool {
+    return slice.parts == 1;
+}
 
 pub const Slices = struct {
-    /// Rows of a quarter.
+    /// Parts of a matrix, which are read at the same time.
+    parts: usize,
+    /// Rows of a part.
     total: usize,
-    /// Rows of one unit.
+    /// Rows of one unit in each part.
     size: usize,
+    /// What `size` is a multiple of.
+    step: usize,
     /// Units taken at once.
     most: u32,
 
-    /// For a unit that multiplies `input_rows` with weight rows of `row_bytes`.
+    /// For units that multiply `input_rows` with rows of matrices of equal height, one of each of
+    /// `sets`, whose rows are `row_bytes` together.
     pub fn of(
         tuning: *const Tuning,
-        num_columns: usize,
+        sets: []const []const plan.Weight,
         input_rows: usize,
         row_bytes: usize,
     ) Slices {
         const shortest = tuning.stream_bytes / row_bytes;
-        const size = std.math.clamp(shortest, least_quarter_rows, max_quarter_rows);
+        const wanted = std.math.clamp(shortest, least_quarter_rows, max_quarter_rows);
+        const how_many = interleavedIn(sets);
+        const step: usize = if (how_many == .none) 1 else panel_rows;
+        const parts: usize = if (how_many != .all) 4 else if (isPair(sets)) 1 else 2;
+        const size = std.mem.alignForward(usize, wanted, step);
         // Four rows share one decoding; more rows pass over the slice again, from the cache.
         const is_cached = input_rows > 4;
         const longest = if (is_cached) tuning.cached_stream_bytes / row_bytes else max_quarter_rows;
         return .{
-            .total = matvec.Span.quarterRows(num_columns),
+            .parts = parts,
+            .total = (sets[0][0].rows + parts - 1) / parts,
             .size = size,
+            .step = step,
             .most = @intCast(std.math.clamp(longest, size, max_quarter_rows) / size),
         };
+    }
+
+    fn interleavedIn(sets: []const []const plan.Weight) enum { none, some, all } {
+        var is_any = false;
+        var is_all = true;
+        for (sets) |weights| for (weights) |*weight| {
+            if (weight.layout == .interleaved) is_any = true else is_all = false;
+        };
+        return if (is_all) .all else if (is_any) .some else .none;
+    }
+
+    /// Whether each matrix has another of its type to be read with.
+    fn isPair(sets: []const []const plan.Weight) bool {
+        if (sets.len < 2) return false;
+        for (sets[0], sets[1]) |a, b| if (a.type != b.type) return false;
+        return true;
+    }
+
+    /// Makes no slice longer than `longest`, which is `panel_rows` at least.
+    pub fn limit(slices: *Slices, longest: usize) void {
+        slices.size = @min(slices.size, longest / slices.step * slices.step);
+        slices.most = @min(slices.most, @as(u32, @intCast(longest / slices.size)));
     }
 
     pub fn count(slices: Slices) usize {
@@ -46,6 +85,7 @@ pub const Slices = struct {
     /// Units first..end; those past the matrix are not there.
     pub fn at(slices: Slices, first: usize, end: usize) Slice {
         const row = first * slices.size;
-        return .{ .first = row, .count = @min(end * slices.size, slices.total) - row };
+        const num_rows = @min(end * slices.size, slices.total) - row;
+        return .{ .first = row, .count = num_rows, .parts = slices.parts };
     }
 };

@@ -34,10 +34,20 @@ pub const Recipe = struct {
     /// The tile holds the weights times -1.
     negated: bool = false,
 
-    /// Most dwords of a sub-block whose sum of pairs still fits in i16.
+    /// Most dwords of a sub-block whose sum of pairs still fits in i16; the sum begins with what the
+    /// offset adds to it, negated.
     pub fn pairDwords(comptime recipe: Recipe) comptime_int {
+        return recipe.dwordsThatFit(recipe.largest);
+    }
+
+    /// The same of sums that begin with 0.
+    pub fn plainPairDwords(comptime recipe: Recipe) comptime_int {
+        return recipe.dwordsThatFit(recipe.largest + recipe.offset);
+    }
+
+    fn dwordsThatFit(comptime recipe: Recipe, comptime largest: comptime_int) comptime_int {
         const whole: comptime_int = @min(recipe.sub, 32) / 4;
-        const fits = @divFloor(32767, 2 * 127 * @as(comptime_int, recipe.largest));
+        const fits = @divFloor(32767, 2 * 127 * largest);
         return if (fits >= whole) whole else if (fits >= 4) 4 else if (fits >= 2) 2 else 1;
     }
 

@@ -1,6 +1,8 @@
 //! What unpacking shares between the weight types: gathering bytes of many weight rows into
-//! columns, and writing columns to the tile. All fields of the files are little endian.
+//! columns (`Rows`, `Panel`), and writing columns to the tile (`Strip`). All fields of the files are
+//! little endian.
 const simd = @import("../simd.zig");
+const interleave = @import("../interleave.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const lanes = vector.lanes;
@@ -8,9 +10,6 @@ const Words = vector.Words;
 const Floats = vector.Floats;
 const Bytes = vector.Bytes;
 const Tile = layout.Tile;
-
-/// The weight rows of a tile; rows past the matrix repeat the last one.
-pub const Sources = [layout.columns][*]const u8;
 
 /// Which bytes of the next tile are asked for while this one is unpacked: some lines of a row with
 /// every dword of the tile. The hardware does not follow 32 streams, and all lines at once would
@@ -34,22 +33,21 @@ pub const Ahead = struct {
     }
 };
 
-/// `lanes` neighbouring columns of the tile and the weight rows that they come from.
-pub const Strip = struct {
+/// Weight rows one after another, as in files: each lane reads one of its own.
+pub const Rows = struct {
     rows: *const [lanes][*]const u8,
-    tile: *Tile,
-    /// First column.
-    column: usize,
     ahead: Ahead = .{},
 
+    pub const is_interleaved = false;
+
     /// Bytes `at..at + 16` of every row as four dwords per column.
-    pub inline fn dwords16(strip: Strip, at: usize) [4]Words {
+    pub inline fn dwords16(source: Rows, at: usize) [4]Words {
         const quads = lanes / 4;
         const Quad = @Vector(4, u32);
         var z: [4]Words = undefined;
         inline for (0..4) |i| {
             var quad: [quads]Quad = undefined;
-            inline for (0..quads) |q| quad[q] = vector.load(Quad, strip.rows[q * 4 + i] + at);
+            inline for (0..quads) |q| quad[q] = vector.load(Quad, source.rows[q * 4 + i] + at);
             z[i] = joined(quads, quad);
         }
         const a = inLanes(z[0], z[1], .{ 0, 4, 1, 5 });
@@ -65,54 +63,113 @@ pub const Strip = struct {
     }
 
     /// Bytes `at..at + @sizeOf(T)` of every row, widened to words.
-    pub inline fn field(strip: Strip, comptime T: type, at: usize) Words {
+    pub inline fn field(source: Rows, comptime T: type, at: usize) Words {
         var values: @Vector(lanes, T) = undefined;
-        inline for (0..lanes) |i| values[i] = vector.load(T, strip.rows[i] + at);
+        inline for (0..lanes) |i| values[i] = vector.load(T, source.rows[i] + at);
         return values;
     }
 
-    /// Four weights per column; `w` holds them as unsigned bytes that are `offset` too large.
-    pub inline fn putWeights(strip: Strip, dword: usize, w: Words, comptime offset: u8) void {
-        strip.ahead.ask(strip.rows, dword);
-        strip.put(&strip.tile.weights[dword], if (vector.signed and offset != 0)
-            @as(Words, @bitCast(@as(Bytes, @bitCast(w)) -% vector.splat(Bytes, offset)))
-        else
-            w);
-    }
-
-    pub inline fn putScale(strip: Strip, step: usize, halves: Words) void {
-        strip.put(&strip.tile.scale[step], vector.widen(halves));
-    }
-
-    pub inline fn putScaleFloats(strip: Strip, step: usize, scales: Floats) void {
-        strip.put(&strip.tile.scale[step], scales);
-    }
-
-    pub inline fn putSecondScale(strip: Strip, step: usize, scales: Floats) void {
-        strip.put(&strip.tile.min[step], scales);
-    }
-
-    pub inline fn putMin(strip: Strip, step: usize, halves: Words) void {
-        strip.put(&strip.tile.min[step], vector.widen(halves));
-    }
-
-    pub inline fn putMultiplier(strip: Strip, step: usize, value: vector.Ints) void {
-        const words: Words = @bitCast(value);
-        const low = words & vector.splat(Words, 0xffff);
-        const stored = if (vector.in_pairs) low | words << @splat(16) else words;
-        strip.put(&strip.tile.multiplier[step], stored);
-    }
-
-    /// Mins of two neighbouring sub-blocks, each below 2^16.
-    pub inline fn putMinPair(strip: Strip, step: usize, first: Words, second: Words) void {
-        strip.put(&strip.tile.min_pair[step], first | second << @splat(16));
-    }
-
-    inline fn put(strip: Strip, line: anytype, value: anytype) void {
-        const target: *@TypeOf(value) = @ptrCast(@alignCast(&line[strip.column]));
-        target.* = value;
+    inline fn ask(source: Rows, dword: usize) void {
+        source.ahead.ask(source.rows, dword);
     }
 };
+
+/// One block of rows of format `Q` that lie interleaved (interleave.zig): `lanes` of a panel's 16,
+/// from `first` on.
+pub fn Panel(comptime Q: type) type {
+    return struct {
+        block: [*]const u8,
+        first: usize,
+
+        const Self = @This();
+        pub const is_interleaved = true;
+
+        /// Bytes `at..at + 16` of every row as four dwords per column.
+        pub inline fn dwords16(panel: Self, comptime at: usize) [4]Words {
+            var words: [4]Words = undefined;
+            inline for (&words, 0..) |*word, i| word.* = panel.field(u32, at + 4 * i);
+            return words;
+        }
+
+        pub inline fn field(panel: Self, comptime T: type, comptime at: usize) Words {
+            const place = comptime interleave.Units(Q).placeOf(at, @sizeOf(T));
+            const from = panel.block + place + panel.first * @sizeOf(T);
+            return vector.load(@Vector(lanes, T), from);
+        }
+
+        inline fn ask(_: Self, _: usize) void {}
+    };
+}
+
+/// `lanes` neighbouring columns of the tile and the weight rows that they come from.
+pub fn Strip(comptime Source: type) type {
+    return struct {
+        source: Source,
+        tile: *Tile,
+        /// First column.
+        column: usize,
+
+        const Self = @This();
+        pub const is_interleaved = Source.is_interleaved;
+
+        pub inline fn dwords16(strip: Self, at: usize) [4]Words {
+            return strip.source.dwords16(at);
+        }
+        pub inline fn field(strip: Self, comptime T: type, at: usize) Words {
+            return strip.source.field(T, at);
+        }
+
+        /// Four weights per column; `w` holds them as unsigned bytes that are `offset` too large.
+        pub inline fn putWeights(strip: Self, dword: usize, w: Words, comptime offset: u8) void {
+            strip.source.ask(dword);
+            strip.put(&strip.tile.weights[dword], multiplied(w, offset));
+        }
+
+        pub inline fn putScale(strip: Self, step: usize, halves: Words) void {
+            strip.put(&strip.tile.scale[step], vector.widen(halves));
+        }
+
+        pub inline fn putScaleFloats(strip: Self, step: usize, scales: Floats) void {
+            strip.put(&strip.tile.scale[step], scales);
+        }
+
+        pub inline fn putSecondScale(strip: Self, step: usize, scales: Floats) void {
+            strip.put(&strip.tile.min[step], scales);
+        }
+
+        pub inline fn putMin(strip: Self, step: usize, halves: Words) void {
+            strip.put(&strip.tile.min[step], vector.widen(halves));
+        }
+
+        pub inline fn putMultiplier(strip: Self, step: usize, value: vector.Ints) void {
+            strip.put(&strip.tile.multiplier[step], factor(value));
+        }
+
+        /// Mins of two neighbouring sub-blocks, each below 2^16.
+        pub inline fn putMinPair(strip: Self, step: usize, first: Words, second: Words) void {
+            strip.put(&strip.tile.min_pair[step], first | second << @splat(16));
+        }
+
+        inline fn put(strip: Self, line: anytype, value: anytype) void {
+            const target: *@TypeOf(value) = @ptrCast(@alignCast(&line[strip.column]));
+            target.* = value;
+        }
+    };
+}
+
+/// Weights as the multiplication wants them; `w` holds them as unsigned bytes that are `offset` too
+/// large.
+pub inline fn multiplied(w: Words, comptime offset: u8) Words {
+    if (!vector.signed or offset == 0) return w;
+    return @bitCast(@as(Bytes, @bitCast(w)) -% vector.splat(Bytes, offset));
+}
+
+/// An integer scale as the multiplication wants it; on `pairs` variants twice, as two i16.
+pub inline fn factor(value: vector.Ints) Words {
+    const words: Words = @bitCast(value);
+    if (!vector.in_pairs) return words;
+    return words & vector.splat(Words, 0xffff) | words << @splat(16);
+}
 
 /// Byte `index` of each word.
 pub inline fn byte(words: Words, comptime index: u5) Words {

@@ -4,7 +4,6 @@ const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
-const Strip = unpack.Strip;
 const Words = vector.Words;
 const Recipe = layout.Recipe;
 
@@ -27,9 +26,15 @@ pub fn Nibbles(comptime Block: type) type {
         };
 
         /// Block `b` of the tile from byte `from` of each row.
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
-            strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
-            if (has_min) strip.putMin(b, strip.field(u16, from + @offsetOf(Block, "m")));
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
+            if (has_min) {
+                comptime if (@offsetOf(Block, "m") != @offsetOf(Block, "d") + 2) {
+                    @compileError("one load takes d and m");
+                };
+                const both = strip.field(u32, from + @offsetOf(Block, "d"));
+                strip.putScale(b, both);
+                strip.putMin(b, both >> @splat(16));
+            } else strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
             var high: Words = undefined;
             if (has_fifth) high = strip.field(u32, from + @offsetOf(Block, "high"));
             const nibbles = strip.dwords16(from + @offsetOf(Block, "quants"));
@@ -69,7 +74,7 @@ pub fn Levels(comptime Format: type) type {
             .is_signed = !shifted,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             if (@hasField(Format.Block, "e")) {
                 const e = strip.field(u8, from + @offsetOf(Format.Block, "e"));
                 strip.putScaleFloats(b, Format.halfPowers(vector.lanes, e));
@@ -97,7 +102,7 @@ pub fn Bytes(comptime Block: type) type {
             .is_signed = vector.products != .unsigned_dot,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
             inline for (0..2) |half| {
                 const words = strip.dwords16(from + @offsetOf(Block, "quants") + half * 16);

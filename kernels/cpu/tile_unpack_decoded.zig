@@ -4,7 +4,7 @@ const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
-const Strip = unpack.Strip;
+const Strip = unpack.Strip(unpack.Rows);
 const Recipe = layout.Recipe;
 const lanes = vector.lanes;
 
@@ -26,14 +26,14 @@ pub fn Decoded(comptime Format: type) type {
             .is_signed = !shifted,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: *const Strip, from: usize, b: usize) void {
             var rows: [lanes]Row align(64) = undefined;
             var scales: [lanes]f32 align(64) = undefined;
-            decodeRows(strip.rows, from, &rows, &scales);
+            decodeRows(strip.source.rows, from, &rows, &scales);
             strip.putScaleFloats(b, scales);
             var decoded: [lanes][*]const u8 = undefined;
             for (&decoded, &rows) |*pointer, *row| pointer.* = &row.weights;
-            const source: Strip = .{ .rows = &decoded, .tile = strip.tile, .column = strip.column };
+            const source: unpack.Rows = .{ .rows = &decoded };
             for (0..16) |i| {
                 const words = source.dwords16(i * 16);
                 inline for (0..4) |j| strip.putWeights(b * 64 + i * 4 + j, words[j], 0);
@@ -111,13 +111,13 @@ pub fn DecodedBlocks(comptime Format: type) type {
         const Scales = [2][4][lanes]f32;
 
         /// Groups of 32 `b..b + count`, at most 4. Reads up to 128 weights.
-        pub inline fn blocks(strip: Strip, from: usize, b: usize, count: usize) void {
+        pub inline fn blocks(strip: *const Strip, from: usize, b: usize, count: usize) void {
             var rows: [lanes][128]u8 align(64) = undefined;
             var scales: Scales align(64) = undefined;
-            decodeRows(strip.rows, from, &rows, &scales);
+            decodeRows(strip.source.rows, from, &rows, &scales);
             var decoded: [lanes][*]const u8 = undefined;
             for (&decoded, &rows) |*pointer, *row| pointer.* = row;
-            const source: Strip = .{ .rows = &decoded, .tile = strip.tile, .column = strip.column };
+            const source: unpack.Rows = .{ .rows = &decoded };
             for (0..count) |j| {
                 strip.putScaleFloats(b + j, scales[0][j]);
                 if (has_two_scales) strip.putSecondScale(b + j, scales[1][j]);

@@ -2,7 +2,6 @@
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
-const Strip = unpack.Strip;
 const Words = vector.Words;
 const Recipe = layout.Recipe;
 
@@ -21,7 +20,7 @@ pub fn Nibbles(comptime Block: type) type {
             .min_sub = 32,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             putScales(strip, from, b);
             var high: [2][4]Words = undefined;
             if (has_fifth) inline for (0..2) |half| {
@@ -41,7 +40,7 @@ pub fn Nibbles(comptime Block: type) type {
 
         /// Scales and mins 0..4 are the low 6 bits of bytes 0..8; those of 4..8 have their low
         /// nibbles in bytes 8..12 and their high bits on top of bytes 0..8.
-        inline fn putScales(strip: Strip, from: usize, b: usize) void {
+        inline fn putScales(strip: anytype, from: usize, b: usize) void {
             comptime if (@offsetOf(Block, "dmin") != 2 or @offsetOf(Block, "scales") != 4) {
                 @compileError("one load takes d, dmin and scales");
             };
@@ -69,12 +68,10 @@ pub fn Nibbles(comptime Block: type) type {
 
 /// `Block` of Q2_K: 16 bytes of scales (low nibble) and mins (high), 64 bytes of 2-bit weights.
 /// In each 128 weights, bits 2i of the 32 bytes are the i-th 32 weights.
-pub fn TwoBits(comptime Block: type) type {
+/// `multiplied`: weights are put times their scale, which is at most 45.
+pub fn TwoBits(comptime Block: type, comptime multiplied: bool) type {
     return struct {
         pub const block_bytes = @sizeOf(Block);
-        /// Scale times weight is at most 45: where bytes are multiplied directly, the tile
-        /// holds that.
-        const multiplied = !vector.in_pairs;
         pub const recipe: Recipe = .{
             .group = 256,
             .sub = if (multiplied) 256 else 16,
@@ -83,7 +80,7 @@ pub fn TwoBits(comptime Block: type) type {
             .min_sub = 16,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             comptime if (@offsetOf(Block, "dmin") != @offsetOf(Block, "d") + 2) {
                 @compileError("one load takes d and dmin");
             };

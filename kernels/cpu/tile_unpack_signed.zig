@@ -2,7 +2,6 @@
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
-const Strip = unpack.Strip;
 const Bytes = vector.Bytes;
 const Words = vector.Words;
 const Recipe = layout.Recipe;
@@ -19,7 +18,7 @@ pub fn SixBits(comptime Block: type) type {
             .largest = 32,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
             const scales = strip.dwords16(from + @offsetOf(Block, "scales"));
             inline for (0..16) |s| {
@@ -44,25 +43,20 @@ pub fn SixBits(comptime Block: type) type {
 }
 
 /// `Block` of Q3_K. The low 2 bits lie as in Q2_K; bit s of `high` belongs to the s-th 32 weights.
-pub fn ThreeBits(comptime Block: type) type {
+/// `multiplied`: weights are put times their scale. (scale - 32) * (q - 4) is in -124..128, which
+/// fits a byte after adding 124 or, for signed bytes, times -1.
+pub fn ThreeBits(comptime Block: type, comptime multiplied: bool) type {
     return struct {
         pub const block_bytes = @sizeOf(Block);
-        /// (scale - 32) * (q - 4) is in -124..128, which fits a byte after adding 124 or, for
-        /// signed bytes, times -1: the tile holds that where bytes are multiplied directly.
-        const multiplied = !vector.in_pairs;
         pub const recipe: Recipe = .{
             .group = 256,
             .sub = if (multiplied) 256 else 16,
-            .offset = switch (vector.products) {
-                .unsigned_dot => 124,
-                .unsigned_pairs => 4,
-                .signed_dot, .signed_pairs => 0,
-            },
+            .offset = if (vector.signed) 0 else if (multiplied) 124 else 4,
             .largest = 4,
-            .negated = vector.products == .signed_dot,
+            .negated = multiplied and vector.signed,
         };
 
-        pub inline fn block(strip: Strip, from: usize, b: usize) void {
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
             const scales = loadScales(strip, from, b);
             inline for (0..2) |half| {
                 const high = strip.dwords16(from + @offsetOf(Block, "high") + half * 16);
@@ -90,14 +84,20 @@ pub fn ThreeBits(comptime Block: type) type {
 
         /// Four words of scales 0..16, still 32 too large. The block's last 16 bytes are two of
         /// `quants`, 8 of low nibbles, 4 of high 2-bit fields, and `d`.
-        inline fn loadScales(strip: Strip, from: usize, b: usize) [4]Words {
+        inline fn loadScales(strip: anytype, from: usize, b: usize) [4]Words {
             comptime if (@offsetOf(Block, "scales") + 14 != @sizeOf(Block)) {
                 @compileError("one load takes scales and d");
             };
-            const tail = strip.dwords16(from + @sizeOf(Block) - 16);
-            strip.putScale(b, tail[3] >> @splat(16));
             var fields: [3]Words = undefined;
-            inline for (0..3) |i| fields[i] = tail[i] >> @splat(16) | tail[i + 1] << @splat(16);
+            if (@TypeOf(strip.*).is_interleaved) {
+                strip.putScale(b, strip.field(u16, from + @offsetOf(Block, "d")));
+                const start = from + @offsetOf(Block, "scales");
+                inline for (&fields, 0..) |*word, i| word.* = strip.field(u32, start + 4 * i);
+            } else {
+                const tail = strip.dwords16(from + @sizeOf(Block) - 16);
+                strip.putScale(b, tail[3] >> @splat(16));
+                inline for (0..3) |i| fields[i] = tail[i] >> @splat(16) | tail[i + 1] << @splat(16);
+            }
             return .{
                 unpack.bits(fields[0], 0, 0x0f) | unpack.bits(fields[2], -4, 0x30),
                 unpack.bits(fields[1], 0, 0x0f) | unpack.bits(fields[2], -2, 0x30),

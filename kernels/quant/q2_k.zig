@@ -14,6 +14,9 @@ comptime {
     if (@sizeOf(Block) != 84) @compileError("Q2_K has 84 bytes a block");
 }
 
+/// d and dmin first.
+pub const read_order = [_][2]usize{ .{ 80, 4 }, .{ 0, 80 } };
+
 pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
     const d = simd.widenHalf(block.d);
     const dmin = simd.widenHalf(block.dmin);

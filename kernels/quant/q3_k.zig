@@ -22,6 +22,17 @@ pub fn scale(bytes: *const [12]u8, u: usize) i8 {
     return @as(i8, @intCast(low | high << 4)) - 32;
 }
 
+/// Scales first; of each half of the 32s, the high bits and then the low ones.
+pub const read_order = [_][2]usize{ .{ 108, 2 }, .{ 96, 12 } } ++
+    inTurn(0) ++ inTurn(16);
+fn inTurn(at: usize) [3][2]usize {
+    return .{
+        .{ @offsetOf(Block, "high") + at, 16 },
+        .{ @offsetOf(Block, "quants") + at, 16 },
+        .{ @offsetOf(Block, "quants") + 32 + at, 16 },
+    };
+}
+
 pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
     const d = simd.widenHalf(block.d);
     for (0..16) |u| {

@@ -14,6 +14,17 @@ comptime {
     if (@sizeOf(Block) != 210) @compileError("Q6_K has 210 bytes a block");
 }
 
+/// Scales first; of each 128 weights, the halves of the sub-blocks of 32.
+pub const read_order = [_][2]usize{ .{ 208, 2 }, .{ 192, 16 } } ++
+    inTurn(0, 0) ++ inTurn(0, 16) ++ inTurn(1, 0) ++ inTurn(1, 16);
+fn inTurn(n: usize, at: usize) [3][2]usize {
+    return .{
+        .{ @offsetOf(Block, "high") + n * 32 + at, 16 },
+        .{ @offsetOf(Block, "low") + n * 64 + at, 16 },
+        .{ @offsetOf(Block, "low") + n * 64 + 32 + at, 16 },
+    };
+}
+
 pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
     const d = simd.widenHalf(block.d);
     for (output, 0..) |*w, e| {

@@ -1,10 +1,13 @@
 // What an executor of plans offers. `reference.ts` and `cpu.ts` implement it; `select.ts` chooses.
+import { assert } from "../core/errors.ts";
 import type { CancelWord } from "../native/interrupt.ts";
 import type { MemoryLayout, PlanLimits } from "../plan/arena.ts";
 import type { Plan } from "../plan/builder.ts";
 import type { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Tensor, Weight } from "../plan/ops.ts";
+import { isWholePanels } from "../plan/panels.ts";
 import type { StepData } from "../plan/step-data.ts";
+import { quantTypeOf, rowBytes } from "../weights/quant-types.ts";
 import type { OpTimes } from "./op-times.ts";
 import type { Tuning } from "./tuning.ts";
 
@@ -12,12 +15,25 @@ import type { Tuning } from "./tuning.ts";
 export interface WeightMemory {
   address(name: string): number;
   bytes(name: string): number;
+  /** Whether 16 rows of it lie side by side there, else one after another as in files. */
+  isInterleaved(name: string): boolean;
 }
 
 /** Where a weight of the file begins. */
 export function weightAddress(weights: WeightMemory, { name, slice }: Weight): number {
   if (slice === undefined) return weights.address(name);
   return weights.address(name) + (weights.bytes(name) / slice.count) * slice.first;
+}
+
+/** Whether a weight of the file lies interleaved, which its plan has to allow. */
+export function isInterleaved(weights: WeightMemory, weight: Weight): boolean {
+  const { name, typeId, cols } = weight;
+  if (!weights.isInterleaved(name)) return false;
+  const type = quantTypeOf(typeId);
+  assert(type !== undefined, `quant type ${typeId} of ${name}`);
+  const tensorRows = weights.bytes(name) / rowBytes(type.name, cols);
+  assert(isWholePanels(weight, tensorRows), `${name} is read in whole panels`);
+  return true;
 }
 
 export interface LoadOptions {
@@ -79,7 +95,7 @@ export interface Session extends Disposable {
   recordOpTimes(times: OpTimes | undefined): void;
   /** Takes effect at the next step; results keep their bits. */
   tune(tuning: Tuning): void;
-  /** Takes over where the weights lie now: their bytes are the same at another address. */
+  /** Takes over where the weights lie now, and how: the same weights at another address. */
   moveWeights(): void;
   probe(probe: Probe): ProbedRate;
   /** A result of the last step, `[rows, tensor.width]`; valid until the next one. */
@@ -90,6 +106,8 @@ export interface Backend {
   readonly name: string;
   /** Whether it computes with weights of this GGUF type. */
   supportsType(typeId: number): boolean;
+  /** Whether it does with weights of this type that lie interleaved. */
+  canInterleave(typeId: number): boolean;
   /** Bytes that `load` will take, exactly. */
   measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): PlanMemory;
   load(plan: Plan, layout: MemoryLayout, options: LoadOptions): Session;

@@ -2,11 +2,12 @@
 import { ptr } from "bun:ffi";
 import { assert } from "../core/errors.ts";
 import { chooseVariant, cpuReport } from "../native/cpu-report.ts";
+import { canInterleave } from "../native/interleave.ts";
 import { type CancelWord, noteRunning } from "../native/interrupt.ts";
 import { check, native, stoppedStatus } from "../native/library.ts";
 import { MemoryRegion, viewMemory } from "../native/memory.ts";
 import type { MemoryLayout } from "../plan/arena.ts";
-import { encodePlan } from "../plan/binary.ts";
+import { encodePlan, makePlaces, type WeightPlaces } from "../plan/binary.ts";
 import type { Plan } from "../plan/builder.ts";
 import { ExpertCounts } from "../plan/expert-counters.ts";
 import type { Table, Tensor } from "../plan/ops.ts";
@@ -14,6 +15,7 @@ import { StepData } from "../plan/step-data.ts";
 import { layoutTables, type TableLayout } from "../plan/tables.ts";
 import {
   type Backend,
+  isInterleaved,
   type LoadOptions,
   type MeasureOptions,
   type PlanMemory,
@@ -58,8 +60,8 @@ function inPages(bytes: number): number {
 }
 
 function measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): PlanMemory {
-  const noAddresses = plan.weights.map(() => 0);
-  const bytes = encodePlan(plan, options.limits, layout, noAddresses);
+  const noPlaces = makePlaces(plan.weights.length);
+  const bytes = encodePlan(plan, options.limits, layout, noPlaces);
   const args = planArgs(bytes, { arena: 0, kv: 0, cancelWord: 0 }, options);
   check(native().tinfer_plan_measure(ptr(args)), "memory plan");
   const scratchBytes = Number(args[scratchField]);
@@ -94,8 +96,8 @@ class CpuSession implements Session {
   /** Undefined where the plan has none. */
   readonly #tables: MemoryRegion | undefined;
   readonly #handle: BigUint64Array<ArrayBuffer>;
-  /** One address per weight of the plan; WeightArgs of kernels/abi.zig points here. */
-  readonly #addresses: BigUint64Array<ArrayBuffer>;
+  /** Of each weight of the plan; WeightArgs of kernels/abi.zig points here. */
+  readonly #places: WeightPlaces;
   /** StepArgs of kernels/abi.zig. */
   readonly #stepArgs: BigUint64Array<ArrayBuffer>;
   /** Kept alive while the executor writes there. */
@@ -106,7 +108,7 @@ class CpuSession implements Session {
     this.#layout = layout;
     this.#weights = options.weights;
     this.#cancelWord = options.cancelWord;
-    this.#addresses = new BigUint64Array(plan.weights.length);
+    this.#places = makePlaces(plan.weights.length);
     using cleanup = new DisposableStack();
     this.#arena = cleanup.use(new MemoryRegion(layout.arenaBytes, "huge", "activations"));
     this.#kv = cleanup.use(new MemoryRegion(layout.kvBytes, "small", "KV cache"));
@@ -115,8 +117,7 @@ class CpuSession implements Session {
     if (tables > 0) this.#tables = cleanup.use(new MemoryRegion(tables, "huge", "tables"));
     this.#makeTables();
     this.#findWeights();
-    const addresses = Array.from(this.#addresses, Number);
-    const bytes = encodePlan(plan, options.limits, layout, addresses);
+    const bytes = encodePlan(plan, options.limits, layout, this.#places);
     const cancelWord = this.#cancelWord === undefined ? 0 : ptr(this.#cancelWord);
     const places = { arena: this.#arena.address, kv: this.#kv.address, cancelWord };
     const args = planArgs(bytes, places, options);
@@ -154,11 +155,12 @@ class CpuSession implements Session {
   #findWeights(): void {
     for (const [index, weight] of this.#plan.weights.entries()) {
       const { constant } = weight;
-      const address =
-        constant === undefined
-          ? weightAddress(this.#weights, weight)
-          : this.#tableAddress(constant.table) + constant.firstValue * 4;
-      this.#addresses[index] = BigInt(address);
+      const isInFile = constant === undefined;
+      const address = isInFile
+        ? weightAddress(this.#weights, weight)
+        : this.#tableAddress(constant.table) + constant.firstValue * 4;
+      this.#places.addresses[index] = BigInt(address);
+      this.#places.layouts[index] = Number(isInFile && isInterleaved(this.#weights, weight));
     }
   }
 
@@ -170,8 +172,9 @@ class CpuSession implements Session {
 
   moveWeights(): void {
     this.#findWeights();
-    const { length } = this.#addresses;
-    const args = [this.#handle[0]!, BigInt(ptr(this.#addresses)), BigInt(length)];
+    const { addresses, layouts } = this.#places;
+    const count = BigInt(addresses.length);
+    const args = [this.#handle[0]!, BigInt(ptr(addresses)), BigInt(ptr(layouts)), count];
     check(native().tinfer_plan_move_weights(ptr(new BigUint64Array(args))), "move weights");
   }
 
@@ -246,6 +249,7 @@ function supportsType(typeId: number): boolean {
 export const cpuBackend: Backend = {
   name: "cpu",
   supportsType,
+  canInterleave,
   measure,
   load: (plan, layout, options) => new CpuSession(plan, layout, options),
 };

@@ -93,6 +93,7 @@ class ReferenceSession implements Session, ReferenceState {
     const type = quantTypeOf(weight.typeId);
     assert(type !== undefined, `quant type ${weight.typeId} of ${weight.name}`);
     const bytes = rowBytes(type.name, weight.cols);
+    assert(!this.#weights.isInterleaved(weight.name), `${weight.name} lies in rows`);
     const address = weightAddress(this.#weights, weight);
     const matrix = new Float32Array(weight.rows * weight.cols);
     for (let row = 0; row < weight.rows; row++) {
@@ -286,6 +287,7 @@ export const referenceBackend: Backend = {
     const type = quantTypeOf(typeId);
     return type !== undefined && canDequantize(type.name);
   },
+  canInterleave: () => false,
   measure,
   load: (plan, layout, options) => new ReferenceSession(plan, layout, options),
 };

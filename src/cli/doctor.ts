@@ -70,7 +70,9 @@ function tuningRows(files: readonly StoredTuning[]): string[][] {
   const ours = files.flatMap(({ content, isOurs }) => (content && isOurs ? [content] : []));
   const rows = ours.map(({ key, tuning }) => {
     const fields = Object.entries(tuning).map(([name, value]) => `${name} ${value}`);
-    return [`${key.weightType} ${key.cpuVariant} ${key.numThreads} threads`, fields.join(", ")];
+    const { weightType, interleaved, cpuVariant, numThreads } = key;
+    const weights = interleaved ? `${weightType}, interleaved,` : weightType;
+    return [`${weights} ${cpuVariant} ${numThreads} threads`, fields.join(", ")];
   });
   if (rows.length === 0)
     rows.push(["none yet", "found once, while idle in chat and serve, or by bench"]);

@@ -59,6 +59,7 @@ export class AdapterSet implements Disposable {
     return {
       address: (name) => fileOf(name)?.address(name) ?? model.address(name),
       bytes: (name) => fileOf(name)?.places.get(name)?.bytes ?? model.bytes(name),
+      isInterleaved: (name) => fileOf(name) === undefined && model.isInterleaved(name),
     };
   }
 

@@ -6,6 +6,7 @@ import { lockMemory, MemoryRegion, viewMemory } from "../native/memory.ts";
 import { mostOverRead } from "../plan/tables.ts";
 import type { DerivedTensor } from "../weights/model-header.ts";
 import { derivedContent } from "../weights/rows.ts";
+import { interleaveFilled } from "./interleaving.ts";
 
 /** Tensors begin on cache lines. */
 const alignment = 64;
@@ -41,19 +42,22 @@ export class DerivedWeights implements Disposable {
     return this.#region.address + offset;
   }
 
-  /** Makes all tensors, once; each step is a chunk of one. */
-  *fill(numThreads: number): Generator<number> {
+  /** Makes all tensors, those of `interleaved` as panels, once; each step is a chunk of one. */
+  *fill(numThreads: number, interleaved: ReadonlySet<string>): Generator<number> {
     if (this.#isFilled) return;
     for (const tensor of this.#tensors) {
-      const address = this.address(tensor.name);
+      const { name } = tensor;
+      const address = this.address(name);
       let end = 0;
       for (const chunk of derivedContent(tensor, numThreads)) {
         // Viewed by chunks: tensors of experts may be larger than an ArrayBuffer can be.
         new Uint8Array(viewMemory(address + end, chunk.length)).set(chunk);
+        const piece = { offset: end, bytes: chunk.length };
+        if (interleaved.has(name)) interleaveFilled(address, { ...tensor, offset: 0 }, piece);
         end += chunk.length;
         yield chunk.length;
       }
-      assert(end === tensor.bytes, `${tensor.name}: ${end} bytes made, not ${tensor.bytes}`);
+      assert(end === tensor.bytes, `${name}: ${end} bytes made, not ${tensor.bytes}`);
     }
     this.#isFilled = true;
   }

@@ -1,7 +1,7 @@
 // A model that is loaded: its file, its adapters, its plan and the session that runs it. Owns all
 // of them and releases them in reverse order.
 import type { Backend, Session } from "../backend/backend.ts";
-import { defaultTuning, type Tuning } from "../backend/tuning.ts";
+import { defaultTuning, interleavedTuning, type Tuning } from "../backend/tuning.ts";
 import { assert } from "../core/errors.ts";
 import { stretchOf } from "../models/rope.ts";
 import { cpuReport } from "../native/cpu-report.ts";
@@ -16,6 +16,7 @@ import { availableMemoryBytes, memoryNodes } from "./machine.ts";
 import { type MemoryPlan, sessionBytes } from "./memory-plan.ts";
 import { type CopyOptions, type LoadProgress, ModelFile } from "./model-file.ts";
 import {
+  interleavedTensors,
   type PlannedModel,
   planHidden,
   planModel,
@@ -64,7 +65,9 @@ export class LoadedModel implements Disposable {
     const outputs = loading.outputs ?? this.file.outputs;
     this.#planned = planModel(this.file, outputs, options, { adapters });
     this.#backend = this.#planned.backend;
-    this.#tuning = options.tuning ? readTuning(this.#tuningKey) : undefined;
+    // Plans of other sessions, of the same family and file, take the same parts of tensors.
+    this.file.interleave(interleavedTensors(this.plan, this.file, this.#backend));
+    this.#findKnownTuning();
     this.#session = cleanup.use(this.#load(this.#planned));
     if (loading.weights !== "later") for (const _ of this.bringIn());
     cleanup.move();
@@ -153,12 +156,14 @@ export class LoadedModel implements Disposable {
   }
 
   /**
-   * Where two copies have room: what products read is copied, unless it lies on huge pages already.
+   * Where two copies have room: what products read is copied, unless it lies on huge pages already
+   * and stays in rows.
    */
   *promote(numThreads?: number): Generator<LoadProgress> {
     const { file, plan } = this;
     if ((file.copyBytes - file.copiedBytes) * 2 > availableMemoryBytes()) return;
-    if (!file.isOnHugePages) yield* this.copyWeights(numThreads, { tables: rowTables(plan) });
+    if (!file.interleavesCopies && file.isOnHugePages) return;
+    yield* this.copyWeights(numThreads, { tables: rowTables(plan) });
   }
 
   /** Copies the weights, or the rest of them, into huge pages. */
@@ -170,12 +175,14 @@ export class LoadedModel implements Disposable {
       this.#moveWeights();
       yield progress;
     }
+    this.#findKnownTuning();
   }
 
   /** Back to the mapped file; the memory of the copies is free afterwards. */
   dropCopies(): void {
     using _ = this.file.takeCopies();
     this.#moveWeights();
+    this.#findKnownTuning();
   }
 
   #moveWeights(): void {
@@ -209,7 +216,19 @@ export class LoadedModel implements Disposable {
   get #tuningKey(): TuningKey {
     const cpuVariant = this.#options.cpuVariant ?? cpuReport().bestVariant;
     const { numThreads } = this.memoryPlan;
-    return { ...machineKey(), cpuVariant, numThreads, weightType: this.file.mainType };
+    const { mainType: weightType, hasInterleaved: interleaved } = this.file;
+    return { ...machineKey(), cpuVariant, numThreads, weightType, interleaved };
+  }
+
+  /** What is used until something is found. */
+  get #startTuning(): Tuning {
+    return this.file.hasInterleaved ? interleavedTuning : defaultTuning;
+  }
+
+  /** What was found for the weights as they lie now. */
+  #findKnownTuning(): void {
+    this.#tuning = this.#options.tuning ? readTuning(this.#tuningKey) : undefined;
+    for (const session of this.#sessions) session.tune(this.#tuning ?? this.#startTuning);
   }
 
   /** Whether a tuning is wanted, can matter, and nobody looked for it yet. */
@@ -222,7 +241,7 @@ export class LoadedModel implements Disposable {
    * of some milliseconds that may have pauses in between.
    */
   *findTuning(): Generator<void> {
-    this.#tuning = defaultTuning;
+    this.#tuning = this.#startTuning;
     // Adapters may go in a pause, and what is found for the model serves them too.
     const { numThreads } = this.memoryPlan;
     const options = { weights: this.file, numThreads, cpuVariant: this.#options.cpuVariant };
@@ -232,7 +251,11 @@ export class LoadedModel implements Disposable {
     this.#sessions.push(...probe.sessions);
     try {
       const measure: MeasureStep = (tuning, numRows) => probe.stepMs(tuning, numRows);
-      this.#tuning = yield* searchTuning(measure, crossoverOf(this.file.mainType));
+      this.#tuning = yield* searchTuning(
+        measure,
+        crossoverOf(this.file.mainType),
+        this.#startTuning,
+      );
     } finally {
       this.#sessions.splice(this.#sessions.indexOf(probe.sessions[0]!), probe.sessions.length);
     }

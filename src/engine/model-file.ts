@@ -61,8 +61,6 @@ export function requireGenerator(header: ModelHeader): void {
   requireDecoder({ architecture, isEncoder: familyOf(architecture).isEncoder === true });
 }
 
-/** A step takes 4 ms from the page cache and about a quarter of a second from a slow disk. */
-const populateStepBytes = 64 * 2 ** 20;
 /** Filling huge pages goes at 0.5 to 3 GB/s; nobody who comes meanwhile waits for long. */
 const copyStepBytes = 16 * 2 ** 20;
 
@@ -80,26 +78,6 @@ function firstOffset({ tensors }: ModelHeader, fileIndex: number): number | unde
     first = Math.min(first ?? tensor.offset, tensor.offset);
   }
   return first;
-}
-
-interface FilePiece {
-  readonly offset: number;
-  readonly bytes: number;
-  readonly isTable: boolean;
-}
-
-/** A file's bytes in steps, none of which is in part a table's. */
-function* piecesOf(fileBytes: number, tables: readonly FileTensor[]): Generator<FilePiece> {
-  let offset = 0;
-  for (const table of [...tables, { offset: fileBytes, bytes: 0 }]) {
-    const tableEnd = table.offset + table.bytes;
-    while (offset < tableEnd) {
-      const isTable = offset >= table.offset;
-      const end = Math.min(offset + populateStepBytes, isTable ? tableEnd : table.offset);
-      yield { offset, bytes: end - offset, isTable };
-      offset = end;
-    }
-  }
 }
 
 function factsOf({ shape, type, scales }: ModelTensor): WeightFacts {
@@ -142,6 +120,7 @@ export class ModelFile implements WeightMemory, Disposable {
   readonly #derived: DerivedWeights;
   /** All that lies in memory: the header's tensors and their scales, by name. */
   readonly #tensors: ReadonlyMap<string, ModelTensor>;
+  #interleaved = noNames;
 
   constructor(path: string, rope: RopeOptions = {}, quantize?: string) {
     this.header = openForRunning(path, quantize);
@@ -172,11 +151,42 @@ export class ModelFile implements WeightMemory, Disposable {
   address(name: string): number {
     const tensor = this.#tensor(name);
     if (!isInFile(tensor)) return this.#derived.address(name);
-    return this.#filesByIndex.get(tensor.fileIndex)!.address(tensor.offset, tensor.bytes);
+    return this.#filesByIndex.get(tensor.fileIndex)!.address(tensor);
   }
 
   bytes(name: string): number {
     return this.#tensor(name).bytes;
+  }
+
+  /** Rows of all its matrices; undefined where the file has no such tensor. */
+  numRows(name: string): number | undefined {
+    const tensor = this.#tensors.get(name);
+    return tensor?.shape.slice(0, -1).reduce((product, size) => product * size, 1);
+  }
+
+  /**
+   * Whatever is copied or made from now on of these tensors lies interleaved; what is mapped stays
+   * in rows. Once, before anything is.
+   */
+  interleave(names: ReadonlySet<string>): void {
+    assert(this.copiedBytes + this.madeBytes === 0, "no weights are copied or made yet");
+    this.#interleaved = names;
+  }
+
+  isInterleaved(name: string): boolean {
+    if (!this.#interleaved.has(name)) return false;
+    const tensor = this.#tensor(name);
+    return !isInFile(tensor) || this.#filesByIndex.get(tensor.fileIndex)!.isCopied(tensor);
+  }
+
+  /** Whether any tensor lies interleaved now. */
+  get hasInterleaved(): boolean {
+    return [...this.#interleaved].some((name) => this.isInterleaved(name));
+  }
+
+  /** Whether copies differ from the files in more than their pages. */
+  get interleavesCopies(): boolean {
+    return [...this.#interleaved].some((name) => isInFile(this.#tensor(name)));
   }
 
   get isEncoder(): boolean {
@@ -246,7 +256,7 @@ export class ModelFile implements WeightMemory, Disposable {
   *derive(numThreads: number): Generator<LoadProgress> {
     const totalBytes = this.derivedBytes;
     let doneBytes = 0;
-    for (const bytes of this.#derived.fill(numThreads)) {
+    for (const bytes of this.#derived.fill(numThreads, this.#interleaved)) {
       doneBytes += bytes;
       yield { doneBytes, totalBytes };
     }
@@ -261,13 +271,8 @@ export class ModelFile implements WeightMemory, Disposable {
     // A file larger than free memory would push its own first pages out: it loads at first use.
     if (totalBytes >= availableMemoryBytes()) return;
     let doneBytes = 0;
-    for (const [index, { mapped }] of this.#filesByIndex) {
-      for (const { offset, bytes, isTable } of piecesOf(
-        mapped.bytes,
-        this.#places(index, tables),
-      )) {
-        if (isTable) mapped.readAhead(offset, bytes);
-        else mapped.populate(offset, bytes);
+    for (const [index, file] of this.#filesByIndex) {
+      for (const bytes of file.populate(this.#places(index, tables))) {
         doneBytes += bytes;
         yield { doneBytes, totalBytes };
       }
@@ -282,8 +287,8 @@ export class ModelFile implements WeightMemory, Disposable {
   }
 
   /**
-   * Copies what is not yet copied into huge pages; each step makes more tensors lie there. `tables`
-   * stay in the file.
+   * Copies what is not yet copied into huge pages, interleaved where that was chosen; each step
+   * makes more tensors lie there. `tables` stay in the file.
    */
   *copy(
     numThreads: number,
@@ -291,15 +296,18 @@ export class ModelFile implements WeightMemory, Disposable {
   ): Generator<LoadProgress> {
     this.requireCopyMemory();
     const work = [...this.#filesByIndex].map(([index, file]) => {
-      return { file, leaveOut: this.#places(index, tables) };
+      const [leaveOut, panels] = [tables, this.#interleaved].map((names) => {
+        return this.#places(index, names);
+      });
+      return { file, leaveOut: leaveOut!, panels: panels! };
     });
     const totalBytes = work
       .flatMap(({ file, leaveOut }) => file.uncopied(leaveOut))
       .reduce((sum, { bytes }) => sum + bytes, 0);
     let doneBytes = 0;
-    for (const { file, leaveOut } of work) {
+    for (const { file, leaveOut, panels } of work) {
       for (;;) {
-        const bytes = file.copy(pieceBytes, numThreads, leaveOut);
+        const bytes = file.copy(pieceBytes, numThreads, leaveOut, panels);
         if (bytes === 0) break;
         doneBytes += bytes;
         yield { doneBytes, totalBytes };

@@ -7,6 +7,7 @@ import { givenRopeOptions, ropeFlag } from "../models/rope-options.ts";
 import type { Adapter } from "../plan/adapters.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
 import type { KvType } from "../plan/ops.ts";
+import { isWholePanels } from "../plan/panels.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
 import { allowedCpus, availableMemoryBytes, defaultNumThreads, maxThreads } from "./machine.ts";
 import {
@@ -196,6 +197,25 @@ function checkWeightTypes(plan: Plan, backend: Backend): void {
       hint: "take another quantisation of the model, such as Q4_K_M or Q8_0",
     });
   }
+}
+
+/**
+ * Names of the tensors that may lie interleaved: products multiply by them, and every weight that
+ * the plan takes of them is whole panels.
+ */
+export function interleavedTensors(
+  plan: Plan,
+  file: Pick<ModelFile, "numRows">,
+  { canInterleave }: Pick<Backend, "canInterleave">,
+): Set<string> {
+  const [chosen, refused] = [new Set<string>(), rowTables(plan)];
+  for (const weight of plan.weights) {
+    const { name, typeId, constant } = weight;
+    const numRows = constant === undefined ? file.numRows(name) : undefined;
+    const fits = numRows !== undefined && isWholePanels(weight, numRows) && canInterleave(typeId);
+    (fits ? chosen : refused).add(name);
+  }
+  return chosen.difference(refused);
 }
 
 /** Names of the weights of which steps read rows by number, and no product all of them. */

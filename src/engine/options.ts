@@ -5,8 +5,9 @@ import type { AdapterChoice } from "./adapter-choice.ts";
 
 /**
  * How weights come into memory. `lazy`: mapped, page by page at first use; `auto`: mapped, all at
- * load where they fit, and copied into huge pages while idle where memory allows and the page cache
- * has small ones; `eager`: copied into huge pages at load.
+ * load where they fit, and copied into huge pages while idle where memory allows and either the
+ * page cache has small ones or the copy can be interleaved, which is faster; `eager`: copied into
+ * huge pages at load, interleaved where possible.
  */
 export const loadModes = ["auto", "lazy", "eager"] as const;
 export type LoadMode = (typeof loadModes)[number];

@@ -22,6 +22,8 @@ export interface TuningKey {
   readonly numThreads: number;
   /** Quant type of most weights: kernels differ in how fast they read. */
   readonly weightType: string;
+  /** Whether weights lay interleaved, for which other kernels are used. */
+  readonly interleaved: boolean;
   readonly version: string;
 }
 
@@ -41,8 +43,8 @@ export function machineKey(): MachineKey {
 
 /** In one order of fields, so that equal keys are equal texts. */
 function keyText(key: TuningKey): string {
-  const { cpu, cores, cpuVariant, numThreads, weightType, version } = key;
-  return JSON.stringify([cpu, cores, cpuVariant, numThreads, weightType, version]);
+  const { cpu, cores, cpuVariant, numThreads, weightType, interleaved, version } = key;
+  return JSON.stringify([cpu, cores, cpuVariant, numThreads, weightType, interleaved, version]);
 }
 
 function pathOf(key: TuningKey): string {

@@ -11,7 +11,7 @@ import type { Op, Tensor, Weight } from "../plan/ops.ts";
 const wantedBytes = 64 * 2 ** 20;
 /** What little a cache keeps of so many is not worth a wrong distance of prefetching. */
 const wantedBytesOfOneRow = 192 * 2 ** 20;
-const maxRows = 16;
+const maxRows = 32;
 
 const limits: PlanLimits = {
   ...{ maxTokens: maxRows, maxOutputs: maxRows, maxSequences: 1 },

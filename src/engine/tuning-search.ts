@@ -31,12 +31,12 @@ interface Trial {
  * a second cannot tell.
  */
 const trials: readonly Trial[] = [
-  { field: "prefetchBytes", values: [0, 512, 1536, 2560, 4096], numRows: 1, share: 0.4 },
+  { field: "prefetchBytes", values: [64, 512, 1536, 2560, 4096], numRows: 1, share: 0.4 },
   { field: "streamBytes", values: [4096, 65536], numRows: 1, share: 0.1 },
   { field: "cachedStreamBytes", values: [16384, 262144], numRows: 12, share: 0.15 },
 ];
 const crossoverShare = 0.35;
-const crossoverRows = [2, 3, 4, 5, 6, 8, 10, 12, 16] as const;
+const crossoverRows = [2, 4, 5, 6, 8, 12, 16, 24, 32] as const;
 
 /** The field that says up to how many rows weights of a kind take the rows regime. */
 export type Crossover = "rowsRegime" | "floatRowsRegime";
@@ -46,13 +46,17 @@ export function crossoverOf(weightType: string): Crossover {
   return isFloat ? "floatRowsRegime" : "rowsRegime";
 }
 
-/** Yields after each step, so that something else may have its turn; returns the tuning. */
+/**
+ * Yields after each step, so that something else may have its turn; returns the tuning, which is
+ * `start` but for what is clearly faster.
+ */
 export function* searchTuning(
   measure: MeasureStep,
   crossover: Crossover,
+  start = defaultTuning,
   budgetMs = defaultBudgetMs,
 ): Generator<void, Tuning> {
-  let tuning = defaultTuning;
+  let tuning = start;
   for (const { field, values, numRows, share } of trials) {
     const candidates = [tuning, ...values.map((value) => ({ ...tuning, [field]: value }))];
     // These fields are of the rows regime: as many rows are to take it.
@@ -72,7 +76,7 @@ export function* searchTuning(
 }
 
 /**
- * The most rows that are faster in the rows regime. It moves from its default only as far as the
+ * The most rows that are faster in the rows regime. It moves from where it is only as far as the
  * regimes differ clearly.
  */
 function* searchCrossover(
@@ -86,7 +90,8 @@ function* searchCrossover(
     { tuning: { ...tuning, [crossover]: 0 }, numRows },
   ]);
   const times = yield* bestTimes(measure, steps, budgetMs * crossoverShare);
-  let chosen = defaultTuning[crossover];
+  const start = tuning[crossover];
+  let chosen = start;
   const regimes = crossoverRows.map((numRows, i) => {
     return { numRows, rowsMs: times[2 * i]!, tileMs: times[2 * i + 1]! };
   });
@@ -94,7 +99,7 @@ function* searchCrossover(
     if (numRows > chosen && clearlyLess(rowsMs, tileMs)) chosen = numRows;
     else if (numRows > chosen) break;
   }
-  if (chosen > defaultTuning[crossover]) return chosen;
+  if (chosen > start) return chosen;
   for (const { numRows, rowsMs, tileMs } of regimes.toReversed()) {
     if (numRows > chosen) continue;
     if (!clearlyLess(tileMs, rowsMs)) break;

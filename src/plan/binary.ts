@@ -25,11 +25,11 @@ import {
 } from "./ops.ts";
 
 const magic = 0x4e4c5054;
-const version = 3;
+const version = 4;
 const none = 0xffffffff;
 const headerBytes = 64;
 const tensorBytes = 16;
-const weightBytes = 48;
+const weightBytes = 56;
 const cacheBytes = 32;
 const opBytes = 256;
 
@@ -167,12 +167,23 @@ function slotWords(op: SlotOp): Word[] {
   }
 }
 
-/** `addresses[i]` is the memory address of `plan.weights[i]`. */
+/** Where each of a plan's weights lies in memory, and how. */
+export interface WeightPlaces {
+  readonly addresses: BigUint64Array<ArrayBuffer>;
+  /** 1: 16 rows lie side by side (kernels/interleave.zig); 0: one row after another. */
+  readonly layouts: Uint32Array<ArrayBuffer>;
+}
+
+/** Room for the places of so many weights; all of them still at 0 and in rows. */
+export function makePlaces(numWeights: number): WeightPlaces {
+  return { addresses: new BigUint64Array(numWeights), layouts: new Uint32Array(numWeights) };
+}
+
 export function encodePlan(
   plan: Plan,
   limits: PlanLimits,
   layout: MemoryLayout,
-  addresses: readonly number[],
+  places: WeightPlaces,
 ): Uint8Array<ArrayBuffer> {
   const { tensors, weights, caches, ops } = plan;
   const tensorsStart = headerBytes;
@@ -182,7 +193,8 @@ export function encodePlan(
   const bytes = new Uint8Array(opsStart + ops.length * opBytes);
   const view = new DataView(bytes.buffer);
   const u32 = (offset: number, value: number) => view.setUint32(offset, value, true);
-  const u64 = (offset: number, value: number) => view.setBigUint64(offset, BigInt(value), true);
+  const u64 = (offset: number, value: number | bigint) =>
+    view.setBigUint64(offset, BigInt(value), true);
 
   const counts = [tensors.length, weights.length, caches.length, ops.length];
   const { maxTokens, maxOutputs, maxSequences, maxBlocksPerSequence, numBlocks } = limits;
@@ -204,12 +216,13 @@ export function encodePlan(
     const at = weightsStart + index * weightBytes;
     const { typeId, rows, cols, gain, scales } = weight;
     const { blockRows = 0, blockCols = 0, firstRow = 0 } = scales ?? {};
-    u64(at, addresses[index]!);
+    u64(at, places.addresses[index]!);
     [typeId, rows, cols].forEach((value, i) => {
       u32(at + 16 + i * 4, value);
     });
     view.setFloat32(at + 28, gain, true);
-    [id(scales?.weight), blockRows, blockCols, firstRow].forEach((value, i) => {
+    const layout = places.layouts[index]!;
+    [id(scales?.weight), blockRows, blockCols, firstRow, layout].forEach((value, i) => {
       u32(at + 32 + i * 4, value);
     });
   });

@@ -8,18 +8,18 @@ import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts"
 import { addBias, canonicalProduct, fused } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor } from "./executor.ts";
+import {
+  addExperts,
+  addInputs,
+  type ExpertCase,
+  expertOps,
+  maxExpertRows as maxRows,
+  plainRouting,
+  routerLogits,
+  type ExpertSizes as Sizes,
+} from "./expert-plans.ts";
 import { Random, weightTypes } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
-
-const maxRows = 64;
-const plainRouting: Routing = {
-  scoring: "softmax",
-  numExpertsPerToken: 2,
-  selectionBias: undefined,
-  ...{ numGroups: 1, numGroupsUsed: 1, groupScore: "max" },
-  normalise: true,
-  scale: 1,
-};
 
 test("route: improbable experts that a bias chooses count for less than 1 in all", () => {
   using weights = new TestWeights();
@@ -38,12 +38,6 @@ test("route: improbable experts that a bias chooses count for less than 1 in all
     expectNear(executor.read(chosen).subarray(1), wanted.subarray(1), 1, 1e-12, variant);
   }
 });
-
-/** Router logits in steps of 1/16, so that some are equal and none nearly so. */
-function routerLogits(random: Random, numExperts: number): Float32Array {
-  const logits = random.normals(maxRows * numExperts, 2);
-  return logits.map((value) => Math.round(value * 16) / 16);
-}
 
 interface RouteCase {
   readonly numExperts: number;
@@ -127,23 +121,11 @@ function split(routing: Float32Array, numSlots: number) {
   return { experts: half(true), weights: half(false) };
 }
 
-interface Sizes {
-  readonly k: number;
-  readonly width: number;
-  readonly n: number;
-}
 /** Odd sizes where the type allows them. */
 function sizesOf(...types: readonly QuantType[]): Sizes {
   const block = Math.max(...types.map((type) => quantTypeInfo(type).quantBlockSize));
   if (block === 1) return { k: 37, width: 45, n: 33 };
   return block <= 32 ? { k: 96, width: 160, n: 37 } : { k: 512, width: 256, n: 70 };
-}
-
-interface ExpertCase {
-  readonly types: readonly [gate: QuantType, up: QuantType, down: QuantType];
-  readonly numExperts: number;
-  readonly numSlots: number;
-  readonly hasBias: boolean;
 }
 
 const counts = [
@@ -160,51 +142,14 @@ const expertCases = weightTypes.map((type, index): ExpertCase => {
   return { types: [type, up, type], numExperts, numSlots, hasBias: index % 3 === 1 };
 });
 
-/** All matrices of one projection, and each by itself under the name of old files. */
-function addExperts(
-  weights: TestWeights,
-  random: Random,
-  name: string,
-  type: QuantType,
-  [count, rows, cols]: readonly [number, number, number],
-): Uint8Array[] {
-  const matrices = Array.from({ length: count }, () => random.weights(type, rows, cols));
-  weights.add(name, type, [count, rows, cols], Buffer.concat(matrices));
-  matrices.forEach((matrix, e) => {
-    weights.add(`${name}.${e}`, type, [rows, cols], matrix);
-  });
-  weights.addFloats(`${name}.bias`, random.normals(count * rows, 0.2), [count, rows]);
-  return matrices;
-}
-
 /** Experts that lie stacked, beside an ordinary op per expert over all tokens. */
-function expertPlan(weights: TestWeights, { numExperts, numSlots, hasBias }: ExpertCase, s: Sizes) {
-  const b = new PlanBuilder(weights, "hidden");
-  const table = b.weight("x", maxRows, s.k);
-  const x = b.embed(table);
-  const logits = b.embed(b.weight("logits", maxRows, numExperts));
-  const residual = b.embed(b.weight("residual", maxRows, s.n));
-  const routing = b.route(logits, { ...plainRouting, numExpertsPerToken: numSlots });
-  const stack = (name: string, rows: number, cols: number) =>
-    b.experts(name, (e) => `${name}.${e}`, [numExperts, rows, cols]);
-  const [gate, up] = [stack("gate", s.width, s.k), stack("up", s.width, s.k)];
-  const down = stack("down", s.n, s.width);
-  const bias = (name: string, rows: number) =>
-    hasBias ? b.weight(`${name}.bias`, numExperts, rows) : undefined;
-  const stacks = {
-    gate: { weights: gate, bias: bias("gate", s.width) },
-    up: { weights: up, bias: bias("up", s.width) },
-  };
-  const gated = b.expertGlu(x, routing, stacks, "silu");
-  const downs = { weights: down, bias: bias("down", s.n) };
-  const stored = b.expertLinear(gated, routing, downs);
-  b.expertLinear(gated, routing, downs, { residual });
-  // The same by the ordinary op.
-  const plain = gate.map((_, e) => {
+function expertPlan(weights: TestWeights, item: ExpertCase, s: Sizes) {
+  const { b, x, numTokens, ...nodes } = expertOps(weights, item, s);
+  const plain = Array.from({ length: item.numExperts }, (_, e) => {
     const one = (name: string) => b.weight(`${name}.${e}`, s.width, s.k);
     return b.linearGlu(x, one("gate"), one("up"), "silu");
   });
-  return { plan: b.finishHidden(residual, table.rows), routing, gated, stored, residual, plain };
+  return { plan: b.finishHidden(nodes.residual, numTokens), ...nodes, plain };
 }
 
 /** Σ over slots of weight * (row · downᵀ + bias), in slot order. */
@@ -282,15 +227,6 @@ function gatedByDefinition(
     gated.set(answers[expert]!.subarray(start, start + width), pair * width);
   });
   return gated;
-}
-
-function addInputs(weights: TestWeights, random: Random, numExperts: number, s: Sizes): void {
-  weights.addFloats("x", random.activations(maxRows, s.k), [maxRows, s.k]);
-  weights.addFloats("residual", random.normals(maxRows * s.n), [maxRows, s.n]);
-  // The first experts are chosen more often than the last: both regimes in one step.
-  const logits = routerLogits(random, numExperts);
-  const skewed = logits.map((value, i) => value - (i % numExperts) / 2);
-  weights.addFloats("logits", skewed, [maxRows, numExperts]);
 }
 
 for (const [index, item] of expertCases.entries()) {

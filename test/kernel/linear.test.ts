@@ -2,23 +2,28 @@
 // type, odd sizes and all regimes; and the order itself against the reference backend.
 import { describe, expect, test } from "bun:test";
 import { activate } from "../../src/backend/reference-activations.ts";
-import { PlanBuilder } from "../../src/plan/builder.ts";
 import { activations } from "../../src/plan/ops.ts";
 import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
 import { activationGroup, addBias, canonicalProduct } from "./canonical.ts";
 import { expectNear, expectSameBits } from "./compare.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor } from "./executor.ts";
+import { interleavedTypes } from "./layouts.ts";
+import {
+  accumulatePlan,
+  gluPlan,
+  maxProductRows as maxRows,
+  productPlan,
+  productRowCounts as rowCounts,
+} from "./product-plans.ts";
 import { Random, weightTypes } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
 
-/** Rows of one step: one, the rows regime with its remainders, and tiles with theirs. */
-const rowCounts = [1, 2, 3, 4, 5, 7, 9, 10, 11, 12, 13, 33, 64];
-const maxRows = 64;
 /** What 8-bit activations may add; a wrong weight adds a thousand times as much. */
 const activationNoise = 3e-4;
 
-type Shape = readonly [k: number, n: number];
-const shapesByGroup: Readonly<Record<number, readonly Shape[]>> = {
+type Size = readonly [k: number, n: number];
+type SizesByGroup = Readonly<Record<number, readonly Size[]>>;
+const sizesByGroup: SizesByGroup = {
   1: [
     [1, 3],
     [17, 5],
@@ -42,42 +47,48 @@ const shapesByGroup: Readonly<Record<number, readonly Shape[]>> = {
     [1280, 70],
   ],
 };
-/** Rows are whole quant blocks, which are longer than a group in some types. */
+/** Of matrices that lie interleaved. */
+const interleavedSizes: SizesByGroup = {
+  32: [
+    [32, 64],
+    [96, 192],
+    [544, 128],
+    [160, 320],
+  ],
+  256: [
+    [256, 64],
+    [768, 192],
+    [1280, 128],
+    [512, 320],
+  ],
+};
+
+interface Shape {
+  readonly k: number;
+  readonly n: number;
+  readonly isInterleaved: boolean;
+}
 function shapesOf(type: QuantType): Shape[] {
   const { quantBlockSize } = quantTypeInfo(type);
-  return shapesByGroup[activationGroup(type)]!.map(([k, n]) => [
-    Math.ceil(k / quantBlockSize) * quantBlockSize,
-    n,
-  ]);
+  const group = activationGroup(type);
+  const shapes = (sizes: SizesByGroup, isInterleaved: boolean) =>
+    // Rows are whole quant blocks, which are longer than a group in some types.
+    sizes[group]!.map(([k, n]): Shape => {
+      return { k: Math.ceil(k / quantBlockSize) * quantBlockSize, n, isInterleaved };
+    });
+  const inRows = shapes(sizesByGroup, false);
+  if (!interleavedTypes.includes(type)) return inRows;
+  return [...inRows, ...shapes(interleavedSizes, true)];
 }
 
 const firstRows = (values: Float32Array, rows: number, width: number) =>
   values.subarray(0, rows * width);
 
-/** One embedding table as input, and a product for each of `matrices`. */
-function productPlan(
-  weights: TestWeights,
-  k: number,
-  matrices: readonly { name: string; n: number; bias?: string }[],
-) {
-  const b = new PlanBuilder(weights, "hidden");
-  const rows = weights.find("x")!.shape[0]!;
-  const table = b.weight("x", rows, k);
-  const input = b.embed(table);
-  const outputs = b.linears(
-    input,
-    matrices.map(({ name, n, bias }) => ({
-      weight: b.weight(name, n, k),
-      bias: bias === undefined ? undefined : b.vector(bias, n),
-    })),
-  );
-  return { plan: b.finishHidden(input, table.rows), outputs };
-}
-
 for (const type of weightTypes) {
   describe(`linear ${type}`, () => {
-    shapesOf(type).forEach(([k, n], index) => {
-      const what = `linear ${type} k=${k} n=${n}`;
+    shapesOf(type).forEach(({ k, n, isInterleaved }, index) => {
+      const size = `k=${k} n=${n}${isInterleaved ? " interleaved" : ""}`;
+      const what = `linear ${type} ${size}`;
       const random = new Random(what);
       const x = random.activations(maxRows, k);
       const matrix = random.weights(type, n, k);
@@ -86,30 +97,32 @@ for (const type of weightTypes) {
         const weights = new TestWeights();
         weights.addFloats("x", x, [maxRows, k]);
         weights.add("w", type, [n, k], matrix, against);
+        if (isInterleaved) weights.interleave("w");
         return weights;
       };
 
-      test(`k=${k} n=${n}: the order against the reference`, () => {
-        using weights = withWeights("end");
-        const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
-        using reference = new TestExecutor(plan, limitsFor(maxRows), weights, "reference");
-        reference.run(plainStep(maxRows));
-        const exact = reference.read(outputs[0]!);
-        const isFloat = quantTypeInfo(type).quantBlockSize === 1;
-        let [error, power] = [0, 0];
-        expected.forEach((value, i) => {
-          const row = Math.floor(i / n);
-          const size = Math.max(...x.subarray(row * k, (row + 1) * k).map(Math.abs)) || 1;
-          // Rows too small for 8 bits are zero by definition.
-          if (!isFloat && size < 1e-29) return;
-          error += ((value - exact[i]!) / size) ** 2;
-          power += (exact[i]! / size) ** 2;
+      if (!isInterleaved)
+        test(`${size}: the order against the reference`, () => {
+          using weights = withWeights("end");
+          const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
+          using reference = new TestExecutor(plan, limitsFor(maxRows), weights, "reference");
+          reference.run(plainStep(maxRows));
+          const exact = reference.read(outputs[0]!);
+          const isFloat = quantTypeInfo(type).quantBlockSize === 1;
+          let [error, power] = [0, 0];
+          expected.forEach((value, i) => {
+            const row = Math.floor(i / n);
+            const size = Math.max(...x.subarray(row * k, (row + 1) * k).map(Math.abs)) || 1;
+            // Rows too small for 8 bits are zero by definition.
+            if (!isFloat && size < 1e-29) return;
+            error += ((value - exact[i]!) / size) ** 2;
+            power += (exact[i]! / size) ** 2;
+          });
+          expect(error / (power || 1)).toBeLessThan(isFloat ? 1e-12 : activationNoise);
         });
-        expect(error / (power || 1)).toBeLessThan(isFloat ? 1e-12 : activationNoise);
-      });
 
       for (const variant of cpuVariants) {
-        test(`k=${k} n=${n} ${variant}`, () => {
+        test(`${size} ${variant}`, () => {
           using weights = withWeights(index % 2 === 0 ? "end" : "start");
           const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
           for (const most of [1, 10, maxRows]) {
@@ -206,12 +219,7 @@ for (const type of ["f32", "bf16", "q4_0", "q5_1", "q8_0", "q2_k", "q4_k"] as co
     weights.addFloats("residual", residual, [maxRows, n]);
     weights.add("w", type, [n, k], matrix);
     weights.addFloats("b", biases);
-    const b = new PlanBuilder(weights, "hidden");
-    const table = b.weight("x", maxRows, k);
-    const input = b.embed(table);
-    const target = b.embed(b.weight("residual", maxRows, n));
-    b.linearAccumulate(input, b.weight("w", n, k), target, b.vector("b", n));
-    const plan = b.finishHidden(target, table.rows);
+    const { plan, outputs } = accumulatePlan(weights, k, n);
     const y = addBias(canonicalProduct(type, matrix, n, x, k), biases);
     const expected = y.map((value, i) => residual[i]! + value);
     for (const variant of cpuVariants) {
@@ -219,7 +227,7 @@ for (const type of ["f32", "bf16", "q4_0", "q5_1", "q8_0", "q2_k", "q4_k"] as co
       for (const rows of [1, 4, 10, 12, 64]) {
         cpu.run(plainStep(rows));
         const where = `accumulate ${type} rows=${rows} ${variant}`;
-        expectSameBits(cpu.read(target), firstRows(expected, rows, n), n, where);
+        expectSameBits(cpu.read(outputs[0]!), firstRows(expected, rows, n), n, where);
       }
     }
   });
@@ -259,18 +267,13 @@ for (const activation of activations) {
       const gated = hasBias ? addBias(g, gateBias) : g;
       const factors = hasBias ? addBias(u, upBias) : u;
       const expected = gated.map((value, i) => activate(activation, value) * factors[i]!);
-      const b = new PlanBuilder(weights, "hidden");
-      const table = b.weight("x", maxRows, k);
-      const biases = hasBias ? { gate: b.vector("gateBias", n), up: b.vector("upBias", n) } : {};
-      const pair = [b.weight("gate", n, k), b.weight("up", n, k)] as const;
-      const output = b.linearGlu(b.embed(table), ...pair, activation, biases);
-      const plan = b.finishHidden(output, table.rows);
+      const { plan, outputs } = gluPlan(weights, [k, n], activation, hasBias);
       let whole: Float32Array | undefined;
       for (const variant of cpuVariants) {
         using cpu = new TestExecutor(plan, limitsFor(maxRows), weights, variant, 2);
         for (const rows of [64, 13, 10, 2, 1]) {
           cpu.run(plainStep(rows));
-          const actual = cpu.read(output);
+          const actual = cpu.read(outputs[0]!);
           whole ??= actual;
           const where = `${what} rows=${rows} ${variant}`;
           expectNear(actual, firstRows(expected, rows, n), n, gluNmse, where);

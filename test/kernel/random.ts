@@ -109,6 +109,8 @@ export class Random {
       const part = values.subarray(row * width, (row + 1) * width);
       for (let i = 0; i < width; i++) part[i] = part[i]! * factor;
       if (this.uniform() < 0.3) part[this.below(width)] = 100 * factor;
+      // The largest code everywhere, for integer sums of extreme weights.
+      if (row % 8 === 1) part.fill(this.of([-1, 1]) * factor);
     }
     return values;
   }

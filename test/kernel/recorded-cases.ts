@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAdapters } from "../../src/engine/adapter-choice.ts";
 import { LoadedModel } from "../../src/engine/loaded-model.ts";
-import { defaultModelOptions } from "../../src/engine/options.ts";
+import { defaultModelOptions, type LoadMode } from "../../src/engine/options.ts";
 import { StepDriver } from "../../src/engine/step-driver.ts";
 import { knownArchitectures } from "../../src/models/registry.ts";
 import { PlanBuilder } from "../../src/plan/builder.ts";
@@ -17,6 +17,7 @@ import { saveAdapter } from "../golden/peft-fixture.ts";
 import { readFloats } from "../golden/reference-logits.ts";
 import { attentionCases, buildCase, limitsOf, makeSteps } from "./attention-cases.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
+import { interleavedTypes } from "./layouts.ts";
 import { colsOfType, Random, weightTypes } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { TestWeights } from "./test-weights.ts";
@@ -54,10 +55,12 @@ function recordSteps(
   recording.write(path);
 }
 
-function recordLinear(folder: string, rowCounts: readonly number[]): void {
-  for (const type of weightTypes) {
-    const [k, n] = [colsOfType(type), 37];
-    const random = new Random(`recorded linear ${type}`);
+/** Interleaved, or in rows. */
+function recordLinear(folder: string, isInterleaved: boolean, rowCounts: readonly number[]): void {
+  for (const type of isInterleaved ? interleavedTypes : weightTypes) {
+    const [k, n] = [colsOfType(type), isInterleaved ? 64 : 37];
+    const name = `linear-${type}${isInterleaved ? "-interleaved" : ""}`;
+    const random = new Random(`recorded ${name}`);
     using weights = new TestWeights();
     weights.addFloats("x", random.activations(maxRows, k), [maxRows, k]);
     weights.add("w", type, [n, k], random.weights(type, n, k));
@@ -65,6 +68,7 @@ function recordLinear(folder: string, rowCounts: readonly number[]): void {
       const scales = random.normals(Math.ceil(n / 5) * Math.ceil(k / 48));
       weights.addScales("w", scales, [5, 48]);
     }
+    if (isInterleaved) weights.interleave("w");
     weights.addFloats("b", random.normals(n));
     const b = new PlanBuilder(weights, "hidden");
     const table = b.weight("x", maxRows, k);
@@ -76,7 +80,7 @@ function recordLinear(folder: string, rowCounts: readonly number[]): void {
       bestVariant,
     );
     const steps = rowCounts.map((rows) => plainStep(rows));
-    recordSteps(join(folder, `linear-${type}`), cpu, weights, output, steps);
+    recordSteps(join(folder, name), cpu, weights, output, steps);
   }
 }
 
@@ -134,6 +138,7 @@ interface ModelCase {
   readonly reference?: Float32Array | undefined;
   /** As `--lora` takes them. */
   readonly adapters?: readonly string[];
+  readonly load?: LoadMode;
 }
 
 /** Lengths of the steps that a prompt is cut into; the last one repeats. */
@@ -141,10 +146,10 @@ const chunkLens = [33, 1, 1, 7, 12];
 const mostChunk = Math.max(...chunkLens);
 
 function recordModel(folder: string, given: ModelCase) {
-  const { name, path, tokenIds, contextLen, reference, adapters = [] } = given;
+  const { name, path, tokenIds, contextLen, reference, adapters = [], load = "lazy" } = given;
   using model = new LoadedModel(path, {
     ...{ ...defaultModelOptions, adapters: parseAdapters(adapters) },
-    ...{ backend: "cpu", kvTypeK: "f32", kvTypeV: "f32", contextLen },
+    ...{ backend: "cpu", load, kvTypeK: "f32", kvTypeV: "f32", contextLen },
     ...{ maxTokensPerStep: mostChunk, maxOutputsPerStep: mostChunk },
   });
   const { plan, memoryPlan, file, session } = model;
@@ -172,7 +177,11 @@ function recordTinyModels(folder: string, names: readonly string[]): void {
     const random = new Random(`recorded ${name}`);
     const tokenIds = Array.from({ length: 70 }, () => random.below(tinyVocabSize));
     recordModel(folder, { name: `tiny-${name}`, path, tokenIds, contextLen: 96 });
-    if (name === "experts") recordAdapters(folder, path, tokenIds);
+    if (name !== "experts") continue;
+    recordAdapters(folder, path, tokenIds);
+    // Copies lie interleaved.
+    const copied = { name: "tiny-experts-interleaved", load: "eager" } as const;
+    recordModel(folder, { ...copied, path, tokenIds, contextLen: 96 });
   }
 }
 
@@ -227,7 +236,8 @@ function goldenQuantised(golden: string): ModelCase[] {
 
 /** Records all cases into `folder` and returns the files. */
 export function recordCases(folder: string, { short, golden }: RecordOptions): string[] {
-  recordLinear(folder, short ? [1, 3, 13] : [1, 2, 3, 5, 10, 13, 33]);
+  const rowCounts = short ? [1, 3, 13] : [1, 2, 3, 5, 10, 13, 33];
+  for (const isInterleaved of [false, true]) recordLinear(folder, isInterleaved, rowCounts);
   recordSmallOps(folder);
   recordAttention(folder, short ? 4 : attentionCases.length);
   recordTinyModels(folder, short ? ["k-mix", "experts"] : Object.keys(tinyMixes));

@@ -1,11 +1,11 @@
 // Records the steps of a session with their results, as one file that kernels/replay.zig runs on
 // another CPU: the plan in binary form, all weights, each step's arrays and the bits expected.
 import { writeFileSync } from "node:fs";
-import { type WeightMemory, weightAddress } from "../../src/backend/backend.ts";
+import { isInterleaved, type WeightMemory, weightAddress } from "../../src/backend/backend.ts";
 import { weightRowBytes } from "../../src/engine/op-cost.ts";
 import { viewMemory } from "../../src/native/memory.ts";
 import type { MemoryLayout, PlanLimits } from "../../src/plan/arena.ts";
-import { encodePlan } from "../../src/plan/binary.ts";
+import { encodePlan, makePlaces } from "../../src/plan/binary.ts";
 import type { Plan } from "../../src/plan/builder.ts";
 import type { Tensor } from "../../src/plan/ops.ts";
 import type { StepData } from "../../src/plan/step-data.ts";
@@ -64,8 +64,12 @@ export class Recording {
     const header = new BigUint64Array(headerBytes / 8);
     const words = new Uint32Array(header.buffer);
     append(new Uint8Array(header.buffer));
-    const noAddresses = plan.weights.map(() => 0);
-    const planBytes = encodePlan(plan, limits, layout, noAddresses);
+    // The replay fills in the addresses; the bytes below lie as they do here.
+    const places = makePlaces(plan.weights.length);
+    plan.weights.forEach((weight, i) => {
+      if (weight.constant === undefined && isInterleaved(weights, weight)) places.layouts[i] = 1;
+    });
+    const planBytes = encodePlan(plan, limits, layout, places);
     const planStart = append(planBytes);
     const weightStarts = plan.weights.map((weight) => {
       if (weight.constant !== undefined) {

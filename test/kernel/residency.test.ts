@@ -1,5 +1,6 @@
 // Where weights lie, mapped or copied, whole or in part, changes no bit and may change between any
-// two steps; the memory taken is the memory planned; a step takes none.
+// two steps; the memory taken is the memory planned; a step takes none. How copies lie is tested in
+// interleaved-copies.test.ts.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   existsSync,
@@ -76,8 +77,8 @@ function mappedBytes(file: ModelFile, fileBytes: number): number {
 }
 
 /** The tiny model with a large tensor more, and without those that are left out. */
-function writeVariant(name: string, extraBytes: number, leftOut: string): string {
-  const { metadata, tensors } = tinyModel("k-mix", tinyMixes["k-mix"]!);
+function writeVariant(name: string, extraBytes: number, leftOut: string, mix = "k-mix"): string {
+  const { metadata, tensors } = tinyModel(mix, tinyMixes[mix]!);
   const shape = [extraBytes / 4096, 1024];
   const content = new Uint8Array(extraBytes).fill(1);
   const kept = [...tensors].filter((tensor) => tensor.name !== leftOut);
@@ -253,8 +254,8 @@ test("a running engine copies its weights when idle, and changes its mode at any
   expect(await Promise.all(answers)).toEqual([expected, expected, expected]);
 });
 
-test("an idle engine copies weights unless they lie on huge pages already", async () => {
-  const large = writeVariant("idle.gguf", 2 ** 26, "");
+test("an idle engine copies floats unless they lie on huge pages already", async () => {
+  const large = writeVariant("idle.gguf", 2 ** 26, "", "floats");
   await using client = await startEngineWorker(large, options);
   await continuation(client, 1);
   // Written in few large pieces, which many file systems of Linux keep in huge pages.

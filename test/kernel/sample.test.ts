@@ -128,7 +128,7 @@ function load(vocabSize: number, cpuVariant: string | undefined, numThreads: num
     vocabSize,
     products: [],
   };
-  const weights = { address: () => 0, bytes: () => 0 };
+  const weights = { address: () => 0, bytes: () => 0, isInterleaved: () => false };
   const options = { limits, weights, numThreads, cpuVariant, cancelWord: undefined };
   const session = cpuBackend.load(plan, layoutMemory(plan, limits), options);
   return { session, logits, [Symbol.dispose]: () => session[Symbol.dispose]() };

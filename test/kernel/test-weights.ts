@@ -2,6 +2,7 @@
 // read at most 64 bytes past a weight and nothing before it.
 import { dlopen } from "bun:ffi";
 import type { WeightMemory } from "../../src/backend/backend.ts";
+import { interleaveRows } from "../../src/native/interleave.ts";
 import { MemoryRegion, viewMemory } from "../../src/native/memory.ts";
 import type { WeightFacts, WeightSource } from "../../src/plan/weight-table.ts";
 import { type QuantType, quantTypeInfo, tensorBytes } from "../../src/weights/quant-types.ts";
@@ -28,6 +29,7 @@ interface Placed {
   readonly content: Uint8Array;
   readonly region: MemoryRegion;
   readonly address: number;
+  readonly isInterleaved?: boolean;
   readonly scales?: WeightFacts["scales"];
 }
 
@@ -70,6 +72,16 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
     this.#placed.set(name, { ...weight, scales: { ...scales, blockRows, blockCols } });
   }
 
+  /** From now on it lies interleaved, where it was; its rows are a multiple of 16. */
+  interleave(name: string): void {
+    const weight = this.#get(name);
+    if (weight.isInterleaved) throw new Error(`${name} is interleaved already`);
+    const { shape, type, address } = weight;
+    const rows = shape.slice(0, -1).reduce((product, size) => product * size, 1);
+    interleaveRows(address, rows, shape.at(-1)!, quantTypeInfo(type).ggmlType);
+    this.#placed.set(name, { ...weight, isInterleaved: true });
+  }
+
   #get(name: string): Placed {
     const found = this.#placed.get(name);
     if (found === undefined) throw new Error(`no test weight '${name}'`);
@@ -86,6 +98,7 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
     const found = this.#placed.get(name);
     return found && new Float32Array(found.content.slice().buffer);
   }
+  /** As in a file, however it lies. */
   content(name: string): Uint8Array {
     return this.#get(name).content;
   }
@@ -94,6 +107,9 @@ export class TestWeights implements WeightSource, WeightMemory, Disposable {
   }
   bytes(name: string): number {
     return this.#get(name).content.length;
+  }
+  isInterleaved(name: string): boolean {
+    return this.#get(name).isInterleaved === true;
   }
 
   [Symbol.dispose](): void {

@@ -27,7 +27,7 @@ function search(measure: MeasureStep, crossover: Crossover = "rowsRegime", budge
     numSteps++;
     return ms;
   };
-  const steps = searchTuning(count, crossover, budgetMs);
+  const steps = searchTuning(count, crossover, defaultTuning, budgetMs);
   for (let result = steps.next(); ; result = steps.next()) {
     if (result.done) return { tuning: result.value, numSteps, spentMs };
   }
@@ -71,7 +71,7 @@ describe("search", () => {
       return (tuning, numRows) => (usesTiles(tuning, numRows) ? at + 0.5 : numRows) / 10;
     };
     expect(search(crossing(12)).tuning.rowsRegime).toBe(12);
-    expect(search(crossing(40)).tuning.rowsRegime).toBe(16);
+    expect(search(crossing(40)).tuning.rowsRegime).toBe(32);
     expect(search(crossing(5)).tuning.rowsRegime).toBe(5);
     expect(search(crossing(1)).tuning.rowsRegime).toBe(1);
   });
@@ -96,7 +96,7 @@ describe("search", () => {
 test("bounds are those of the native library", () => {
   expect(isTuning(defaultTuning)).toBe(true);
   const wrong = [
-    ...[{ rowsRegime: 17 }, { prefetchBytes: -1 }, { streamBytes: 0.5 }, { spinLimit: 2 ** 25 }],
+    ...[{ rowsRegime: 33 }, { prefetchBytes: -1 }, { streamBytes: 0.5 }, { spinLimit: 2 ** 25 }],
     ...[{ cachedStreamBytes: "1" }, { rowsRegime: undefined }],
   ];
   for (const fields of wrong) expect(isTuning({ ...defaultTuning, ...fields })).toBe(false);
@@ -119,7 +119,7 @@ describe("files", () => {
 
   const key: TuningKey = {
     ...machineKey(),
-    ...{ cpuVariant: "v4", numThreads: 2, weightType: "q4_k" },
+    ...{ cpuVariant: "v4", numThreads: 2, weightType: "q4_k", interleaved: true },
   };
   const tuning: Tuning = { ...defaultTuning, prefetchBytes: 1024 };
 
@@ -129,7 +129,10 @@ describe("files", () => {
     expect(writeTuning(key, tuning)).toBe(true);
     expect(readTuning(key)).toEqual(tuning);
     expect(readdirSync(join(home, "cache")).length).toBe(1);
-    const others = [{ numThreads: 3 }, { weightType: "q8_0" }, { cpu: "other" }, { version: "0" }];
+    const others = [
+      ...[{ numThreads: 3 }, { weightType: "q8_0" }, { interleaved: false }],
+      ...[{ cpu: "other" }, { version: "0" }],
+    ];
     for (const other of others) expect(readTuning({ ...key, ...other })).toBeUndefined();
     expect(listTunings()[0]).toMatchObject({ content: { key, tuning }, isOurs: true });
   });

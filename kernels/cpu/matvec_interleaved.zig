@@ -1,0 +1,251 @@
+//! Few activation rows against weights whose rows lie interleaved: the tile's unpackers give the
+//! weights of a panel's rows, one per lane, which meet the activations at once instead of going to a
+//! tile. Sums and rounding are those of the tile regime.
+const std = @import("std");
+const simd = @import("../simd.zig");
+const interleave = @import("../interleave.zig");
+const activation = @import("activation.zig");
+const unpack = @import("tile_unpack.zig");
+const vector = @import("tile_vector.zig");
+const Recipe = @import("tile_layout.zig").Recipe;
+const panel_rows = interleave.panel_rows;
+const lanes = vector.lanes;
+const Bytes = vector.Bytes;
+const Floats = vector.Floats;
+const Ints = vector.Ints;
+const Shorts = vector.Shorts;
+const Words = vector.Words;
+
+/// Vectors of a panel's rows.
+const parts = panel_rows / lanes;
+
+/// Panels one after another, and where their products go.
+pub const Stream = struct { start: [*]const u8, out: [*]f32 };
+
+/// Products of `count` weight rows of each stream, whole panels, with M activation rows. Streams that
+/// are read at the same time are read faster: Zen 4, one core, Q4_0 31 GB/s from one, 33 from two.
+pub fn multiply(
+    comptime Q: type,
+    comptime Format: type,
+    comptime M: usize,
+    streams: [2]Stream,
+    count: usize,
+    k: usize,
+    input: *const [M]Row(Format),
+    out_stride: usize,
+    prefetch_bytes: usize,
+) void {
+    @setEvalBranchQuota(100_000);
+    const num_blocks = k / Format.recipe.group;
+    const block_bytes = Format.block_bytes * panel_rows;
+    var next: [2][*]const u8 = undefined;
+    var ahead: [2]Ahead = undefined;
+    for (streams, &next, &ahead) |stream, *block, *own| {
+        block.* = stream.start;
+        own.next = stream.start + prefetch_bytes;
+    }
+    var r: usize = 0;
+    while (r < count) : (r += panel_rows) {
+        var acc: [2][parts][M]Floats = @splat(@splat(@splat(@splat(0))));
+        for (0..num_blocks) |b| for (0..2) |i| {
+            for (0..parts) |part| {
+                var products: Products(Q, Format, M) = .{
+                    .source = .{ .block = next[i], .first = part * lanes },
+                    .ahead = &ahead[i],
+                    .input = input,
+                    .b = b,
+                };
+                Format.block(&products, 0, 0);
+                products.addTo(&acc[i][part]);
+                apart();
+            }
+            next[i] += block_bytes;
+            ahead[i].askUpTo(next[i] + prefetch_bytes);
+        };
+        for (streams, acc) |stream, sums| inline for (0..M) |m| for (sums, 0..) |sum, part| {
+            simd.store(stream.out + m * out_stride + r + part * lanes, sum[m]);
+        };
+    }
+}
+
+/// Asks for a panel's lines in order, as evenly as they are used.
+const Ahead = struct {
+    next: [*]const u8,
+
+    /// With 16 bytes of each of `lanes` rows.
+    inline fn ask(ahead: *Ahead) void {
+        inline for (0..16 * lanes / 64) |i| simd.prefetchOnce(ahead.next + i * 64);
+        ahead.next += 16 * lanes;
+    }
+    inline fn askUpTo(ahead: *Ahead, end: [*]const u8) void {
+        while (@intFromPtr(ahead.next) < @intFromPtr(end)) : (ahead.next += 64) {
+            simd.prefetchOnce(ahead.next);
+        }
+    }
+};
+
+/// Keeps the compiler from mixing what comes before with what comes after: for the values of two
+/// blocks there are no registers (Zen 4: Q4_K 41 -> 66 GB/s from the first-level cache).
+inline fn apart() void {
+    asm volatile ("" ::: .{ .memory = true });
+}
+
+/// The activation rows that a format is multiplied with.
+pub fn Row(comptime Format: type) type {
+    return if (Format.recipe.group == 32) activation.BlockRow else activation.SuperRow;
+}
+
+/// One block of `lanes` weight rows times M activation rows. Takes what an unpacker reads in the
+/// order in which it comes: dwords of a sub-block one after another, of two sub-blocks at most in
+/// turns, scales before weights.
+fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
+    const recipe: Recipe = Format.recipe;
+    const group = recipe.group;
+    const sub_dwords = recipe.sub / 4;
+    const num_subs = group / 4 / sub_dwords;
+    // Each sum of a sub-block meets an integer scale.
+    const has_factors = group == 256;
+    const Sum = if (vector.in_pairs) Shorts else Ints;
+    const run_dwords = if (vector.in_pairs) recipe.plainPairDwords() else sub_dwords;
+    comptime {
+        if (recipe.has_two_scales) @compileError("a block has one scale");
+        if (recipe.sub == 256) @compileError("weights are multiplied by their scales already");
+        if (has_factors and recipe.offset != 0 and recipe.sub != 16) @compileError("offset of sub-blocks");
+    }
+
+    return struct {
+        source: unpack.Panel(Q),
+        ahead: *Ahead,
+        input: *const [M]Row(Format),
+        /// Of the row.
+        b: usize,
+        scale: Floats = undefined,
+        min: Floats = undefined,
+        factors: [num_subs]Words = undefined,
+        /// Sums under way of an even and an odd sub-block.
+        runs: [2][M]Sum = undefined,
+        sums: [M]Ints = @splat(@splat(0)),
+        /// Σ min_j Σa_j
+        mins: [M]Ints = @splat(@splat(0)),
+        /// Σ scale_j Σa_j
+        excess: [M]Ints = @splat(@splat(0)),
+
+        const Self = @This();
+        pub const is_interleaved = true;
+
+        pub inline fn dwords16(self: *Self, comptime at: usize) [4]Words {
+            self.ahead.ask();
+            return self.source.dwords16(at);
+        }
+        pub inline fn field(self: *Self, comptime T: type, comptime at: usize) Words {
+            return self.source.field(T, at);
+        }
+
+        pub inline fn putScale(self: *Self, _: usize, halves: Words) void {
+            self.scale = vector.widen(halves);
+        }
+        pub inline fn putScaleFloats(self: *Self, _: usize, scales: Floats) void {
+            self.scale = scales;
+        }
+        pub inline fn putMin(self: *Self, _: usize, halves: Words) void {
+            self.min = vector.widen(halves);
+        }
+
+        pub inline fn putMultiplier(self: *Self, step: usize, value: Ints) void {
+            self.factors[step] = unpack.factor(value);
+            if (recipe.offset == 0 or step % 2 == 0) return;
+            const even = self.factors[step - 1] & vector.splat(Words, 0xffff);
+            const both: Shorts = @bitCast(even | self.factors[step] << @splat(16));
+            inline for (&self.excess, 0..) |*excess, m| {
+                excess.* = vector.addPairDot(excess.*, both, self.sumPair(m, step / 2));
+            }
+        }
+
+        pub inline fn putMinPair(self: *Self, step: usize, first: Words, second: Words) void {
+            const both: Shorts = @bitCast(first | second << @splat(16));
+            const at = step + if (recipe.min_sub == 16) 0 else 12;
+            inline for (&self.mins, 0..) |*sum, m| {
+                sum.* = vector.addPairDot(sum.*, both, self.sumPair(m, at));
+            }
+        }
+
+        /// Two neighbouring sums of activations in every lane.
+        inline fn sumPair(self: *Self, comptime m: usize, index: usize) Shorts {
+            return vector.broadcast(Shorts, simd.load(i32, self.input[m].sums + self.b * 32 + index * 2));
+        }
+
+        pub inline fn putWeights(self: *Self, dword: usize, w: Words, comptime offset: u8) void {
+            const weights: Bytes = @bitCast(unpack.multiplied(w, offset));
+            const sub = dword / sub_dwords;
+            inline for (0..M) |m| {
+                const a = vector.broadcast(Bytes, simd.load(i32, self.quants(m, dword)));
+                const run = &self.runs[sub % 2][m];
+                const is_first = dword % run_dwords == 0;
+                if (!vector.in_pairs) {
+                    run.* = vector.dot(if (is_first) @splat(0) else run.*, weights, a);
+                } else {
+                    const product = if (comptime recipe.signedPairs())
+                        vector.signedPairs(weights, a)
+                    else
+                        vector.pairs(weights, a);
+                    run.* = if (is_first) product else run.* +% product;
+                }
+                if (dword % run_dwords == run_dwords - 1) self.endRun(m, sub);
+            }
+        }
+
+        inline fn endRun(self: *Self, comptime m: usize, sub: usize) void {
+            const run = self.runs[sub % 2][m];
+            const sum: Ints = if (vector.in_pairs) blk: {
+                const factor: Shorts = if (has_factors) @bitCast(self.factors[sub]) else @splat(1);
+                break :blk vector.pairDot(run, factor);
+            } else if (has_factors)
+                run *% @as(Ints, @bitCast(self.factors[sub]))
+            else
+                run;
+            self.sums[m] +%= sum;
+        }
+
+        /// Where four activations lie (activation.zig).
+        inline fn quants(self: *Self, comptime m: usize, dword: usize) [*]const i8 {
+            const q: [*]const i8 = self.input[m].q;
+            const at = if (group == 32)
+                self.b / 4 * 128 + self.b % 4 * 16 + dword / 4 * 64 + dword % 4 * 4
+            else
+                self.b * 256 + dword / 32 * 128 + order[dword / 8 % 4] * 32 + dword % 8 * 4;
+            return q + at;
+        }
+        const order = [4]usize{ 0, 2, 1, 3 };
+
+        /// acc = fma(t, d_a, acc), with the block's t.
+        inline fn addTo(self: *Self, acc: *[M]Floats) void {
+            inline for (acc, 0..) |*total, m| {
+                const t = if (group == 32) self.ofBlock(m) else self.ofSuperBlock(m);
+                total.* = vector.multiplyAddBy(t, self.input[m].d[self.b], total.*);
+            }
+        }
+
+        /// t = f32(s) * d, then + f32(Σa) * m
+        inline fn ofBlock(self: *Self, comptime m: usize) Floats {
+            const negative_total = self.input[m].negative_totals[self.b];
+            var sum = self.sums[m];
+            if (recipe.offset != 0) {
+                const shift = std.math.log2_int(u32, recipe.offset);
+                sum +%= vector.splat(Ints, negative_total) << @splat(shift);
+            }
+            const t = @as(Floats, @floatFromInt(sum)) * self.scale;
+            if (!recipe.has_min) return t;
+            const total: Floats = @floatFromInt(vector.splat(Ints, -%negative_total));
+            return vector.multiplyAdd(self.min, total, t);
+        }
+
+        /// t = f32(s) * d, then - f32(m) * dmin
+        inline fn ofSuperBlock(self: *Self, comptime m: usize) Floats {
+            var sum = self.sums[m];
+            if (recipe.offset != 0) sum -%= self.excess[m] *% vector.splat(Ints, recipe.offset);
+            const t = @as(Floats, @floatFromInt(sum)) * self.scale;
+            if (!recipe.has_min) return t;
+            return vector.multiplyAdd(-@as(Floats, @floatFromInt(self.mins[m])), self.min, t);
+        }
+    };
+}
