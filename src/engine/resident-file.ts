@@ -56,6 +56,8 @@ export class ResidentFile implements Disposable {
   #uncopied: readonly Stretch[];
   /** End of the copied piece that lies furthest back. */
   #copiedEnd: number;
+  /** What left a piece interleaved in part: this copy never goes on. */
+  #failure: unknown;
 
   constructor(path: string, firstTensorOffset: number) {
     this.mapped = new MappedFile(path);
@@ -122,11 +124,17 @@ export class ResidentFile implements Disposable {
   ): number {
     const [next] = this.uncopied(leaveOut);
     if (next === undefined) return 0;
+    if (this.#failure !== undefined) throw this.#failure;
     this.#copy ??= new MemoryRegion(this.copyBytes, "huge", "weights");
     const piece = { offset: next.offset, bytes: Math.min(bytes, next.bytes) };
     const start = this.#copyStart;
     this.mapped.copyTo(start + piece.offset, piece.offset, piece.bytes, numThreads);
-    for (const tensor of panels) interleaveFilled(start, tensor, piece);
+    try {
+      for (const tensor of panels) interleaveFilled(start, tensor, piece);
+    } catch (error) {
+      this.#failure = error;
+      throw error;
+    }
     this.#uncopied = without(this.#uncopied, piece);
     this.#copiedEnd = Math.max(this.#copiedEnd, endOf(piece));
     return piece.bytes;
@@ -149,6 +157,7 @@ export class ResidentFile implements Disposable {
     this.#copy = undefined;
     this.#uncopied = [this.#all];
     this.#copiedEnd = this.#all.offset;
+    this.#failure = undefined;
     return copy;
   }
 
