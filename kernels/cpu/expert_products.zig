@@ -136,7 +136,7 @@ const Unit = struct {
             .span = unit.inputs.spanOf(unit.weights[w][expert], slice),
             .out = unit.values[w],
         };
-        const at_once: usize = if (slices_file.isTogether(slice)) 2 else 1;
+        const at_once: usize = if (slice.together) 2 else 1;
         var w: usize = 0;
         while (w < unit.num_weights) : (w += at_once) {
             const weight_type = quant.fromId(unit.weights[w][expert].type).?;

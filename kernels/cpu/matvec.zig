@@ -10,7 +10,9 @@ const float = @import("matvec_float.zig");
 const interleave = @import("../interleave.zig");
 const interleaved = @import("matvec_interleaved.zig");
 const RowUnpacker = @import("unpackers.zig").RowUnpacker;
-pub const Span = @import("matvec_span.zig").Span;
+const matvec_span = @import("matvec_span.zig");
+pub const Span = matvec_span.Span;
+pub const Target = matvec_span.Target;
 
 /// Bytes of one activation row laid out for `group`.
 pub fn inputBytes(group: u32, k: usize) usize {
@@ -39,11 +41,8 @@ pub const Input = struct {
     laid: [*]align(64) u8,
 };
 
-/// Weight rows, and where their products with the first input row go, laid out as Span says.
-pub const Target = struct { span: Span, out: [*]f32 };
-
 /// Products of weight rows with all input rows: those of row m `m * out_stride` further on. Two
-/// targets are of one part each, and their rows lie interleaved.
+/// targets are read together, as `slices.Slice` says.
 pub fn multiply(
     weight_type: quant.Type,
     targets: []const Target,
@@ -87,13 +86,12 @@ fn multiplyRows(
     const k = input.k;
     const group = comptime quant.group(t);
     const span = &targets[0].span;
-    const out = targets[0].out + first * out_stride;
     if (Q.block_len == 1) {
         var x: [M][*]align(64) const u8 = undefined;
         inline for (0..M) |m| {
             x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
         }
-        return float.multiply(t, M, span.*, k, &x, out, out_stride);
+        return float.multiply(t, M, targets, k, &x, first, out_stride);
     }
     const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
     var rows: [M]Row = undefined;
@@ -103,16 +101,14 @@ fn multiplyRows(
     if (span.layout == .interleaved) {
         if (comptime !interleave.hasLayout(t)) unreachable;
         const row_bytes = quant.rowBytes(@intFromEnum(t), k);
-        const num_streams = if (targets.len == 2) 2 else span.parts;
         var i: usize = 0;
-        while (i < num_streams) : (i += 2) {
+        while (i < targets.len * span.parts) : (i += 2) {
             var streams: [2]interleaved.Stream = undefined;
             for (&streams, i..) |*stream, n| {
-                const own = if (targets.len == 2) &targets[n] else &targets[0];
-                const part = if (targets.len == 2) 0 else n;
+                const target, const part = matvec_span.streamOf(targets, n);
                 stream.* = .{
-                    .start = own.span.weight + own.span.firstOf(part) * row_bytes,
-                    .out = own.out + first * out_stride + part * own.span.count,
+                    .start = target.span.weight + target.span.firstOf(part) * row_bytes,
+                    .out = target.out + first * out_stride + part * span.count,
                 };
             }
             const bytes = span.prefetch_bytes;
@@ -121,5 +117,6 @@ fn multiplyRows(
         return;
     }
     const kernel = if (group == 32) blocks else super;
+    const out = targets[0].out + first * out_stride;
     kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
 }

@@ -6,7 +6,8 @@ const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const RowScales = @import("../quant/scales.zig").RowScales;
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
-const Span = @import("matvec_span.zig").Span;
+const Target = @import("matvec_span.zig").Target;
+const streamOf = @import("matvec_span.zig").streamOf;
 const Floats = simd.Floats;
 
 /// Weight rows that are read side by side.
@@ -28,16 +29,17 @@ pub fn layInput(comptime group: u32, x: []const f32, memory: [*]align(64) u8) vo
     }
 }
 
-/// Products of the span's weight rows with M activation rows, `out` laid out as Span says.
+/// Products of the targets' weight rows with M activation rows, of which the step's `first` is one.
 pub fn multiply(
     comptime t: quant.Type,
     comptime M: usize,
-    span: Span,
+    targets: []const Target,
     k: usize,
     x: *const [M][*]align(64) const u8,
-    out: [*]f32,
+    first: usize,
     out_stride: usize,
 ) void {
+    const span = &targets[0].span;
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
     const Row = strands.Weights(t);
@@ -47,15 +49,17 @@ pub fn multiply(
     for (0..span.count) |r| {
         var rows: [streams]WeightRow = undefined;
         inline for (0..streams) |i| {
-            const row = span.row(i, r);
+            const target, const part = streamOf(targets, i);
+            const row = target.span.row(part, r);
             rows[i] = .{
-                .start = span.weight + row * k * @sizeOf(Row.Format.Block),
-                .scales = span.scales.ofRow(row),
+                .start = target.span.weight + row * k * @sizeOf(Row.Format.Block),
+                .scales = target.span.scales.ofRow(row),
             };
         }
         const sums = someRows(Row, M, &rows, k, x, prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
-            out[m * out_stride + i * span.count + r] = sums[m][i];
+            const target, const part = streamOf(targets, i);
+            target.out[(first + m) * out_stride + part * span.count + r] = sums[m][i];
         };
     }
 }

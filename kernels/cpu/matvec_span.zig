@@ -51,6 +51,15 @@ pub const Span = struct {
     }
 };
 
+/// Weight rows, and where their products with the first input row go, laid out as Span says.
+pub const Target = struct { span: Span, out: [*]f32 };
+
+/// What stream `i` of one or two targets reads: a target, and the part of it.
+pub inline fn streamOf(targets: []const Target, i: usize) struct { *const Target, usize } {
+    const parts = targets[0].span.parts;
+    return .{ &targets[i / parts], i % parts };
+}
+
 /// Asks for the lines of four rows in work, each once and as evenly as they are used: asking twice
 /// costs up to 4 % (Zen 5: F16, Q6_K).
 pub const Ahead = struct {

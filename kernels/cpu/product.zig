@@ -208,7 +208,7 @@ const Rows = struct {
             .span = .of(w, slice, rows.tuning.prefetch_bytes),
             .out = rows.values + i * num_rows * stride,
         };
-        if (product.num_weights == 1 or slices_file.isTogether(slice)) {
+        if (product.num_weights == 1 or slice.together) {
             rows.multiply(&product.weights[0], targets[0..product.num_weights], stride);
         } else for (0..2) |turn| {
             const i = if (rows.is_turned) 1 - turn else turn;
