@@ -22,7 +22,8 @@ pub const Reach = struct {
     fastest: usize = as_tuned,
 
     /// Somewhat less and more than what tuning found, and what suits unlike processors: Zen 4 reads
-    /// 10 to 20 % faster at 512 than from 640 on, Zen 5 at about 2048.
+    /// 10 to 20 % faster at 512 than from 640 on, rows that lie interleaved at up to 256, Zen 5 at
+    /// about 2048.
     const num_distances = 7;
     const as_tuned = 0;
     fn distances(tuned: u32) [num_distances]u32 {

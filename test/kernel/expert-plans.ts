@@ -7,6 +7,15 @@ import type { TestWeights } from "./test-weights.ts";
 
 export const maxExpertRows = 64;
 
+/** Experts, and how many of them each token takes. */
+export const expertCounts = [
+  [8, 2],
+  [3, 3],
+  [5, 1],
+  [16, 4],
+  [1, 1],
+] as const;
+
 export const plainRouting: Routing = {
   scoring: "softmax",
   numExpertsPerToken: 2,

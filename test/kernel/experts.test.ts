@@ -12,6 +12,7 @@ import {
   addExperts,
   addInputs,
   type ExpertCase,
+  expertCounts,
   expertOps,
   maxExpertRows as maxRows,
   plainRouting,
@@ -128,16 +129,9 @@ function sizesOf(...types: readonly QuantType[]): Sizes {
   return block <= 32 ? { k: 96, width: 160, n: 37 } : { k: 512, width: 256, n: 70 };
 }
 
-const counts = [
-  [8, 2],
-  [3, 3],
-  [5, 1],
-  [16, 4],
-  [1, 1],
-] as const;
 const expertCases = weightTypes.map((type, index): ExpertCase => {
   const other = weightTypes[(index * 5 + 3) % weightTypes.length]!;
-  const [numExperts, numSlots] = counts[index % counts.length]!;
+  const [numExperts, numSlots] = expertCounts[index % expertCounts.length]!;
   const up = index % 2 === 0 ? type : other;
   return { types: [type, up, type], numExperts, numSlots, hasBias: index % 3 === 1 };
 });

@@ -9,6 +9,7 @@ import {
   addInputs,
   type ExpertCase,
   type ExpertSizes,
+  expertCounts,
   expertOps,
   maxExpertRows,
   plainRouting,
@@ -17,7 +18,7 @@ import { checkLayouts, interleavedTypes } from "./layouts.ts";
 import { Random } from "./random.ts";
 import { TestWeights } from "./test-weights.ts";
 
-const rowCounts = [maxExpertRows, 33, 9, 5, 2, 1];
+const rowCounts = [maxExpertRows, 33, 29, 9, 5, 2, 1];
 
 /** Weights as `gate` of the first turn, and so on. */
 const orders: readonly (readonly (readonly string[])[])[] = [
@@ -26,13 +27,6 @@ const orders: readonly (readonly (readonly string[])[])[] = [
   [["gate", "up"], ["down"]],
   [["gate", "up", "down"]],
 ];
-const counts = [
-  [8, 2],
-  [3, 3],
-  [5, 1],
-  [16, 4],
-  [1, 1],
-] as const;
 
 function sizesOf(types: readonly QuantType[]): ExpertSizes {
   const block = Math.max(...types.map((type) => quantTypeInfo(type).quantBlockSize));
@@ -77,7 +71,7 @@ function checkExperts(
 
 describe("stacks", () => {
   for (const [index, types] of cases.entries()) {
-    const [numExperts, numSlots] = counts[index % counts.length]!;
+    const [numExperts, numSlots] = expertCounts[index % expertCounts.length]!;
     const item: ExpertCase = { types, numExperts, numSlots, hasBias: index % 3 === 1 };
     const what = `${types.join(" ")}, ${numSlots} of ${numExperts}`;
     for (const hasSlots of index % 2 === 0 ? [false, true] : [false]) {

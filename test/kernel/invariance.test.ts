@@ -92,7 +92,7 @@ const extremeTunings: readonly Tuning[] = [
   },
   {
     ...{ prefetchBytes: 2 ** 24, streamBytes: 2 ** 24, cachedStreamBytes: 2 ** 24 },
-    ...{ rowsRegime: 16, floatRowsRegime: 16, spinLimit: 2 ** 24 },
+    ...{ rowsRegime: 32, floatRowsRegime: 32, spinLimit: 2 ** 24 },
   },
 ];
 

@@ -33,13 +33,13 @@ export interface LayoutCase {
 /** As it comes; few rows as far as they go, in short slices; tiles for all, or long slices. */
 const tunings: readonly Tuning[] = [
   defaultTuning,
-  { ...defaultTuning, rowsRegime: 16, floatRowsRegime: 16, streamBytes: 0, prefetchBytes: 0 },
+  { ...defaultTuning, rowsRegime: 32, floatRowsRegime: 32, streamBytes: 0, prefetchBytes: 0 },
   { ...defaultTuning, rowsRegime: 0, floatRowsRegime: 0, prefetchBytes: 2 ** 20 },
   { ...defaultTuning, rowsRegime: 9, streamBytes: 2 ** 20, cachedStreamBytes: 0 },
 ];
 
 /** Steps of up to so many rows have memory for no more. */
-const fewRows = 16;
+const fewRows = 32;
 
 /** Rows `tokenIds` of the results of all tokens. */
 function pickRows(all: Float32Array, tokenIds: readonly number[], width: number): Float32Array {
