@@ -1,7 +1,9 @@
 //! Few activation rows against F32, F16, BF16 and 8-bit float weights: 16 strands are summed in
 //! increasing k, then halved in a fixed order.
 const std = @import("std");
+const assert = std.debug.assert;
 const simd = @import("../simd.zig");
+const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const RowScales = @import("../quant/scales.zig").RowScales;
@@ -10,8 +12,12 @@ const Target = @import("matvec_span.zig").Target;
 const streamOf = @import("matvec_span.zig").streamOf;
 const Floats = simd.Floats;
 
-/// Weight rows that are read side by side.
-const streams = 4;
+/// Whether two rows of `k` elements are read side by side instead of four. Pairs that one instruction
+/// multiplies need no more sums (one thread of Zen 4, BF16: 98 -> 103 % of its reads); activations
+/// that leave no room in a first-level cache are shared by four.
+pub fn takesTwo(t: quant.Type, k: usize) bool {
+    return t == .bf16 and brain.has_dot and k <= 4096;
+}
 /// Four sums each, beside the weights and an activation: as many as the registers hold.
 pub const max_rows_at_once = if (simd.native_lanes == 16) 6 else 2;
 
@@ -39,6 +45,24 @@ pub fn multiply(
     first: usize,
     out_stride: usize,
 ) void {
+    const streams = targets.len * targets[0].span.parts;
+    if (comptime takesTwo(t, 0)) {
+        if (streams == 2) return multiplyBy(2, t, M, targets, k, x, first, out_stride);
+    }
+    assert(streams == 4);
+    multiplyBy(4, t, M, targets, k, x, first, out_stride);
+}
+
+fn multiplyBy(
+    comptime streams: usize,
+    comptime t: quant.Type,
+    comptime M: usize,
+    targets: []const Target,
+    k: usize,
+    x: *const [M][*]align(64) const u8,
+    first: usize,
+    out_stride: usize,
+) void {
     const span = &targets[0].span;
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
@@ -56,7 +80,7 @@ pub fn multiply(
                 .scales = target.span.scales.ofRow(row),
             };
         }
-        const sums = someRows(Row, M, &rows, k, x, prefetch_bytes);
+        const sums = someRows(streams, Row, M, &rows, k, x, prefetch_bytes);
         inline for (0..M) |m| inline for (0..streams) |i| {
             const target, const part = streamOf(targets, i);
             target.out[(first + m) * out_stride + part * span.count + r] = sums[m][i];
@@ -67,6 +91,7 @@ pub fn multiply(
 const WeightRow = struct { start: [*]const u8, scales: RowScales };
 
 inline fn someRows(
+    comptime streams: usize,
     comptime Row: type,
     comptime M: usize,
     rows: *const [streams]WeightRow,
@@ -74,8 +99,8 @@ inline fn someRows(
     x: *const [M][*]align(64) const u8,
     prefetch_bytes: usize,
 ) [M][streams]f32 {
-    var acc: Sums(M) = @splat(@splat(@splat(0)));
-    var run: Run = undefined;
+    var acc: Sums(streams, M) = @splat(@splat(@splat(0)));
+    var run: Run(streams) = undefined;
     inline for (rows, &run.starts) |row, *start| start.* = row.start;
     run.prefetch_bytes = prefetch_bytes;
     if (Row.is_scaled) {
@@ -89,11 +114,11 @@ inline fn someRows(
         }) {
             inline for (rows, &run.scales) |row, *scale| scale.* = row.scales.values[block];
             const end = @min(first + block_cols, k);
-            addColumns(Row, M, &acc, &run, x, first, end);
+            addColumns(streams, Row, M, &acc, &run, x, first, end);
         }
     } else {
         run.scales = @splat(1);
-        addColumns(Row, M, &acc, &run, x, 0, k);
+        addColumns(streams, Row, M, &acc, &run, x, 0, k);
     }
     var sums: [M][streams]f32 = undefined;
     inline for (0..M) |m| inline for (0..streams) |i| {
@@ -102,20 +127,23 @@ inline fn someRows(
     return sums;
 }
 
-fn Sums(comptime M: usize) type {
+fn Sums(comptime streams: usize, comptime M: usize) type {
     return [M][streams]Floats;
 }
 
 /// Weight rows that are read side by side, in columns that have one scale each.
-const Run = struct { starts: [streams][*]const u8, scales: [streams]f32, prefetch_bytes: usize };
+fn Run(comptime streams: usize) type {
+    return struct { starts: [streams][*]const u8, scales: [streams]f32, prefetch_bytes: usize };
+}
 
 /// Adds the products of columns `first` to `end`; what follows `end` does not exist, or `end` is a
 /// multiple of the elements that are read together.
 inline fn addColumns(
+    comptime streams: usize,
     comptime Row: type,
     comptime M: usize,
-    acc: *Sums(M),
-    run: *const Run,
+    acc: *Sums(streams, M),
+    run: *const Run(streams),
     x: *const [M][*]align(64) const u8,
     first: usize,
     end: usize,
@@ -134,7 +162,7 @@ inline fn addColumns(
             inline for (&w, run.starts, run.scales) |*own, start, scale| {
                 own.* = Row.readSome(start, at, scale);
             }
-            addProducts(Row, M, Row.reads, acc, &w, x, at);
+            addProducts(streams, Row, M, Row.reads, acc, &w, x, at);
             at += length;
         }
     }
@@ -143,16 +171,17 @@ inline fn addColumns(
         inline for (&w, run.starts, run.scales) |*own, start, scale| {
             own.* = .{Row.read(start, at, end, scale)};
         }
-        addProducts(Row, M, 1, acc, &w, x, at);
+        addProducts(streams, Row, M, 1, acc, &w, x, at);
     }
 }
 
 /// Adds the products of what was read from element `at` on.
 inline fn addProducts(
+    comptime streams: usize,
     comptime Row: type,
     comptime M: usize,
     comptime reads: usize,
-    acc: *Sums(M),
+    acc: *Sums(streams, M),
     w: *const [streams][reads]Row.Lanes,
     x: *const [M][*]align(64) const u8,
     at: usize,

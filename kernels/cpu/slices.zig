@@ -3,6 +3,7 @@
 const std = @import("std");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
+const takesTwo = @import("matvec_float.zig").takesTwo;
 pub const panel_rows = @import("../interleave.zig").panel_rows;
 const Tuning = @import("../tuning.zig").Tuning;
 
@@ -40,7 +41,7 @@ pub const Slices = struct {
         const wanted = std.math.clamp(shortest, least_quarter_rows, max_quarter_rows);
         const how_many = interleavedIn(sets);
         const step: usize = if (how_many == .none) 1 else panel_rows;
-        const streams: usize = if (how_many == .all) 2 else 4;
+        const streams: usize = if (how_many == .all or takeTwo(sets)) 2 else 4;
         // Kernels of blocks in rows take one matrix, and scales of one may differ from the other's.
         const together = (how_many == .all or isPlainFloat(sets)) and isPair(sets);
         const parts = if (together) streams / 2 else streams;
@@ -72,6 +73,13 @@ pub const Slices = struct {
     fn isPair(sets: []const []const plan.Weight) bool {
         if (sets.len < 2) return false;
         for (sets[0], sets[1]) |a, b| if (a.type != b.type) return false;
+        return true;
+    }
+
+    fn takeTwo(sets: []const []const plan.Weight) bool {
+        for (sets) |weights| for (weights) |*weight| {
+            if (!takesTwo(quant.fromId(weight.type).?, weight.cols)) return false;
+        };
         return true;
     }
 
