@@ -8,7 +8,7 @@ pub const Tuning = extern struct {
     /// 2560 (2048: -4 %, 1536: -10 %), two threads that share little of it at 1536 (2048: -2 %,
     /// 2560: -4 %). Zen 4 wants 512. Steps of few rows look around (reach.zig).
     prefetch_bytes: u32 = 2048,
-    /// Rows regime: weight bytes of each of a unit's four streams.
+    /// Rows regime: weight bytes of each of a unit's streams.
     stream_bytes: u32 = 16 * 1024,
     /// Longest stream of a unit whose weights are passed over more than once.
     cached_stream_bytes: u32 = 64 * 1024,

@@ -7,7 +7,7 @@ const Scales = @import("../quant/scales.zig").Scales;
 
 /// Rows first..first+count of each part of a matrix. The rows in work lie a part apart: streams that
 /// far apart are all followed by the hardware prefetcher, neighbouring rows are not, and the next
-/// unit goes on where the streams of this one end. Rows one after another have four parts.
+/// unit goes on where the streams of this one end (slices.zig says how many parts).
 pub const Span = struct {
     /// The whole matrix, `[num_rows]` rows.
     weight: [*]const u8,
@@ -15,7 +15,7 @@ pub const Span = struct {
     num_rows: usize,
     first: usize,
     count: usize,
-    parts: usize = 4,
+    parts: usize,
     layout: plan.Layout,
     /// How far ahead of the weights in use a line is asked for (tuning.zig).
     prefetch_bytes: usize,
