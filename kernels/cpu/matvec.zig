@@ -91,7 +91,11 @@ fn multiplyRows(
         inline for (0..M) |m| {
             x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
         }
-        return float.multiply(t, M, targets, k, &x, first, out_stride);
+        if (comptime float.takesTwo(t, 0)) {
+            const streams = targets.len * span.parts;
+            if (streams == 2) return float.multiply(2, t, M, targets, k, &x, first, out_stride);
+        }
+        return float.multiply(4, t, M, targets, k, &x, first, out_stride);
     }
     const Row = if (group == 32) activation.BlockRow else activation.SuperRow;
     var rows: [M]Row = undefined;

@@ -35,25 +35,9 @@ pub fn layInput(comptime group: u32, x: []const f32, memory: [*]align(64) u8) vo
     }
 }
 
-/// Products of the targets' weight rows with M activation rows, of which the step's `first` is one.
+/// Products of the targets' weight rows, `streams` of which are read side by side, with M activation
+/// rows, of which the step's `first` is one.
 pub fn multiply(
-    comptime t: quant.Type,
-    comptime M: usize,
-    targets: []const Target,
-    k: usize,
-    x: *const [M][*]align(64) const u8,
-    first: usize,
-    out_stride: usize,
-) void {
-    const streams = targets.len * targets[0].span.parts;
-    if (comptime takesTwo(t, 0)) {
-        if (streams == 2) return multiplyBy(2, t, M, targets, k, x, first, out_stride);
-    }
-    assert(streams == 4);
-    multiplyBy(4, t, M, targets, k, x, first, out_stride);
-}
-
-fn multiplyBy(
     comptime streams: usize,
     comptime t: quant.Type,
     comptime M: usize,
@@ -63,6 +47,7 @@ fn multiplyBy(
     first: usize,
     out_stride: usize,
 ) void {
+    assert(streams == targets.len * targets[0].span.parts);
     const span = &targets[0].span;
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
