@@ -145,10 +145,10 @@ export fn tinfer_read_file(args: *const ReadArgs) i32 {
 /// `rows` rows of `cols` weights of one type, whole panels of 16.
 pub const InterleaveArgs = extern struct { address: u64, rows: u64, cols: u64, type_id: u32, reserved: u32 };
 
-/// Brings rows into the layout `interleaved` where they are. Without rows: whether the type has it.
+/// Brings rows into the layout `interleaved` where they are. Without rows: whether they may have it.
 export fn tinfer_interleave(args: *const InterleaveArgs) i32 {
     const known = quant.fromId(args.type_id) orelse return fail(.unsupported, "no such type", .{});
-    if (!interleave.hasLayout(known)) return fail(.unsupported, "the type cannot be interleaved", .{});
+    if (!interleave.fits(known, args.cols)) return fail(.unsupported, "such rows cannot be interleaved", .{});
     if (args.rows == 0) return ok;
     if (args.rows % interleave.panel_rows != 0) return fail(.invalid, "rows are not whole panels", .{});
     const panel_bytes = interleave.panel_rows * quant.rowBytes(args.type_id, args.cols);

@@ -52,10 +52,9 @@ pub inline fn dot(sum: simd.Floats, a: simd.Ints, b: simd.Ints) simd.Floats {
     );
 }
 
-/// The high and the low halves of 16 pairs, widened: in the order of `dot`.
-pub inline fn split(words: @Vector(16, u32)) [2]simd.Floats {
-    const high = words & @as(@Vector(16, u32), @splat(0xffff0000));
-    return .{ @bitCast(high), @bitCast(words << @splat(16)) };
+/// The high and the low halves of n pairs, widened to f32: in the order of `dot`.
+pub inline fn split(comptime n: usize, words: @Vector(n, u32)) [2]@Vector(n, u32) {
+    return .{ words & @as(@Vector(n, u32), @splat(0xffff0000)), words << @splat(16) };
 }
 
 /// a * b + c with one rounding, a and b widened from BF16; T is a vector.

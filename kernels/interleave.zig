@@ -1,7 +1,8 @@
 //! The second layout of weight matrices: 16 rows side by side, so that a vector holds the same
 //! weights of 16 rows (llama.cpp: repacked). A panel of 16 rows takes the bytes that they took, and
 //! their blocks of the same weights are neighbours: cut into units of a dword, the first unit of all
-//! 16 blocks, then the second, in the order in which kernels read them.
+//! 16 blocks, then the second, in the order in which kernels read them. Floats, which have no blocks,
+//! are cut into blocks of 256 bytes.
 const std = @import("std");
 const plan = @import("plan.zig");
 const quant = @import("quant/quant.zig");
@@ -14,43 +15,61 @@ pub fn hasLayout(t: quant.Type) bool {
     return switch (t) {
         .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_nl, .mxfp4 => true,
         .q2_k, .q3_k, .q4_k, .q5_k, .q6_k => true,
+        .f32, .f16, .bf16 => true,
         else => false,
     };
+}
+
+/// Whether kernels take rows of `cols` weights of the type in this layout.
+pub fn fits(t: quant.Type, cols: usize) bool {
+    if (!hasLayout(t)) return false;
+    return !quant.isFloat(t) or quant.rowBytes(@intFromEnum(t), cols) % float_block == 0;
 }
 
 /// Rows of a weight that may have this layout: a panel in each quarter (matvec_span.zig).
 pub const row_step = 4 * panel_rows;
 
+/// Bytes of a row of floats that are cut into units together, like a block of others.
+const float_block = 256;
+/// Strands (matvec_float.zig) of which such a block holds all units before those of the next ones.
+pub const strands_together = 4;
+
 /// The units of a block: dwords, but for a shorter scale where the block's size is no multiple of 4.
+/// Those of floats are what meets one activation, or a pair of them.
 pub fn Units(comptime Q: type) type {
+    const is_float = Q.block_len == 1;
     return struct {
-        const size = @sizeOf(Q.Block);
+        pub const size = if (is_float) float_block else @sizeOf(Q.Block);
+        const Blocks = [size / @sizeOf(Q.Block)]Q.Block;
+        pub const most_bytes = if (is_float) Q.together * @sizeOf(Q.Block) else 4;
+        const count = (size + most_bytes - 1) / most_bytes;
         /// Of the shorter unit, where there is one.
-        const odd_at = if (size % 4 == 0) size else @offsetOf(Q.Block, scale);
+        const odd_at = if (size % most_bytes == 0) size else @offsetOf(Q.Block, scale);
         const scale = if (@hasField(Q.Block, "e")) "e" else "d";
         /// Stretches of bytes, each as its start and length. A format says so where kernels read its
         /// blocks in another order than that of their bytes.
-        const order: []const [2]usize =
-            if (@hasDecl(Q, "read_order")) &Q.read_order else &.{.{ 0, size }};
+        const order: []const [2]usize = if (is_float)
+            &orderOfStrands(most_bytes)
+        else if (@hasDecl(Q, "read_order")) &Q.read_order else &.{.{ 0, size }};
         /// Where units start, in that order.
-        const starts: [(size + 3) / 4]usize = blk: {
+        const starts: [count]usize = blk: {
             @setEvalBranchQuota(100_000);
-            var all: [(size + 3) / 4]usize = undefined;
-            var count: usize = 0;
+            var all: [count]usize = undefined;
+            var num: usize = 0;
             for (order) |stretch| {
                 var at, const len = stretch;
                 const end = at + len;
                 while (at < end) : (at += width(at)) {
-                    all[count] = at;
-                    count += 1;
+                    all[num] = at;
+                    num += 1;
                 }
                 if (at != end) @compileError("a stretch is not whole units");
             }
-            if (count != all.len) @compileError("a block is not its units");
+            if (num != all.len) @compileError("a block is not its units");
             break :blk all;
         };
         /// By offset into a block: where that unit begins in 16 blocks.
-        const places: [size]usize = blk: {
+        pub const places: [size]usize = blk: {
             var all: [size]usize = @splat(nowhere);
             var place: usize = 0;
             for (starts) |start| {
@@ -61,7 +80,7 @@ pub fn Units(comptime Q: type) type {
         };
         const nowhere = size * panel_rows;
         fn width(start: usize) usize {
-            return if (start == odd_at) size % 4 else 4;
+            return if (start == odd_at) size % most_bytes else most_bytes;
         }
 
         /// The unit at `start` of a block: where it begins in 16 blocks.
@@ -70,6 +89,18 @@ pub fn Units(comptime Q: type) type {
             return places[start];
         }
     };
+}
+
+/// Of floats: the units of `strands_together` strands of all steps, then those of the next ones.
+fn orderOfStrands(comptime unit_bytes: usize) [float_block / unit_bytes / strands_together][2]usize {
+    const len = strands_together * unit_bytes;
+    const step_bytes = 16 * unit_bytes;
+    const num_steps = float_block / step_bytes;
+    var order: [float_block / len][2]usize = undefined;
+    for (&order, 0..) |*stretch, i| {
+        stretch.* = .{ i % num_steps * step_bytes + i / num_steps * len, len };
+    }
+    return order;
 }
 
 /// Brings `num_rows` rows of `cols` weights, whole panels, into this layout where they are.
@@ -103,17 +134,17 @@ fn applyPanel(comptime Q: type, source: [*]const u8, row_bytes: usize, panel: [*
     }
 }
 
-/// Block `b` of row `lane` of a panel, as in a file.
-pub fn blockOf(comptime Q: type, panel: [*]const u8, lane: usize, b: usize) Q.Block {
+/// Block `b` of row `lane` of a panel, as in a file, or as many floats.
+fn blocksOf(comptime Q: type, panel: [*]const u8, lane: usize, b: usize) Units(Q).Blocks {
     @setEvalBranchQuota(100_000);
     const units = Units(Q);
-    var block: [units.size]u8 = undefined;
+    var bytes: [units.size]u8 = undefined;
     const from = panel + b * units.size * panel_rows;
     inline for (units.starts) |at| {
         const width = comptime units.width(at);
-        block[at..][0..width].* = from[units.places[at] + lane * width ..][0..width].*;
+        bytes[at..][0..width].* = from[units.places[at] + lane * width ..][0..width].*;
     }
-    return @bitCast(block);
+    return @bitCast(bytes);
 }
 
 /// Expands row `row` of a weight in any layout.
@@ -128,9 +159,11 @@ pub fn dequantizeRow(weight: *const plan.Weight, row: usize, output: []f32) void
     switch (quant.fromId(weight.type).?) {
         inline else => |t| if (comptime hasLayout(t)) {
             const Q = quant.Format(t);
-            for (0..output.len / Q.block_len) |b| {
-                const block = blockOf(Q, panel, row % panel_rows, b);
-                quant.dequantizeBlock(Q, &block, output[b * Q.block_len ..][0..Q.block_len]);
+            for (0..row_bytes / Units(Q).size) |b| {
+                const blocks = blocksOf(Q, panel, row % panel_rows, b);
+                for (&blocks, b * blocks.len..) |*block, i| {
+                    quant.dequantizeBlock(Q, block, output[i * Q.block_len ..][0..Q.block_len]);
+                }
             }
         } else unreachable,
     }
@@ -138,20 +171,21 @@ pub fn dequantizeRow(weight: *const plan.Weight, row: usize, output: []f32) void
 
 test "every block comes back" {
     inline for (std.enums.values(quant.Type)) |t| if (comptime hasLayout(t)) {
-        const Block = quant.Format(t).Block;
+        const Q = quant.Format(t);
+        const size = Units(Q).size;
         var prng: std.Random.DefaultPrng = .init(7);
         const blocks_per_row = 3;
         const num_rows = 2 * panel_rows;
-        var original: [num_rows * blocks_per_row * @sizeOf(Block)]u8 = undefined;
+        var original: [num_rows * blocks_per_row * size]u8 = undefined;
         prng.random().bytes(&original);
         var bytes = original;
-        var memory: [panel_rows * blocks_per_row * @sizeOf(Block)]u8 = undefined;
-        apply(t, &bytes, num_rows, blocks_per_row * quant.blockLen(t), &memory);
+        var memory: [panel_rows * blocks_per_row * size]u8 = undefined;
+        apply(t, &bytes, num_rows, memory.len / panel_rows / @sizeOf(Q.Block) * Q.block_len, &memory);
         for (0..num_rows) |row| for (0..blocks_per_row) |b| {
             const panel = bytes[row / panel_rows * memory.len ..];
-            const block = blockOf(quant.Format(t), panel.ptr, row % panel_rows, b);
-            const expected = original[(row * blocks_per_row + b) * @sizeOf(Block) ..];
-            try std.testing.expectEqualSlices(u8, expected[0..@sizeOf(Block)], std.mem.asBytes(&block));
+            const blocks = blocksOf(Q, panel.ptr, row % panel_rows, b);
+            const expected = original[(row * blocks_per_row + b) * size ..];
+            try std.testing.expectEqualSlices(u8, expected[0..size], std.mem.asBytes(&blocks));
         };
     };
 }

@@ -60,7 +60,8 @@ fn checkWeight(weights: []const plan.Weight, weight: *const plan.Weight) ?[]cons
 pub fn hasLayout(weight: *const plan.Weight, layout: plan.Layout) bool {
     return switch (layout) {
         .rows => true,
-        .interleaved => interleave.hasLayout(quant.fromId(weight.type).?) and weight.rows % interleave.row_step == 0,
+        .interleaved => weight.rows % interleave.row_step == 0 and
+            interleave.fits(quant.fromId(weight.type).?, weight.cols),
         _ => false,
     };
 }

@@ -107,6 +107,32 @@ pub inline fn sumHalving(x: Floats) f32 {
     return c[0] + c[1];
 }
 
+/// Element i of vector j becomes element j of vector i.
+pub inline fn transpose(vectors: [16]@Vector(16, u32)) [16]@Vector(16, u32) {
+    // Interlacing the vectors of both halves turns the number of each element, that of its vector
+    // and its place there, by one bit: four times swaps the two.
+    var all = vectors;
+    inline for (0..4) |_| {
+        const before = all;
+        inline for (0..8) |i| {
+            inline for (0..2) |half| {
+                all[2 * i + half] = @shuffle(u32, before[i], before[i + 8], interlaced(half * 8));
+            }
+        }
+    }
+    return all;
+}
+
+/// For `@shuffle`: elements `first..first + 8` of two vectors in turns.
+fn interlaced(comptime first: i32) [16]i32 {
+    var index: [16]i32 = undefined;
+    for (0..8) |i| {
+        index[2 * i] = first + @as(i32, i);
+        index[2 * i + 1] = ~(first + @as(i32, i));
+    }
+    return index;
+}
+
 /// Element i = the sum of v[i], halved until one element is left: all vectors at once.
 pub inline fn sumHalvingEach(comptime n: comptime_int, v: [n]@Vector(n, f32)) @Vector(n, f32) {
     // A blend and a shuffle per addition: they interleave the segments of two vectors, so that

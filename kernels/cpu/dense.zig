@@ -8,6 +8,7 @@ const quant = @import("../quant/quant.zig");
 const scales_file = @import("../quant/scales.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
+const interleave = @import("../interleave.zig");
 const layout = @import("tile_layout.zig");
 const Step = strands.Step;
 const Scales = scales_file.Scales;
@@ -146,40 +147,94 @@ pub fn computePanel(
             const Row = strands.Weights(t);
             const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
             defer if (mode) |previous| previous.end();
-            const source = address + n0 * k * @sizeOf(Row.Format.Block);
+            const source: Source(Row) = .{
+                .start = address + n0 * k * @sizeOf(Row.Format.Block),
+                .layout = weight.layout,
+                .scales = scales,
+                .n = n,
+                .k = k,
+            };
             const activations: [*]align(64) const Lanes = @ptrCast(packed_memory);
-            computeColumns(Row, source, &scales, n, num_panels, k, activations, scratch, out);
+            computeColumns(Row, &source, num_panels, activations, scratch, out);
         },
         else => unreachable,
     }
 }
 
+/// `n` weight rows of `k` elements.
+fn Source(comptime Row: type) type {
+    return struct {
+        start: [*]const u8,
+        layout: plan.Layout,
+        scales: Scales,
+        n: usize,
+        k: usize,
+
+        const Self = @This();
+
+        /// Lays `count` steps from step `first` of all rows out; columns past `n` repeat the last.
+        fn lay(source: *const Self, first: usize, count: usize, laid: *Laid) void {
+            if (!Row.is_scaled and source.layout == .interleaved) {
+                return source.layPanels(first, count, laid);
+            }
+            for (0..columns) |c| {
+                const row = @min(c, source.n - 1);
+                const start = source.start + row * source.k * @sizeOf(Row.Format.Block);
+                const element = first / Row.steps * Row.elements;
+                const scales = source.scales.ofRow(row);
+                const target: [*]Lanes = @ptrCast(&laid[c / strip]);
+                layWeights(Row, start, scales, element, source.k, count, target + c % strip);
+            }
+        }
+
+        /// Of whole panels, which have whole steps.
+        fn layPanels(source: *const Self, first: usize, count: usize, laid: *Laid) void {
+            const Units = interleave.Units(Row.Format);
+            const steps_each = Units.size / Units.most_bytes / 16;
+            const panel_bytes = interleave.panel_rows * source.k * @sizeOf(Row.Format.Block);
+            const last = source.n / interleave.panel_rows - 1;
+            for (0..columns / interleave.panel_rows) |p| {
+                const panel = source.start + @min(p, last) * panel_bytes;
+                var step: usize = 0;
+                while (step < count) : (step += Row.steps) {
+                    const at = (first + step) / Row.steps;
+                    const block = panel + at / steps_each * interleave.panel_rows * Units.size;
+                    const starts = Units.places[at % steps_each * 16 * Units.most_bytes ..];
+                    var strands_of: [Row.steps][16]Step = undefined;
+                    inline for (0..16) |strand| {
+                        const read = Row.units(16, block + starts[strand * Units.most_bytes]);
+                        inline for (&strands_of, read) |*own, rows| own[strand] = rows;
+                    }
+                    inline for (strands_of, 0..) |own, s| {
+                        inline for (simd.transpose(own), p * 16..) |row, c| {
+                            inline for (0..parts) |part| {
+                                const target = &laid[c / strip][part][step + s][c % strip];
+                                target.* = simd.part(u32, lanes, row, part * lanes);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+}
+
 fn computeColumns(
     comptime Row: type,
-    weight: [*]const u8,
-    scales: *const Scales,
-    n: usize,
+    source: *const Source(Row),
     num_panels: usize,
-    k: usize,
     activations: [*]align(64) const Lanes,
     scratch: []align(64) u8,
     out: [*]align(64) f32,
 ) void {
     const laid: *Laid = @ptrCast(scratch.ptr);
     const all_strands: [*]align(64) Strands = @ptrCast(@alignCast(scratch.ptr + @sizeOf(Laid)));
-    const num_steps = strands.numSteps(Row.group, k);
-    const is_whole = isWhole(Row.group, k);
+    const num_steps = strands.numSteps(Row.group, source.k);
+    const is_whole = isWhole(Row.group, source.k);
     var first: usize = 0;
     while (first < num_steps) : (first += depth) {
         const count = @min(depth, num_steps - first);
-        for (0..columns) |c| {
-            const row = @min(c, n - 1);
-            const source = weight + row * k * @sizeOf(Row.Format.Block);
-            const target: [*]Lanes = @ptrCast(&laid[c / strip]);
-            const element = first / Row.steps * Row.elements;
-            const own = scales.ofRow(row);
-            layWeights(Row, source, own, element, k, count, target + c % strip);
-        }
+        source.lay(first, count, laid);
         for (0..num_panels) |panel| {
             const x = activations + (panel * parts * num_steps + first) * panel_rows;
             const next: [*]const u8 = @ptrCast(x + parts * num_steps * panel_rows);

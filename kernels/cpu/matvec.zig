@@ -9,6 +9,7 @@ const super = @import("matvec_super.zig");
 const float = @import("matvec_float.zig");
 const interleave = @import("../interleave.zig");
 const interleaved = @import("matvec_interleaved.zig");
+const float_interleaved = @import("matvec_float_interleaved.zig");
 const RowUnpacker = @import("unpackers.zig").RowUnpacker;
 const matvec_span = @import("matvec_span.zig");
 pub const Span = matvec_span.Span;
@@ -91,6 +92,10 @@ fn multiplyRows(
         inline for (0..M) |m| {
             x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
         }
+        if (span.layout == .interleaved) {
+            if (comptime !interleave.hasLayout(t)) unreachable;
+            return multiplyPanels(t, M, targets, k, &x, first, out_stride);
+        }
         if (comptime float.takesTwo(t, 0)) {
             const streams = targets.len * span.parts;
             if (streams == 2) return float.multiply(2, t, M, targets, k, &x, first, out_stride);
@@ -104,23 +109,42 @@ fn multiplyRows(
     }
     if (span.layout == .interleaved) {
         if (comptime !interleave.hasLayout(t)) unreachable;
-        const row_bytes = quant.rowBytes(@intFromEnum(t), k);
-        var i: usize = 0;
-        while (i < targets.len * span.parts) : (i += 2) {
-            var streams: [2]interleaved.Stream = undefined;
-            for (&streams, i..) |*stream, n| {
-                const target, const part = matvec_span.streamOf(targets, n);
-                stream.* = .{
-                    .start = target.span.weight + target.span.firstOf(part) * row_bytes,
-                    .out = target.out + first * out_stride + part * span.count,
-                };
-            }
-            const bytes = span.prefetch_bytes;
-            interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, &rows, out_stride, bytes);
-        }
-        return;
+        return multiplyPanels(t, M, targets, k, &rows, first, out_stride);
     }
     const kernel = if (group == 32) blocks else super;
     const out = targets[0].out + first * out_stride;
     kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
+}
+
+/// Products of panels, two streams of them at a time, with the M activation rows `input`, of which
+/// the step's `first` is one.
+fn multiplyPanels(
+    comptime t: quant.Type,
+    comptime M: usize,
+    targets: []const Target,
+    k: usize,
+    input: anytype,
+    first: usize,
+    out_stride: usize,
+) void {
+    const Q = quant.Format(t);
+    const span = &targets[0].span;
+    const row_bytes = quant.rowBytes(@intFromEnum(t), k);
+    const bytes = span.prefetch_bytes;
+    var i: usize = 0;
+    while (i < targets.len * span.parts) : (i += 2) {
+        var streams: [2]interleaved.Stream = undefined;
+        for (&streams, i..) |*stream, n| {
+            const target, const part = matvec_span.streamOf(targets, n);
+            stream.* = .{
+                .start = target.span.weight + target.span.firstOf(part) * row_bytes,
+                .out = target.out + first * out_stride + part * span.count,
+            };
+        }
+        if (Q.block_len == 1) {
+            float_interleaved.multiply(t, M, streams, span.count, k, input, out_stride, bytes);
+        } else {
+            interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
+        }
+    }
 }

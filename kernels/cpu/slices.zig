@@ -43,7 +43,12 @@ pub const Slices = struct {
         const step: usize = if (how_many == .none) 1 else panel_rows;
         const streams: usize = if (how_many == .all or takeTwo(sets)) 2 else 4;
         // Kernels of blocks in rows take one matrix, and scales of one may differ from the other's.
-        const together = (how_many == .all or isPlainFloat(sets)) and isPair(sets);
+        const can_pair = switch (how_many) {
+            .none => isPlainFloat(sets),
+            .some => false,
+            .all => true,
+        };
+        const together = can_pair and isPair(sets);
         const parts = if (together) streams / 2 else streams;
         const size = std.mem.alignForward(usize, wanted, step);
         // Four rows share one decoding; more rows pass over the slice again, from the cache.

@@ -66,13 +66,17 @@ fn Rows(comptime Q: type, comptime in_pairs: bool) type {
         }
         inline fn whole(p: [*]const u8, scale: f32) Lanes {
             if (is_scaled) return .{@bitCast(Q.load(16, p, scale))};
-            if (!in_pairs) return .{@bitCast(Q.load(16, p))};
-            const pairs: Step = if (Q.Block == u16)
-                simd.load(Step, p)
+            return units(16, p);
+        }
+
+        /// The n elements or pairs at `p`: of one row, or of n rows that lie interleaved.
+        pub inline fn units(comptime n: usize, p: [*]const u8) [steps]@Vector(n, u32) {
+            if (!in_pairs) return .{@bitCast(Q.load(n, p))};
+            const pairs: @Vector(n, u32) = if (Q.Block == u16)
+                simd.load(@Vector(n, u32), p)
             else
-                @bitCast(brain.round(32, Q.load(32, p)));
-            if (pair_steps == 1) return .{pairs};
-            return @bitCast(brain.split(pairs));
+                @bitCast(brain.round(2 * n, Q.load(2 * n, p)));
+            return if (pair_steps == 1) .{pairs} else brain.split(n, pairs);
         }
 
         /// acc + w * x of one step, or of as many lanes as the vectors have.

@@ -11,6 +11,8 @@ fn Format(comptime T: type) type {
     return struct {
         pub const Block = T;
         pub const block_len = 1;
+        /// Elements that kernels multiply together.
+        pub const together = if (T == u16) 2 else 1;
 
         pub fn dequantize(block: *align(1) const T, output: *[1]f32) void {
             output[0] = widen(1, .{block.*})[0];

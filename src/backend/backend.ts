@@ -106,8 +106,8 @@ export interface Backend {
   readonly name: string;
   /** Whether it computes with weights of this GGUF type. */
   supportsType(typeId: number): boolean;
-  /** Whether it does with weights of this type that lie interleaved. */
-  canInterleave(typeId: number): boolean;
+  /** Whether it does with rows of `cols` weights of this type that lie interleaved. */
+  canInterleave(typeId: number, cols: number): boolean;
   /** Bytes that `load` will take, exactly. */
   measure(plan: Plan, layout: MemoryLayout, options: MeasureOptions): PlanMemory;
   load(plan: Plan, layout: MemoryLayout, options: LoadOptions): Session;

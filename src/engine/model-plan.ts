@@ -6,7 +6,7 @@ import { TinferError } from "../core/errors.ts";
 import { givenRopeOptions, ropeFlag } from "../models/rope-options.ts";
 import type { Adapter } from "../plan/adapters.ts";
 import type { Plan, PlanOutputs } from "../plan/builder.ts";
-import type { KvType } from "../plan/ops.ts";
+import type { KvType, Op, Weight } from "../plan/ops.ts";
 import { isWholePanels } from "../plan/panels.ts";
 import { quantTypeOf } from "../weights/quant-types.ts";
 import { allowedCpus, availableMemoryBytes, defaultNumThreads, maxThreads } from "./machine.ts";
@@ -209,13 +209,37 @@ export function interleavedTensors(
   { canInterleave }: Pick<Backend, "canInterleave">,
 ): Set<string> {
   const [chosen, refused] = [new Set<string>(), rowTables(plan)];
+  const matrices = new Set(plan.ops.flatMap(matricesOf));
   for (const weight of plan.weights) {
-    const { name, typeId, constant } = weight;
+    const { name, typeId, cols, constant } = weight;
     const numRows = constant === undefined ? file.numRows(name) : undefined;
-    const fits = numRows !== undefined && isWholePanels(weight, numRows) && canInterleave(typeId);
+    const fits =
+      matrices.has(weight) &&
+      numRows !== undefined &&
+      isWholePanels(weight, numRows) &&
+      canInterleave(typeId, cols);
     (fits ? chosen : refused).add(name);
   }
   return chosen.difference(refused);
+}
+
+/** Weights that an op takes in any layout: what it multiplies by, or a table of rows. */
+function matricesOf(op: Op): readonly Weight[] {
+  switch (op.kind) {
+    case "embed":
+      return [op.weight];
+    case "linear":
+      return op.outputs.map(({ weight }) => weight);
+    case "linearGlu":
+      return [op.gate, op.up];
+    case "expertGlu":
+      return [...op.gate, ...op.up];
+    case "expertLinear":
+    case "slotLinear":
+      return op.weights;
+    default:
+      return [];
+  }
 }
 
 /** Names of the weights of which steps read rows by number, and no product all of them. */

@@ -11,13 +11,9 @@ function makeArgs(address: number, rows: number, cols: number, typeId: number) {
   return args;
 }
 
-const known = new Map<number, boolean>();
-
-/** Whether kernels take weights of the type in that layout. */
-export function canInterleave(typeId: number): boolean {
-  const can = known.get(typeId) ?? native().tinfer_interleave(ptr(makeArgs(0, 0, 0, typeId))) === 0;
-  known.set(typeId, can);
-  return can;
+/** Whether kernels take rows of `cols` weights of the type in that layout. */
+export function canInterleave(typeId: number, cols: number): boolean {
+  return native().tinfer_interleave(ptr(makeArgs(0, 0, cols, typeId))) === 0;
 }
 
 /** Brings `rows` rows of `cols` weights, whole panels, into that layout where they are. */

@@ -4,17 +4,19 @@ import { defaultTuning, type Tuning } from "../../src/backend/tuning.ts";
 import { canInterleave } from "../../src/native/interleave.ts";
 import type { Plan } from "../../src/plan/builder.ts";
 import type { Tensor } from "../../src/plan/ops.ts";
-import { quantTypeInfo } from "../../src/weights/quant-types.ts";
+import { type QuantType, quantTypeInfo } from "../../src/weights/quant-types.ts";
 import { expectSameBits } from "./compare.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor } from "./executor.ts";
 import { stepOf } from "./op-case.ts";
 import { Random, weightTypes } from "./random.ts";
 import type { TestWeights } from "./test-weights.ts";
 
-/** The types that may lie interleaved. */
-export const interleavedTypes = weightTypes.filter((type) => {
-  return canInterleave(quantTypeInfo(type).ggmlType);
-});
+export function canLieInterleaved(type: QuantType, cols: number): boolean {
+  return canInterleave(quantTypeInfo(type).ggmlType, cols);
+}
+
+/** The types that may lie interleaved, if rows are so long or a multiple of that. */
+export const interleavedTypes = weightTypes.filter((type) => canLieInterleaved(type, 256));
 
 export interface LayoutCase {
   readonly what: string;

@@ -49,6 +49,12 @@ const sizesByGroup: SizesByGroup = {
 };
 /** Of matrices that lie interleaved. */
 const interleavedSizes: SizesByGroup = {
+  1: [
+    [128, 64],
+    [384, 192],
+    [640, 128],
+    [4352, 64],
+  ],
   32: [
     [32, 64],
     [96, 192],

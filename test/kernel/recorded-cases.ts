@@ -17,7 +17,7 @@ import { saveAdapter } from "../golden/peft-fixture.ts";
 import { readFloats } from "../golden/reference-logits.ts";
 import { attentionCases, buildCase, limitsOf, makeSteps } from "./attention-cases.ts";
 import { cpuVariants, limitsFor, plainStep, TestExecutor, type TestStep } from "./executor.ts";
-import { interleavedTypes } from "./layouts.ts";
+import { canLieInterleaved, interleavedTypes } from "./layouts.ts";
 import { colsOfType, Random, weightTypes } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { TestWeights } from "./test-weights.ts";
@@ -58,7 +58,9 @@ function recordSteps(
 /** Interleaved, or in rows. */
 function recordLinear(folder: string, isInterleaved: boolean, rowCounts: readonly number[]): void {
   for (const type of isInterleaved ? interleavedTypes : weightTypes) {
-    const [k, n] = [colsOfType(type), isInterleaved ? 64 : 37];
+    const n = isInterleaved ? 64 : 37;
+    const usual = colsOfType(type);
+    const k = isInterleaved && !canLieInterleaved(type, usual) ? 384 : usual;
     const name = `linear-${type}${isInterleaved ? "-interleaved" : ""}`;
     const random = new Random(`recorded ${name}`);
     using weights = new TestWeights();

@@ -254,8 +254,8 @@ test("a running engine copies its weights when idle, and changes its mode at any
   expect(await Promise.all(answers)).toEqual([expected, expected, expected]);
 });
 
-test("an idle engine copies floats unless they lie on huge pages already", async () => {
-  const large = writeVariant("idle.gguf", 2 ** 26, "", "floats");
+test("an idle engine copies what cannot lie interleaved unless it lies on huge pages", async () => {
+  const large = writeVariant("idle.gguf", 2 ** 26, "", "codebooks");
   await using client = await startEngineWorker(large, options);
   await continuation(client, 1);
   // Written in few large pieces, which many file systems of Linux keep in huge pages.

@@ -1,0 +1,147 @@
+//! Few activation rows against float weights whose rows lie interleaved: a lane is a weight row, a
+//! vector one strand of 16 rows, with the bits of matvec_float.zig. Each activation is a broadcast
+//! operand and read once for 16 rows instead of four, so that long rows of activations, which do
+//! not stay in a first-level cache beside the weights, cost little.
+const std = @import("std");
+const simd = @import("../simd.zig");
+const interleave = @import("../interleave.zig");
+const quant = @import("../quant/quant.zig");
+const strands = @import("strands.zig");
+const FlushDenormals = @import("../float_control.zig").FlushDenormals;
+const Stream = @import("matvec_interleaved.zig").Stream;
+const panel_rows = interleave.panel_rows;
+const num_strands = 16;
+
+const lanes = simd.native_lanes;
+const Sums = @Vector(lanes, f32);
+/// Vectors of the rows of two panels, one of each stream in turns.
+const num_vectors = 2 * panel_rows / lanes;
+
+/// Products of `count` weight rows of each stream, whole panels, with M activation rows, laid out by
+/// matvec_float.zig.
+pub fn multiply(
+    comptime t: quant.Type,
+    comptime M: usize,
+    streams: [2]Stream,
+    count: usize,
+    k: usize,
+    x: *const [M][*]align(64) const u8,
+    out_stride: usize,
+    prefetch_bytes: usize,
+) void {
+    @setEvalBranchQuota(10_000);
+    const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
+    defer if (mode) |previous| previous.end();
+    const Pair = PanelPair(t, M);
+    const num_steps = k / Pair.Row.elements;
+    var next: [2][*]const u8 = .{ streams[0].start, streams[1].start };
+    var r: usize = 0;
+    while (r < count) : (r += panel_rows) {
+        var pair: Pair = .{};
+        var first: usize = 0;
+        while (first < num_steps) : (first += Pair.num_steps) {
+            // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes.
+            pair.addBlock(&next, x, first, prefetch_bytes / 2);
+        }
+        for (0..M) |m| for (0..num_vectors) |v| {
+            const out = streams[v % 2].out + m * out_stride + r + v / 2 * lanes;
+            simd.store(out, sumHalving(&pair.sums[m], v));
+        };
+    }
+}
+
+/// Like simd.sumHalving, for each lane.
+fn sumHalving(sums: *const [num_strands][num_vectors]Sums, v: usize) Sums {
+    var left: [num_strands]Sums = undefined;
+    for (&left, sums) |*own, strand| own.* = strand[v];
+    comptime var half = num_strands / 2;
+    inline while (half > 0) : (half /= 2) {
+        inline for (0..half) |i| left[i] += left[i + half];
+    }
+    return left[0];
+}
+
+/// The sums of a panel's rows of each stream with M activation rows.
+fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
+    const strands_together = interleave.strands_together;
+    // Those whose sums are in registers at a time: half of the registers.
+    const wanted = simd.num_registers / 2 / strands_together / M;
+    const together = std.math.floorPowerOfTwo(usize, std.math.clamp(wanted, 1, num_vectors));
+
+    return struct {
+        sums: [M][num_strands][num_vectors]Sums = @splat(@splat(@splat(@splat(0)))),
+
+        const Self = @This();
+        const Row = strands.Weights(t);
+        const Units = interleave.Units(Row.Format);
+        const unit_bytes = panel_rows * Units.most_bytes;
+        /// Of the units of some strands in a block of each row (interleave.zig).
+        const chunk_bytes = panel_rows * Units.size / (num_strands / strands_together);
+        /// Of a block.
+        const num_steps = chunk_bytes / (strands_together * unit_bytes);
+
+        /// Adds the products of a block of each row at `next`, which begins with step `first`.
+        inline fn addBlock(
+            pair: *Self,
+            next: *[2][*]const u8,
+            x: *const [M][*]align(64) const u8,
+            first: usize,
+            prefetch_bytes: usize,
+        ) void {
+            inline for (0..num_strands / strands_together) |group| {
+                inline for (0..num_vectors / together) |turn| {
+                    const strand = group * strands_together;
+                    pair.addChunks(strand, turn * together, next, x, first, prefetch_bytes);
+                }
+                for (next) |*source| source.* += chunk_bytes;
+            }
+        }
+
+        /// Of some strands, and of some vectors.
+        inline fn addChunks(
+            pair: *Self,
+            comptime first_strand: usize,
+            comptime first_vector: usize,
+            sources: *const [2][*]const u8,
+            x: *const [M][*]align(64) const u8,
+            first: usize,
+            prefetch_bytes: usize,
+        ) void {
+            var acc: [M][strands_together][together]Sums = undefined;
+            inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
+                strand.* = sums[first_strand + s][first_vector..][0..together].*;
+            };
+            for (0..num_steps) |i| inline for (0..strands_together) |s| {
+                const unit = (i * strands_together + s) * unit_bytes;
+                inline for (0..together) |n| {
+                    const v = first_vector + n;
+                    const source = sources[v % 2] + unit;
+                    // Each line once.
+                    if (v < 2 and s * unit_bytes % 64 == 0) simd.prefetchOnce(source + prefetch_bytes);
+                    const w = Row.units(lanes, source + v / 2 * lanes * Units.most_bytes);
+                    inline for (&acc, x) |*own, row| {
+                        own[s][n] = addUnits(own[s][n], w, row, first + i, first_strand + s);
+                    }
+                }
+            };
+            inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |strand, s| {
+                sums[first_strand + s][first_vector..][0..together].* = strand;
+            };
+        }
+
+        inline fn addUnits(
+            acc: Sums,
+            w: [Row.steps]@Vector(lanes, u32),
+            row: [*]align(64) const u8,
+            step: usize,
+            comptime strand: usize,
+        ) Sums {
+            const x: [*]align(64) const [Row.steps][num_strands]u32 = @ptrCast(row);
+            var sum = acc;
+            inline for (w, 0..) |own, s| {
+                sum = Row.multiplyAdd(lanes, sum, own, @splat(x[step][s][strand]));
+            }
+            return sum;
+        }
+    };
+}
