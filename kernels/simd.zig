@@ -107,28 +107,65 @@ pub inline fn sumHalving(x: Floats) f32 {
     return c[0] + c[1];
 }
 
-/// Element i of vector j becomes element j of vector i.
-pub inline fn transpose(vectors: [16]@Vector(16, u32)) [16]@Vector(16, u32) {
-    // Interlacing the vectors of both halves turns the number of each element, that of its vector
-    // and its place there, by one bit: four times swaps the two.
-    var all = vectors;
-    inline for (0..4) |_| {
-        const before = all;
-        inline for (0..8) |i| {
-            inline for (0..2) |half| {
-                all[2 * i + half] = @shuffle(u32, before[i], before[i + 8], interlaced(half * 8));
-            }
+/// Element i of vector j becomes element j of vector i; n is 4, 8 or 16.
+pub inline fn transpose(comptime n: usize, v: [n]@Vector(n, u32)) [n]@Vector(n, u32) {
+    // Four vectors at a time in each 128 bits, as instructions do, then 128 bits at a time.
+    const num_lanes = n / 4;
+    var out: [n]@Vector(n, u32) = undefined;
+    var lanes: [4][num_lanes]@Vector(n, u32) = undefined;
+    inline for (0..num_lanes) |g| {
+        const low = interlace(n, 1, v[4 * g], v[4 * g + 1]);
+        const high = interlace(n, 1, v[4 * g + 2], v[4 * g + 3]);
+        inline for (0..2) |i| {
+            lanes[2 * i][g], lanes[2 * i + 1][g] = interlace(n, 2, low[i], high[i]);
         }
     }
-    return all;
+    inline for (0..4) |j| {
+        comptime var count = 1;
+        inline while (count < num_lanes) : (count *= 2) {
+            const before = lanes[j];
+            inline for (0..num_lanes / 2) |i| {
+                const a, const b = interlaceLanes(n, before[i], before[i + num_lanes / 2]);
+                lanes[j][2 * i], lanes[j][2 * i + 1] = .{ a, b };
+            }
+        }
+        inline for (0..num_lanes) |lane| out[4 * lane + j] = lanes[j][lane];
+    }
+    return out;
 }
 
-/// For `@shuffle`: elements `first..first + 8` of two vectors in turns.
-fn interlaced(comptime first: i32) [16]i32 {
-    var index: [16]i32 = undefined;
-    for (0..8) |i| {
-        index[2 * i] = first + @as(i32, i);
-        index[2 * i + 1] = ~(first + @as(i32, i));
+/// `width` elements of a and of b in turns: from the low half of each 128 bits, and from the high.
+inline fn interlace(
+    comptime n: usize,
+    comptime width: usize,
+    a: @Vector(n, u32),
+    b: @Vector(n, u32),
+) [2]@Vector(n, u32) {
+    const low = comptime turns(n, width, 4, 0);
+    const high = comptime turns(n, width, 4, 2);
+    return .{ @shuffle(u32, a, b, low), @shuffle(u32, a, b, high) };
+}
+
+/// 128 bits of a and of b in turns: from the low halves, and from the high ones.
+inline fn interlaceLanes(
+    comptime n: usize,
+    a: @Vector(n, u32),
+    b: @Vector(n, u32),
+) [2]@Vector(n, u32) {
+    const low = comptime turns(n, 4, n, 0);
+    const high = comptime turns(n, 4, n, n / 2);
+    return .{ @shuffle(u32, a, b, low), @shuffle(u32, a, b, high) };
+}
+
+/// For `@shuffle`: in each `segment` of two vectors, what begins at `first`, `width` elements of one
+/// and of the other in turns.
+fn turns(comptime n: usize, width: usize, segment: usize, first: usize) [n]i32 {
+    @setEvalBranchQuota(10_000);
+    var index: [n]i32 = undefined;
+    for (&index, 0..) |*own, i| {
+        const at = i % segment;
+        const from: i32 = @intCast(i - at + first + at / (2 * width) * width + at % width);
+        own.* = if (at / width % 2 == 0) from else ~from;
     }
     return index;
 }

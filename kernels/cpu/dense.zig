@@ -189,6 +189,7 @@ fn Source(comptime Row: type) type {
 
         /// Of whole panels, which have whole steps.
         fn layPanels(source: *const Self, first: usize, count: usize, laid: *Laid) void {
+            @setEvalBranchQuota(10_000);
             const Units = interleave.Units(Row.Format);
             const steps_each = Units.size / Units.most_bytes / 16;
             const panel_bytes = interleave.panel_rows * source.k * @sizeOf(Row.Format.Block);
@@ -200,19 +201,21 @@ fn Source(comptime Row: type) type {
                     const at = (first + step) / Row.steps;
                     const block = panel + at / steps_each * interleave.panel_rows * Units.size;
                     const starts = Units.places[at % steps_each * 16 * Units.most_bytes ..];
-                    var strands_of: [Row.steps][16]Step = undefined;
-                    inline for (0..16) |strand| {
-                        const read = Row.units(16, block + starts[strand * Units.most_bytes]);
-                        inline for (&strands_of, read) |*own, rows| own[strand] = rows;
-                    }
-                    inline for (strands_of, 0..) |own, s| {
-                        inline for (simd.transpose(own), p * 16..) |row, c| {
-                            inline for (0..parts) |part| {
-                                const target = &laid[c / strip][part][step + s][c % strip];
-                                target.* = simd.part(u32, lanes, row, part * lanes);
+                    // As many rows and strands as a vector has lanes.
+                    for (0..parts) |part| for (0..parts) |rows| {
+                        var read: [Row.steps][lanes]Lanes = undefined;
+                        inline for (0..lanes) |i| {
+                            const start = starts[(part * lanes + i) * Units.most_bytes];
+                            const unit = block + start + rows * lanes * Units.most_bytes;
+                            inline for (&read, Row.units(lanes, unit)) |*own, some| own[i] = some;
+                        }
+                        inline for (read, 0..) |own, s| {
+                            inline for (simd.transpose(lanes, own), 0..) |row, i| {
+                                const c = p * interleave.panel_rows + rows * lanes + i;
+                                laid[c / strip][part][step + s][c % strip] = row;
                             }
                         }
-                    }
+                    };
                 }
             }
         }
