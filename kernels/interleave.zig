@@ -31,7 +31,9 @@ pub const row_step = 4 * panel_rows;
 
 /// Bytes of a row of floats that are cut into units together, like a block of others.
 const float_block = 256;
-/// Strands (matvec_float.zig) of which such a block holds all units before those of the next ones.
+/// Strands of the sum of a row of floats (matvec_float.zig).
+pub const num_strands = 16;
+/// Those of which such a block holds all units before those of the next ones.
 pub const strands_together = 4;
 
 /// The units of a block: dwords, but for a shorter scale where the block's size is no multiple of 4.
@@ -43,6 +45,8 @@ pub fn Units(comptime Q: type) type {
         const Blocks = [size / @sizeOf(Q.Block)]Q.Block;
         pub const most_bytes = if (is_float) Q.together * @sizeOf(Q.Block) else 4;
         const count = (size + most_bytes - 1) / most_bytes;
+        /// Of floats: units of each strand.
+        pub const num_steps = count / num_strands;
         /// Of the shorter unit, where there is one.
         const odd_at = if (size % most_bytes == 0) size else @offsetOf(Q.Block, scale);
         const scale = if (@hasField(Q.Block, "e")) "e" else "d";
@@ -94,7 +98,7 @@ pub fn Units(comptime Q: type) type {
 /// Of floats: the units of `strands_together` strands of all steps, then those of the next ones.
 fn orderOfStrands(comptime unit_bytes: usize) [float_block / unit_bytes / strands_together][2]usize {
     const len = strands_together * unit_bytes;
-    const step_bytes = 16 * unit_bytes;
+    const step_bytes = num_strands * unit_bytes;
     const num_steps = float_block / step_bytes;
     var order: [float_block / len][2]usize = undefined;
     for (&order, 0..) |*stretch, i| {

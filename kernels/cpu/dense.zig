@@ -189,9 +189,7 @@ fn Source(comptime Row: type) type {
 
         /// Of whole panels, which have whole steps.
         fn layPanels(source: *const Self, first: usize, count: usize, laid: *Laid) void {
-            @setEvalBranchQuota(10_000);
             const Units = interleave.Units(Row.Format);
-            const steps_each = Units.size / Units.most_bytes / 16;
             const panel_bytes = interleave.panel_rows * source.k * @sizeOf(Row.Format.Block);
             const last = source.n / interleave.panel_rows - 1;
             for (0..columns / interleave.panel_rows) |p| {
@@ -199,26 +197,39 @@ fn Source(comptime Row: type) type {
                 var step: usize = 0;
                 while (step < count) : (step += Row.steps) {
                     const at = (first + step) / Row.steps;
-                    const block = panel + at / steps_each * interleave.panel_rows * Units.size;
-                    const starts = Units.places[at % steps_each * 16 * Units.most_bytes ..];
-                    // As many rows and strands as a vector has lanes.
-                    for (0..parts) |part| for (0..parts) |rows| {
-                        var read: [Row.steps][lanes]Lanes = undefined;
-                        inline for (0..lanes) |i| {
-                            const start = starts[(part * lanes + i) * Units.most_bytes];
-                            const unit = block + start + rows * lanes * Units.most_bytes;
-                            inline for (&read, Row.units(lanes, unit)) |*own, some| own[i] = some;
-                        }
-                        inline for (read, 0..) |own, s| {
-                            inline for (simd.transpose(lanes, own), 0..) |row, i| {
-                                const c = p * interleave.panel_rows + rows * lanes + i;
-                                laid[c / strip][part][step + s][c % strip] = row;
-                            }
-                        }
-                    };
+                    const block = panel + at / Units.num_steps * interleave.panel_rows * Units.size;
+                    const column = p * interleave.panel_rows;
+                    layUnits(Row, block, at % Units.num_steps, laid, column, step);
                 }
             }
         }
+    };
+}
+
+/// One step of a panel's rows, from `block` of them, to the columns from `column` on.
+fn layUnits(
+    comptime Row: type,
+    block: [*]const u8,
+    from: usize,
+    laid: *Laid,
+    column: usize,
+    step: usize,
+) void {
+    @setEvalBranchQuota(10_000);
+    const Units = interleave.Units(Row.Format);
+    const unit_bytes = Units.most_bytes;
+    const starts = Units.places[from * interleave.num_strands * unit_bytes ..];
+    // As many rows and strands as a vector has lanes.
+    for (0..parts) |part| for (0..parts) |rows| {
+        var read: [Row.steps][lanes]Lanes = undefined;
+        inline for (0..lanes) |i| {
+            const unit = block + starts[(part * lanes + i) * unit_bytes] + rows * lanes * unit_bytes;
+            inline for (&read, Row.units(lanes, unit)) |*own, some| own[i] = some;
+        }
+        inline for (read, 0..) |own, s| inline for (simd.transpose(lanes, own), 0..) |row, i| {
+            const c = column + rows * lanes + i;
+            laid[c / strip][part][step + s][c % strip] = row;
+        };
     };
 }
 

@@ -10,7 +10,7 @@ const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const Stream = @import("matvec_interleaved.zig").Stream;
 const panel_rows = interleave.panel_rows;
-const num_strands = 16;
+const num_strands = interleave.num_strands;
 
 const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
@@ -39,7 +39,7 @@ pub fn multiply(
     while (r < count) : (r += panel_rows) {
         var pair: Pair = .{};
         var first: usize = 0;
-        while (first < num_steps) : (first += Pair.num_steps) {
+        while (first < num_steps) : (first += Pair.Units.num_steps) {
             // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes.
             pair.addBlock(&next, x, first, prefetch_bytes / 2);
         }
@@ -76,9 +76,7 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
         const Units = interleave.Units(Row.Format);
         const unit_bytes = panel_rows * Units.most_bytes;
         /// Of the units of some strands in a block of each row (interleave.zig).
-        const chunk_bytes = panel_rows * Units.size / (num_strands / strands_together);
-        /// Of a block.
-        const num_steps = chunk_bytes / (strands_together * unit_bytes);
+        const chunk_bytes = Units.num_steps * strands_together * unit_bytes;
 
         /// Adds the products of a block of each row at `next`, which begins with step `first`.
         inline fn addBlock(
@@ -111,7 +109,7 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
             inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
                 strand.* = sums[first_strand + s][first_vector..][0..together].*;
             };
-            for (0..num_steps) |i| inline for (0..strands_together) |s| {
+            for (0..Units.num_steps) |i| inline for (0..strands_together) |s| {
                 const unit = (i * strands_together + s) * unit_bytes;
                 inline for (0..together) |n| {
                     const v = first_vector + n;

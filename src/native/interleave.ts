@@ -11,9 +11,15 @@ function makeArgs(address: number, rows: number, cols: number, typeId: number) {
   return args;
 }
 
+/** By type and columns: plans have thousands of alike weights. */
+const known = new Map<string, boolean>();
+
 /** Whether kernels take rows of `cols` weights of the type in that layout. */
 export function canInterleave(typeId: number, cols: number): boolean {
-  return native().tinfer_interleave(ptr(makeArgs(0, 0, cols, typeId))) === 0;
+  const key = `${typeId} ${cols}`;
+  const can = known.get(key) ?? native().tinfer_interleave(ptr(makeArgs(0, 0, cols, typeId))) === 0;
+  known.set(key, can);
+  return can;
 }
 
 /** Brings `rows` rows of `cols` weights, whole panels, into that layout where they are. */
