@@ -397,35 +397,8 @@ pub inline fn lookUp16(
     return join(u8, half, low, lookUp16(part(u8, half, indices, half), levels, offset));
 }
 
-extern fn @"llvm.x86.avx512.vpermi2var.hi.512"(Words, Words, Words) Words;
 extern fn @"llvm.x86.avx512.permvar.qi.512"(Bytes, Bytes) Bytes;
 extern fn @"llvm.x86.avx512.pmultishift.qb.512"(Bytes, Bytes) Bytes;
-extern fn @"llvm.x86.avx512.pmultishift.qb.256"(@Vector(32, u8), @Vector(32, u8)) @Vector(32, u8);
-extern fn @"llvm.x86.vgf2p8affineqb.256"(@Vector(32, u8), @Vector(32, u8), u8) @Vector(32, u8);
-
-/// AVX-512: `table[index]` for every word, by permutes of two registers and selections.
-pub inline fn lookUpWords(
-    comptime count: usize,
-    table: *const [count]u16,
-    indices: @Vector(32, u16),
-) @Vector(32, u16) {
-    const Codes = @Vector(32, u16);
-    var found: [count / 64]Codes = undefined;
-    inline for (&found, 0..) |*codes, i| {
-        const low = load(Words, table[i * 64 ..]);
-        const high = load(Words, table[i * 64 + 32 ..]);
-        codes.* = @bitCast(@"llvm.x86.avx512.vpermi2var.hi.512"(low, @bitCast(indices), high));
-    }
-    comptime var left = count / 64;
-    inline while (left > 1) : (left /= 2) {
-        const bit: Codes = @splat(count / left);
-        const is_upper = (indices & bit) != @as(Codes, @splat(0));
-        inline for (0..left / 2) |i| {
-            found[i] = @select(u16, is_upper, found[2 * i + 1], found[2 * i]);
-        }
-    }
-    return found[0];
-}
 
 extern fn @"llvm.x86.avx512.vpermi2var.qi.512"(Bytes, Bytes, Bytes) Bytes;
 
@@ -480,17 +453,22 @@ pub inline fn shiftToBytes(x: Bytes, comptime shifts: [64]u8) Bytes {
     return @"llvm.x86.avx512.pmultishift.qb.512"(shifts, x);
 }
 
-/// AVX-512: four fields of 7 bits of each word to its four bytes; bit 7 is undefined.
-pub inline fn sevenBits(words: @Vector(8, u32)) @Vector(32, u8) {
-    const shifts = comptime [8]u8{ 0, 7, 14, 21, 32, 39, 46, 53 } ** 4;
-    return @"llvm.x86.avx512.pmultishift.qb.256"(shifts, @bitCast(words));
+/// AVX-512: bits of `ones` where `mask` is set, of `zeros` elsewhere.
+pub inline fn selectBits(mask: Bytes, ones: Bytes, zeros: Bytes) Bytes {
+    // One instruction and a copy that costs nothing, where LLVM takes two.
+    return asm ("vpternlogd $0xca, %[zeros], %[ones], %[bits]"
+        : [bits] "=v" (-> Bytes),
+        : [mask] "0" (mask),
+          [ones] "v" (ones),
+          [zeros] "v" (zeros),
+    );
 }
 
-/// AVX-512: bit 7 of each byte such that its number of ones is even.
-pub inline fn evenParity(bytes: @Vector(32, u8)) @Vector(32, u8) {
-    // A matrix row per result bit, bit 7 first: it is the sum of bits 0..7.
-    const matrix: @Vector(4, u64) = @splat(0x010204081020407f);
-    return @"llvm.x86.vgf2p8affineqb.256"(bytes, @bitCast(matrix), 0);
+/// AVX-512: 7 bits of each byte from bit `first` on, and bit 7 such that the number of ones is even.
+pub inline fn evenParity(comptime first: u1, x: Bytes) Bytes {
+    // A matrix row per result bit, bit 7 first: it is the sum of all of them.
+    const matrix: @Vector(8, u64) = @splat(0x010204081020407f << first);
+    return affine(x, @bitCast(matrix));
 }
 
 /// Bit i mod 8 of byte i.

@@ -145,8 +145,14 @@ pub const SuperRow = struct {
     sums: [*]align(64) i16,
     /// `[k / 256]`
     d: [*]f32,
+    /// With `simd.has_byte_tables`: per super-block four planes, element b of plane p being element
+    /// 4b + p.
+    planes: [*]align(64) i8,
 
     pub fn bytes(k: usize) usize {
+        return planesAt(k) + if (simd.has_byte_tables) k else 0;
+    }
+    fn planesAt(k: usize) usize {
         return std.mem.alignForward(usize, k + k / 4 + k / 64, 64);
     }
     pub fn at(memory: [*]align(64) u8, k: usize) SuperRow {
@@ -154,6 +160,7 @@ pub const SuperRow = struct {
             .q = @ptrCast(memory),
             .sums = @ptrCast(@alignCast(memory + k)),
             .d = @ptrCast(@alignCast(memory + k + k / 4)),
+            .planes = @ptrCast(@alignCast(memory + planesAt(k))),
         };
     }
     pub fn fill(row: SuperRow, x: []const f32) void {
@@ -161,10 +168,19 @@ pub const SuperRow = struct {
             const group: Group(256) = .of(x[b * 256 ..][0..256]);
             row.d[b] = group.d;
             const q = group.q;
+            var natural: [4]@Vector(64, i8) = undefined;
+            inline for (&natural, 0..) |*quarter, t| {
+                quarter.* = simd.joinFour(i8, 16, q[4 * t ..][0..4].*);
+            }
+            if (simd.has_byte_tables) {
+                const all = simd.joinFour(i8, 64, natural);
+                inline for (std.simd.deinterlace(4, all), 0..) |plane, p| {
+                    simd.store(row.planes + b * 256 + p * 64, plane);
+                }
+            }
             var quads: [4]Ints = undefined;
             inline for (0..4) |t| {
-                const natural = simd.joinFour(i8, 16, q[4 * t ..][0..4].*);
-                quads[t] = dots.dot4(@splat(0), @splat(1), @bitCast(natural));
+                quads[t] = dots.dot4(@splat(0), @splat(1), @bitCast(natural[t]));
                 const first = (t / 2) * 8 + (t % 2) * 2;
                 const permuted = .{ q[first], q[first + 1], q[first + 4], q[first + 5] };
                 simd.store(row.q + b * 256 + t * 64, simd.joinFour(i8, 16, permuted));

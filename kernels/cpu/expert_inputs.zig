@@ -209,14 +209,16 @@ pub const Inputs = struct {
         const address: [*]const u8 = @ptrFromInt(weight.address);
         const parts: usize = if (weight.layout == .rows) 4 else 2;
         if (!inputs.batches.isTiled(i)) {
+            // Whole parts: their results lie side by side.
+            const height = (n + parts - 1) / parts;
             const span: matvec.Span = .{
                 .weight = address + first * inputs.rowBytes(weight),
                 .scales = Scales.of(&weight).from(first),
                 .num_rows = n,
                 .first = 0,
-                // Whole parts: their results lie side by side.
-                .count = (n + parts - 1) / parts,
+                .count = height,
                 .parts = parts,
+                .height = height,
                 .layout = weight.layout,
                 .prefetch_bytes = inputs.prefetch_bytes,
             };

@@ -16,6 +16,8 @@ pub const Span = struct {
     first: usize,
     count: usize,
     parts: usize,
+    /// Rows from one part to the next.
+    height: usize,
     layout: plan.Layout,
     /// How far ahead of the weights in use a line is asked for (tuning.zig).
     prefetch_bytes: usize,
@@ -28,6 +30,7 @@ pub const Span = struct {
             .first = slice.first,
             .count = slice.count,
             .parts = slice.parts,
+            .height = slice.height,
             .layout = weight.layout,
             .prefetch_bytes = prefetch_bytes,
         };
@@ -35,7 +38,7 @@ pub const Span = struct {
 
     /// Row first of part i.
     pub fn firstOf(span: *const Span, i: usize) usize {
-        return i * ((span.num_rows + span.parts - 1) / span.parts) + span.first;
+        return i * span.height + span.first;
     }
 
     /// The r-th row of part i; past the matrix's end the last row, whose result nobody reads. Its

@@ -4,6 +4,7 @@ const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
+const super_block = @import("../quant/super_block.zig");
 const Strip = unpack.Strip(unpack.Rows);
 const Recipe = layout.Recipe;
 const lanes = vector.lanes;
@@ -68,23 +69,19 @@ pub fn Decoded(comptime Format: type) type {
                 inline for (0..4) |i| p[i] = sources[first + i] + from;
                 const header = Format.header(p);
                 scales[first..][0..4].* = header.d;
-                inline for (0..4) |i| {
+                inline for (super_block.decodeFour(Format, p), 0..) |decoded, i| {
                     if (has_scales) rows[first + i].units = simd.part(u8, 16, header.units, i * 16);
-                    decodeRow(p[i], &rows[first + i].weights);
+                    storeRow(decoded, &rows[first + i].weights);
                 }
             }
         }
 
-        inline fn decodeRow(p: [*]const u8, weights: *[256]u8) void {
-            const all = if (@hasDecl(Format, "all")) Format.all(p) else {};
-            inline for (0..4) |t| {
-                const half = t / 2;
-                const odd = t % 2;
-                const decoded = if (@hasDecl(Format, "all")) all[t] else Format.quants(p, half, odd);
+        inline fn storeRow(decoded: [4]simd.Bytes, weights: *[256]u8) void {
+            inline for (decoded, 0..) |vector_of_two, t| {
                 const excess: u8 = @intCast(recipe.offset);
                 const change: simd.Bytes = @splat(excess -% Format.offset);
-                const bytes = decoded +% change;
-                const at = (4 * half + odd) * 32;
+                const bytes = vector_of_two +% change;
+                const at = (t / 2 * 4 + t % 2) * 32;
                 weights[at..][0..32].* = simd.part(u8, 32, bytes, 0);
                 weights[at + 64 ..][0..32].* = simd.part(u8, 32, bytes, 32);
             }

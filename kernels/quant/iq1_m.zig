@@ -1,10 +1,12 @@
 //! IQ1_M: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * (8 point ± 1). Per 8 weights
 //! a code of 11 bits, whose upper 3 lie in a nibble with the shift's sign; four words of four
 //! 3-bit scales, whose upper nibbles together are d.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct { codes: [32]u8, high: [16]u8, scales: [4]u16 align(1) };
 pub const block_len = 256;
@@ -51,4 +53,32 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const upper = both & @as(points.Codes, @splat(7));
     const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
     return points.shifted(weights, both << @splat(12));
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq1_s;
+pub const weight = @import("iq1_s.zig").weight;
+
+pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
+    const first: @Vector(4, u32) = @bitCast(a.high);
+    const high = std.simd.interlace(.{ first, @as(@Vector(4, u32), @bitCast(b.high)) });
+    const upper = planes.fields(high, .{ 0, 4, 8, 12, 16, 20, 24, 28 });
+    return .{
+        .low = planes.turnsOfEight(&a.codes, &b.codes),
+        .upper = upper & @as(simd.Bytes, @splat(7)),
+    };
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    // The sign of each word is that of its point.
+    const high: @Vector(8, u16) = @bitCast(block.high);
+    const words = planes.fields(high, .{ 60, 60, 0, 0, 4, 4, 8, 8 });
+    return @bitCast(@as(@Vector(32, i16), @bitCast(words)) >> @splat(15));
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    const fourOfEach = [16]i32{ 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3 };
+    const scales: @Vector(4, u16) = block.scales;
+    const words: @Vector(16, u32) = @shuffle(u16, scales, undefined, fourOfEach);
+    const shifts: @Vector(16, u5) = comptime [4]u5{ 0, 3, 6, 9 } ** 4;
+    return planes.oddScales(words << @splat(1) >> shifts, 3);
 }

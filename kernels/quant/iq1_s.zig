@@ -1,9 +1,11 @@
 //! IQ1_S: 256 weights in sub-blocks of 32, w = d / 8 * (2 scale + 1) * (8 point ± 1). Per sub-block four
 //! codes of 8 weights, whose upper 3 bits lie in a word with a 3-bit scale and the shift's sign.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -44,4 +46,31 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const upper = spread >> points.repeated(u4, .{ 0, 3, 6, 9 }) & @as(points.Codes, @splat(7));
     const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
     return points.shifted(weights, spread);
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq1_s;
+
+/// Of a point's level, in eighths.
+pub fn weight(level: i8, is_less: bool) i8 {
+    return if (is_less) level - 1 else level + 1;
+}
+pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
+    const first: @Vector(4, u32) = @bitCast(a.high);
+    const high = std.simd.interlace(.{ first, @as(@Vector(4, u32), @bitCast(b.high)) });
+    const upper = planes.fields(high, .{ 0, 3, 6, 9, 16, 19, 22, 25 });
+    return .{
+        .low = planes.turnsOfEight(&a.codes, &b.codes),
+        .upper = upper & @as(simd.Bytes, @splat(7)),
+    };
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    return @bitCast(signed(block) >> @splat(15));
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    return planes.oddScales(planes.twice(@bitCast(signed(block))) >> @splat(11), 3);
+}
+inline fn signed(block: *const Block) @Vector(8, i64) {
+    return @as(@Vector(8, i16), @bitCast(block.high));
 }

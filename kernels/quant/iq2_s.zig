@@ -1,9 +1,11 @@
 //! IQ2_S: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * ±point. Per 8 weights a 10-bit
 //! code, whose upper 2 bits lie in `high`, and 8 sign bits; nibbles of scales, the low one first.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -41,4 +43,25 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const upper = spread << points.repeated(u4, .{ 8, 6, 4, 2 }) & @as(points.Codes, @splat(0x300));
     const signs = simd.load(points.Signs, p + @offsetOf(Block, "signs"));
     return points.withSigns(offset, points.eights(codebooks.iq2_s, offset, low | upper), signs);
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq2_s;
+pub const weight = planes.signed;
+
+pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
+    const first: @Vector(4, u16) = @bitCast(a.high);
+    const high = std.simd.interlace(.{ first, @as(@Vector(4, u16), @bitCast(b.high)) });
+    const upper = planes.fields(high, .{ 0, 2, 4, 6, 8, 10, 12, 14 });
+    return .{
+        .low = planes.turnsOfEight(&a.codes, &b.codes),
+        .upper = upper & @as(simd.Bytes, @splat(3)),
+    };
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    return planes.signMarks(&block.signs);
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    return planes.nibbleScales(&block.scales);
 }

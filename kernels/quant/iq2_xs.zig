@@ -4,6 +4,7 @@ const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -37,4 +38,34 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const codes = words & @as(points.Codes, @splat(511));
     const signs = points.evenParity(@truncate(words >> @splat(9)));
     return points.withSigns(offset, points.eights(codebooks.iq2_xs, offset, codes), signs);
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq2_xs;
+pub const weight = planes.signed;
+
+pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
+    const first: simd.Bytes = @bitCast(a.words);
+    const second: simd.Bytes = @bitCast(b.words);
+    const high = @shuffle(u8, first, second, bytesInTurns(1));
+    return .{
+        .low = @shuffle(u8, first, second, bytesInTurns(0)),
+        .upper = high & @as(simd.Bytes, @splat(1)),
+    };
+}
+fn bytesInTurns(comptime odd: usize) [64]i32 {
+    var indices: [64]i32 = undefined;
+    for (&indices, 0..) |*index, i| {
+        const from: i32 = @intCast((i / 16 * 8 + i % 8) * 2 + odd);
+        index.* = if (i % 16 < 8) from else ~from;
+    }
+    return indices;
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    const signs = simd.evenParity(1, @bitCast(block.words));
+    return simd.shiftToBytes(signs, .{ 8, 12, 24, 28, 40, 44, 56, 60 } ** 8);
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    return planes.nibbleScales(&block.scales);
 }

@@ -4,6 +4,7 @@ const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -45,4 +46,29 @@ fn everyOther(comptime first: usize) [8]i32 {
     var indices: [8]i32 = undefined;
     for (&indices, 0..) |*index, i| index.* = @intCast(2 * i + first);
     return indices;
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq2_xxs;
+pub const weight = planes.signed;
+
+pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
+    const first: simd.Bytes = @bitCast(a.subs);
+    return .{ .low = @shuffle(u8, first, @as(simd.Bytes, @bitCast(b.subs)), in_turns) };
+}
+const in_turns: [64]i32 = blk: {
+    var indices: [64]i32 = undefined;
+    for (&indices, 0..) |*index, i| {
+        const from: i32 = @intCast((i / 16 * 2 + i % 8 / 4) * 8 + i % 4);
+        index.* = if (i % 16 < 8) from else ~from;
+    }
+    break :blk indices;
+};
+pub inline fn marks(block: *const Block) simd.Bytes {
+    return planes.evenSignMarks(@as(@Vector(8, u64), @bitCast(block.subs)), 32);
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    const subs: @Vector(8, u64) = @bitCast(block.subs);
+    return planes.oddScales(planes.twice(subs >> @splat(59)), 4);
 }

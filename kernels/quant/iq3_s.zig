@@ -1,9 +1,11 @@
 //! IQ3_S: 256 weights in sub-blocks of 32, w = d * (2 scale + 1) * ±point. Per 4 weights a 9-bit code,
 //! whose upper bits lie in `high`; a sign bit per weight; nibbles of scales, the low one first.
+const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -53,3 +55,23 @@ pub inline fn all(p: [*]const u8) points.Weights {
     return points.withSigns(offset, points.fours(codebooks.iq3_s, offset, codes), signs);
 }
 const upper: points.Codes = @splat(256);
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq3_s;
+pub const weight = planes.signed;
+
+pub inline fn codesOfOne(block: *const Block) planes.Codes {
+    const is_upper: @Vector(64, bool) = @bitCast(block.high);
+    const zero: simd.Bytes = @splat(0);
+    const one: simd.Bytes = @splat(1);
+    return .{ .low = block.codes, .upper = @select(u8, is_upper, one, zero) };
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    return planes.signMarks(&block.signs);
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    const all_scales: @Vector(16, u32) = @splat(@bitCast(block.scales));
+    const shifts = [16]u5{ 0, 0, 4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28 };
+    return planes.oddScales(all_scales >> shifts << @splat(1), 4);
+}

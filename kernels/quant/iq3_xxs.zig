@@ -4,6 +4,7 @@ const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
 const points = @import("points.zig");
+const planes = @import("point_planes.zig");
 
 pub const Block = extern struct {
     d: f16 align(1),
@@ -43,4 +44,20 @@ pub inline fn all(p: [*]const u8) points.Weights {
     const codes = [2]points.Codes{ simd.load(Half, p + start), simd.load(Half, p + start + 32) };
     const signs = points.evenSigns(simd.load(@Vector(8, u32), p + @offsetOf(Block, "signs")));
     return points.withSigns(offset, points.fours(codebooks.iq3_xxs, offset, codes), signs);
+}
+
+// ------------------------------------------------------------------------- planes
+
+pub const book = codebooks.iq3_xxs;
+pub const weight = planes.signed;
+
+pub inline fn codesOfOne(block: *const Block) planes.Codes {
+    return .{ .low = block.codes };
+}
+pub inline fn marks(block: *const Block) simd.Bytes {
+    return planes.evenSignMarks(@as(@Vector(8, u32), block.signs), 0);
+}
+pub inline fn scalesOf16(block: *const Block) simd.Ints {
+    const words: @Vector(8, u64) = @as(@Vector(8, u32), block.signs);
+    return planes.oddScales(planes.twice(words) >> @splat(27), 4);
 }

@@ -1,5 +1,5 @@
-//! Decoding of the IQ1 to IQ3 types for the dot kernels: 256 weights at once from the codes of
-//! their points, and signs that are stored apart.
+//! Decoding of the IQ1 to IQ3 types by loads of their points, for machines that cannot permute bytes
+//! of more than one register (point_planes.zig): 256 weights at once.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const codebooks = @import("codebooks.zig");
@@ -12,20 +12,9 @@ pub const Signs = @Vector(32, u8);
 /// Vector `2 * half + odd`: sub-blocks of 32 `4 * half + odd` and `4 * half + odd + 2`.
 pub const Weights = [4]Bytes;
 
-/// Up to this many points are looked up by permutes of registers, more by loads.
-const most_permuted = 512;
-
 /// 32 points of 8 weights, `offset` too large.
 pub inline fn eights(comptime book: Book, comptime offset: u8, codes: Codes) Weights {
     var result: Weights = undefined;
-    if (simd.has_avx512 and book.count <= most_permuted) {
-        const digits = simd.lookUpWords(book.count, codebooks.digits(book), codes);
-        inline for (&result, 0..) |*vector, t| {
-            const spread = @shuffle(u16, digits, undefined, wordsOf(8, t));
-            vector.* = levels(book, offset, @bitCast(spread));
-        }
-        return result;
-    }
     const table = codebooks.weights(book, offset);
     const words: [8]u64 = @as(@Vector(8, u64), @bitCast(codes));
     inline for (&result, 0..) |*vector, t| {
@@ -44,17 +33,6 @@ pub inline fn eights(comptime book: Book, comptime offset: u8, codes: Codes) Wei
 /// 64 points of 4 weights, `offset` too large.
 pub inline fn fours(comptime book: Book, comptime offset: u8, codes: [2]Codes) Weights {
     var result: Weights = undefined;
-    if (simd.has_avx512) {
-        var digits: [2]Codes = undefined;
-        inline for (0..2) |half| {
-            digits[half] = simd.lookUpWords(book.count, codebooks.digits(book), codes[half]);
-        }
-        inline for (&result, 0..) |*vector, t| {
-            const spread = @shuffle(u16, digits[t / 2], undefined, wordsOf(4, t));
-            vector.* = levels(book, offset, @bitCast(spread));
-        }
-        return result;
-    }
     const table = codebooks.weights(book, offset);
     var each: [2][32]u16 align(64) = .{ codes[0], codes[1] };
     keepInMemory(&each);
@@ -81,22 +59,6 @@ fn wordsOf(comptime length: usize, comptime t: usize) [32]i32 {
     var indices: [32]i32 = undefined;
     for (&indices, 0..) |*index, i| index.* = @intCast(pieceAt(length, t, i * 2 / length) % 32);
     return indices;
-}
-
-/// The level of each digit: a byte shift and a byte permute, whose table repeats so that the
-/// bits above a digit do not matter.
-inline fn levels(comptime book: Book, comptime offset: u8, digits: Bytes) Bytes {
-    const bits = codebooks.digitBits(book);
-    comptime var shifts: [64]u8 = undefined;
-    comptime var table: [64]u8 = undefined;
-    comptime for (0..64) |i| {
-        // Four digits of a point begin in either half of 64 bits, eight in their lowest 16.
-        shifts[i] = if (book.dim == 8) i % 8 * bits else i % 4 * bits + i % 8 / 4 * 32;
-        const digit = i % (1 << bits);
-        const level = if (digit < book.levels.len) book.levels[digit] else 0;
-        table[i] = @as(u8, @bitCast(@as(i8, level))) +% offset;
-    };
-    return simd.permuteBytes(table, simd.shiftToBytes(digits, shifts));
 }
 
 /// Taking 32 codes out of registers costs more than loading them.
@@ -126,7 +88,6 @@ fn signBytes(comptime t: usize) [64]i32 {
 
 /// Signs stored as 7 bits per 8 weights, four times in a word: their number is even.
 pub inline fn evenSigns(words: @Vector(8, u32)) Signs {
-    if (simd.has_avx512) return simd.evenParity(simd.sevenBits(words));
     var spread = words & splat(0x7f);
     inline for (1..4) |i| spread |= words << @splat(i) & splat(0x7f << (8 * i));
     return evenParity(@bitCast(spread));
@@ -137,7 +98,6 @@ inline fn splat(comptime value: u32) @Vector(8, u32) {
 
 /// Bit 7 of each byte such that the number of ones is even; it was 0.
 pub inline fn evenParity(bytes: Signs) Signs {
-    if (simd.has_avx512) return simd.evenParity(bytes);
     const words: @Vector(8, u32) = @bitCast(bytes);
     const four = words ^ words >> @splat(4);
     const two = four ^ four >> @splat(2);

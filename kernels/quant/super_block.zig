@@ -2,6 +2,7 @@
 //! for the dot kernels, which take four rows at once.
 const std = @import("std");
 const simd = @import("../simd.zig");
+const planes = @import("point_planes.zig");
 const Bytes = simd.Bytes;
 
 pub const Mins = enum {
@@ -90,12 +91,30 @@ pub fn scaleAndMin(bytes: *const [12]u8, j: usize) [2]u8 {
     return .{ scale, min };
 }
 
+/// The weights of four quant blocks, `offset` too large. Vector `2 * half + odd` of each: sub-blocks of
+/// 32 `4 * half + odd` and `4 * half + odd + 2`.
+pub inline fn decodeFour(comptime Format: type, p: [4][*]const u8) [4][4]Bytes {
+    var decoded: [4][4]Bytes = undefined;
+    if (comptime planes.areOf(Format)) {
+        inline for (&decoded, planes.ofFour(Format, p)) |*own, block| own.* = planes.inOrder(block);
+        return decoded;
+    }
+    inline for (&decoded, p) |*own, block| {
+        if (@hasDecl(Format, "all")) {
+            own.* = Format.all(block);
+        } else inline for (own, 0..) |*vector, t| {
+            vector.* = Format.quants(block, t / 2, t % 2);
+        }
+    }
+    return decoded;
+}
+
 /// Expands one block of a format without mins by what its dot kernels decode: the product of d,
 /// scale and weight is exact, so that its order does not matter.
 pub fn dequantize(comptime Format: type, p: [*]const u8, output: *[256]f32) void {
     const block_header = Format.header(.{ p, p, p, p });
     const units: [64]u8 = block_header.units;
-    for (Format.all(p), 0..) |vector, t| {
+    for (decodeFour(Format, .{ p, p, p, p })[0], 0..) |vector, t| {
         const weights: [64]u8 = vector;
         const first = t / 2 * 4 + t % 2;
         for (weights, 0..) |byte, i| {
