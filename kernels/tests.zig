@@ -4,6 +4,7 @@ comptime {
     _ = @import("cpu/exp.zig");
     _ = @import("cpu/rotations.zig");
     _ = @import("cpu/sample_math.zig");
+    _ = @import("cpu/slices.zig");
     _ = @import("fused_test.zig");
     _ = @import("interleave.zig");
     _ = @import("product_test.zig");

@@ -149,3 +149,23 @@ pub const Slices = struct {
         };
     }
 };
+
+test "parts hold every row once, at distances that the first cache tells apart" {
+    const Span = @import("matvec_span.zig").Span;
+    for ([_]u32{ 1, 7, 1000, 8189, 8192 }) |num_rows| {
+        var weight = std.mem.zeroes(plan.Weight);
+        weight.type = @intFromEnum(quant.Type.iq2_xxs);
+        weight.address = 64;
+        weight.scales = plan.none;
+        weight.rows = num_rows;
+        weight.cols = 2048;
+        const slices: Slices = .of(&.{}, &.{&.{weight}}, 1, quant.rowBytes(weight.type, 2048));
+        try std.testing.expectEqual(num_rows > 8188, slices.height == (num_rows + 3) / 4 + 1);
+        var sum: usize = 0;
+        for (0..slices.count()) |unit| {
+            const span: Span = .of(&weight, slices.at(unit, unit + 1), 0);
+            for (0..slices.parts) |part| sum += span.countIn(part);
+        }
+        try std.testing.expectEqual(num_rows, sum);
+    }
+}
