@@ -65,21 +65,22 @@ inline fn dotPairsSigned(w: Bytes, s: Bytes) Words {
 
 inline fn armDot(acc: Ints, u: Bytes, s: Bytes) Ints {
     var lanes: [4]Ints4 = undefined;
-    inline for (0..4) |j| {
-        const a: @Vector(16, i8) = @bitCast(part(u8, 16, u, j * 16));
-        const b: @Vector(16, i8) = @bitCast(part(u8, 16, s, j * 16));
+    inline for (&lanes, 0..) |*lane, j| {
         const c = part(i32, 4, acc, j * 4);
-        if (has_sdot) {
-            lanes[j] = @"llvm.aarch64.neon.sdot.v4i32.v16i8"(c, a, b);
-        } else {
-            const Half = @Vector(8, i16);
-            const low = @as(Half, part(i8, 8, a, 0)) *% @as(Half, part(i8, 8, b, 0));
-            const high = @as(Half, part(i8, 8, a, 8)) *% @as(Half, part(i8, 8, b, 8));
-            const pairwise = @"llvm.aarch64.neon.saddlp.v4i32.v8i16";
-            lanes[j] = c +% @"llvm.aarch64.neon.addp.v4i32"(pairwise(low), pairwise(high));
-        }
+        lane.* = armDotLane(c, part(u8, 16, u, j * 16), part(u8, 16, s, j * 16));
     }
     return joinFour(i32, 4, lanes);
+}
+
+inline fn armDotLane(acc: Ints4, u: @Vector(16, u8), s: @Vector(16, u8)) Ints4 {
+    const a: @Vector(16, i8) = @bitCast(u);
+    const b: @Vector(16, i8) = @bitCast(s);
+    if (has_sdot) return @"llvm.aarch64.neon.sdot.v4i32.v16i8"(acc, a, b);
+    const Half16 = @Vector(8, i16);
+    const low = @as(Half16, part(i8, 8, a, 0)) *% @as(Half16, part(i8, 8, b, 0));
+    const high = @as(Half16, part(i8, 8, a, 8)) *% @as(Half16, part(i8, 8, b, 8));
+    const pairwise = @"llvm.aarch64.neon.saddlp.v4i32.v8i16";
+    return acc +% @"llvm.aarch64.neon.addp.v4i32"(pairwise(low), pairwise(high));
 }
 
 /// x86: sums of two neighbouring products, u up to 127 (or 2 * u * s within 16 bits).
@@ -143,6 +144,45 @@ pub inline fn dotScaled(acc: Ints, u: Bytes, s: Bytes, scales: LaneScales) Ints 
         return @"llvm.x86.avx512.vpdpwssd.512"(acc, @bitCast(pairs), @bitCast(scales));
     }
     return acc +% multiplyPairs(pairs, scales);
+}
+
+/// 32 bytes, and the sums of their products.
+pub const Half = @Vector(32, u8);
+pub const HalfSums = @Vector(8, i32);
+/// An integer scale as `halfScale` reads it: on x86 twice, for two neighbouring products.
+pub const HalfScale = if (is_x86) [2]i16 else i32;
+const HalfScales = if (is_x86) @Vector(16, i16) else HalfSums;
+
+pub inline fn halfScales(units: @Vector(16, u8)) [16]HalfScale {
+    const each: Ints = units;
+    return @bitCast(if (is_x86) each | each << @splat(16) else each);
+}
+
+/// `low` for the first 16 bytes, `high` for the others.
+pub inline fn halfScale(low: HalfScale, high: HalfScale) HalfScales {
+    const first: Ints4 = @splat(@bitCast(low));
+    const second: Ints4 = @splat(@bitCast(high));
+    return @bitCast(join(i32, 4, first, second));
+}
+
+/// acc + scale * (products of u and s), exact; u at most 127.
+pub inline fn dotScaledHalf(acc: HalfSums, u: Half, s: Half, scales: HalfScales) HalfSums {
+    if (has_avx2) {
+        const pairs = @"llvm.x86.avx2.pmadd.ub.sw"(u, s);
+        return acc +% @"llvm.x86.avx2.pmadd.wd"(pairs, scales);
+    }
+    var lanes: [2]Ints4 = undefined;
+    inline for (&lanes, 0..) |*lane, j| {
+        const a = part(u8, 16, u, j * 16);
+        const b = part(u8, 16, s, j * 16);
+        if (is_x86) {
+            const pairs = @"llvm.x86.ssse3.pmadd.ub.sw.128"(a, b);
+            lane.* = @"llvm.x86.sse2.pmadd.wd"(pairs, part(i16, 8, scales, j * 8));
+        } else {
+            lane.* = armDotLane(@splat(0), a, b) *% part(i32, 4, scales, j * 4);
+        }
+    }
+    return acc +% join(i32, 4, lanes[0], lanes[1]);
 }
 
 extern fn @"llvm.x86.avx512.packssdw.512"(Ints, Ints) Words;

@@ -27,7 +27,6 @@ pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
 /// `lookUp128` is one instruction.
 pub const has_byte_tables = has_avx512 and hasX86(.avx512vbmi);
 pub const has_avx2 = hasX86(.avx2);
-const has_bmi = hasX86(.bmi);
 pub const has_sdot = hasArm(.dotprod);
 pub const has_fma = hasX86(.fma) or arch == .aarch64;
 const has_f16c = hasX86(.f16c) or arch == .aarch64;
@@ -424,26 +423,23 @@ pub inline fn permuteBytes(table: Bytes, indices: Bytes) Bytes {
     return @"llvm.x86.avx512.permvar.qi.512"(table, indices);
 }
 
-/// `count` bits of a word from bit `first` on. One instruction where LLVM takes three.
-pub inline fn bitField(word: u64, comptime first: u6, comptime count: u6) u64 {
-    if (!has_bmi or first == 0 or first + @as(u8, count) == 64) {
-        return word >> first & ((1 << count) - 1);
-    }
-    return asm ("bextr %[control], %[word], %[field]"
-        : [field] "=r" (-> u64),
-        : [word] "r" (word),
-          [control] "r" (@as(u64, first) | @as(u64, count) << 8),
-    );
+/// What `p` points to is written before, and read again after.
+pub inline fn keepInMemory(p: anytype) void {
+    asm volatile (""
+        :
+        : [p] "r" (p),
+        : .{ .memory = true });
 }
 
-/// The 8 bytes at `low`, then those at `high`: constants, since LLVM does not see the second load.
-pub inline fn loadPair(low: *const [8]u8, high: *const [8]u8) @Vector(2, u64) {
-    const first: u64 = @bitCast(low.*);
-    if (!has_avx2) return .{ first, @bitCast(high.*) };
+/// Two entries of a constant table, of which LLVM does not see that they need not be loaded apart.
+pub inline fn loadPair(table: [*]const [8]u8, low: usize, high: usize) @Vector(2, u64) {
+    const first: u64 = @bitCast(table[low]);
+    if (!has_avx2) return .{ first, @bitCast(table[high]) };
     // One instruction, where LLVM would load both and then join them.
-    return asm ("vmovhps (%[high]), %[first], %[pair]"
+    return asm ("vmovhps (%[table],%[high],8), %[first], %[pair]"
         : [pair] "=x" (-> @Vector(2, u64)),
         : [first] "x" (@Vector(2, u64){ first, 0 }),
+          [table] "r" (table),
           [high] "r" (high),
     );
 }

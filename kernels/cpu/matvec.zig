@@ -6,8 +6,6 @@ const quant = @import("../quant/quant.zig");
 const activation = @import("activation.zig");
 const blocks = @import("matvec_blocks.zig");
 const super = @import("matvec_super.zig");
-const points = @import("matvec_points.zig");
-const point_planes = @import("../quant/point_planes.zig");
 const float = @import("matvec_float.zig");
 const interleave = @import("../interleave.zig");
 const interleaved = @import("matvec_interleaved.zig");
@@ -113,8 +111,7 @@ fn multiplyRows(
         if (comptime !interleave.hasLayout(t)) unreachable;
         return multiplyPanels(t, M, targets, k, &rows, first, out_stride);
     }
-    const in_planes = comptime point_planes.areOf(Q);
-    const kernel = if (group == 32) blocks else if (in_planes) points else super;
+    const kernel = if (group == 32) blocks else super;
     const out = targets[0].out + first * out_stride;
     kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
 }

@@ -4,6 +4,8 @@ const std = @import("std");
 const simd = @import("../simd.zig");
 const dots = @import("../dots.zig");
 const super_block = @import("../quant/super_block.zig");
+const point_planes = @import("../quant/point_planes.zig");
+const points = @import("matvec_points.zig");
 const Span = @import("matvec_span.zig").Span;
 const Ahead = @import("matvec_span.zig").Ahead;
 const SuperRow = @import("activation.zig").SuperRow;
@@ -50,14 +52,12 @@ inline fn addBlock(
     acc: *[M]Floats4,
 ) void {
     const rule: Rule = comptime .of(Q);
-    if (M > 1 and @hasDecl(Q, "all")) {
-        // Decoding is the longer part: its code exists once, and the products' once per rule.
-        var decoded: Decoded = undefined;
-        decode(Q, p, &decoded);
-        return addDecoded(rule, M, &decoded, Q.offset, step, input, acc);
-    }
     const header = Q.header(p);
     const units = Units.of(rule, &header);
+    if (@hasDecl(Q, "book")) {
+        const sums = points.sumsOfFour(Q, M, p, &header, step, input);
+        return finish(rule, M, &header, &units, Q.offset, sums, step, input, acc);
+    }
     var sums: [M][4]Ints = @splat(@splat(@splat(0)));
     const wide = if (rule.form == .wide) laneActivations(M, step, input) else {};
     inline for (0..4) |i| {
@@ -91,36 +91,11 @@ const Rule = struct {
             .sub_len = Q.sub_len,
             .form = Q.form,
             .signed_scales = Q.signed_scales,
-            .has_offset = Q.offset != 0,
+            .has_offset = Q.offset != 0 and !point_planes.areOf(Q),
             .mins = Q.mins,
         };
     }
 };
-
-/// One quant block of four weight rows.
-const Decoded = struct { header: super_block.Header, rows: [4][4]simd.Bytes };
-
-noinline fn decode(comptime Q: type, p: [4][*]const u8, decoded: *Decoded) void {
-    decoded.header = Q.header(p);
-    for (&decoded.rows, p) |*row, block| row.* = Q.all(block);
-}
-
-noinline fn addDecoded(
-    comptime rule: Rule,
-    comptime M: usize,
-    decoded: *const Decoded,
-    offset: i32,
-    step: usize,
-    input: *const [M]SuperRow,
-    acc: *[M]Floats4,
-) void {
-    const units = Units.of(rule, &decoded.header);
-    var sums: [M][4]Ints = @splat(@splat(@splat(0)));
-    inline for (0..4) |i| inline for (0..4) |t| {
-        addVector(rule, M, i, t, decoded.rows[i][t], &units, step, input, &sums);
-    };
-    finish(rule, M, &decoded.header, &units, offset, sums, step, input, acc);
-}
 
 /// The integer scales of four rows.
 const Units = struct {

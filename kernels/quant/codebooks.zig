@@ -42,12 +42,27 @@ pub const iq3_xxs: Book = .{
 pub const iq3_s: Book = .{ .name = "iq3_s", .count = 512, .dim = 4, .levels = &iq3_s_levels };
 pub const iq1_s: Book = .{ .name = "iq1_s", .count = 2048, .dim = 8, .levels = &iq1_levels };
 
+/// What a marked weight is.
+pub const Mark = enum {
+    /// Of the other sign.
+    negative,
+    /// Its level minus one, others being their level plus one.
+    one_less,
+};
+
+pub fn weightOf(level: i8, comptime mark: Mark, is_marked: bool) i8 {
+    return switch (mark) {
+        .negative => if (is_marked) -level else level,
+        .one_less => if (is_marked) level - 1 else level + 1,
+    };
+}
+
 /// Digits of every point, `bits` bits each, the first lowest: 2 bits for 3 levels, 3 for 8.
 pub fn digits(comptime book: Book) *const [book.count]u16 {
     return &Expanded(book).digits;
 }
 
-/// The weights of every point as bytes that are `offset` too large.
+/// The levels of every point as bytes that are `offset` too large.
 pub fn weights(comptime book: Book, comptime offset: u8) *const [book.count][book.dim]u8 {
     return &WithOffset(book, offset).weights;
 }

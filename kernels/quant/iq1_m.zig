@@ -22,6 +22,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 16;
 pub const largest = 9;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq1_s;
+pub const mark = codebooks.Mark.one_less;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     const Shorts = @Vector(16, u16);
@@ -44,21 +46,25 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const low: points.Codes = simd.load(@Vector(32, u8), p + @offsetOf(Block, "codes"));
-    const pairs: @Vector(16, u16) = simd.load(@Vector(16, u8), p + @offsetOf(Block, "high"));
-    const both: points.Codes = @bitCast(@as(@Vector(16, u32), pairs) |
-        @as(@Vector(16, u32), pairs) << @splat(12));
-    const upper = both & @as(points.Codes, @splat(7));
-    const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
-    return points.shifted(weights, both << @splat(12));
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
+}
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
+    const high: usize = std.mem.readInt(u16, block.high[2 * j ..][0..2], .little);
+    var result: [4]usize = undefined;
+    inline for (&result, block.codes[4 * j ..][0..4], 0..) |*code, low, i| {
+        code.* = low | (high >> (4 * i) & 7) << 8;
+    }
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    const pairs: @Vector(16, u16) = @as(@Vector(16, u8), block.high);
+    // Bit 7 of each byte is the mark of 8 weights.
+    const bytes: @Vector(32, i8) = @bitCast(pairs << @splat(4) | pairs << @splat(8));
+    return @bitCast(bytes >> @splat(7));
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq1_s;
-pub const weight = @import("iq1_s.zig").weight;
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     const first: @Vector(4, u32) = @bitCast(a.high);

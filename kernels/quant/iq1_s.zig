@@ -25,6 +25,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 16;
 pub const largest = 9;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq1_s;
+pub const mark = codebooks.Mark.one_less;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     var scales: [4]@Vector(8, u8) = undefined;
@@ -38,24 +40,23 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const low: points.Codes = simd.load(@Vector(32, u8), p + @offsetOf(Block, "codes"));
-    const high = simd.load(@Vector(8, u16), p + @offsetOf(Block, "high"));
-    const spread = @shuffle(u16, high, undefined, points.fourOfEach);
-    const upper = spread >> points.repeated(u4, .{ 0, 3, 6, 9 }) & @as(points.Codes, @splat(7));
-    const weights = points.eights(codebooks.iq1_s, offset, low | upper << @splat(8));
-    return points.shifted(weights, spread);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
+}
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
+    const high: usize = block.high[j];
+    var result: [4]usize = undefined;
+    inline for (&result, block.codes[4 * j ..][0..4], 0..) |*code, low, i| {
+        code.* = low | (high >> (3 * i) & 7) << 8;
+    }
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    const words: @Vector(8, i32) = @as(@Vector(8, i16), @bitCast(block.high));
+    return @bitCast(words >> @splat(15));
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq1_s;
-
-/// Of a point's level, in eighths.
-pub fn weight(level: i8, is_less: bool) i8 {
-    return if (is_less) level - 1 else level + 1;
-}
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     const first: @Vector(4, u32) = @bitCast(a.high);
     const high = std.simd.interlace(.{ first, @as(@Vector(4, u32), @bitCast(b.high)) });

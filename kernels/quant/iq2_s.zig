@@ -27,6 +27,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 64;
 pub const largest = 43;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq2_s;
+pub const mark = codebooks.Mark.negative;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     return .{
@@ -35,20 +37,22 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const low = simd.load(@Vector(32, u8), p + @offsetOf(Block, "codes"));
-    const high: @Vector(8, u16) = simd.load(@Vector(8, u8), p + @offsetOf(Block, "high"));
-    const spread = @shuffle(u16, high, undefined, points.fourOfEach);
-    const upper = spread << points.repeated(u4, .{ 8, 6, 4, 2 }) & @as(points.Codes, @splat(0x300));
-    const signs = simd.load(points.Signs, p + @offsetOf(Block, "signs"));
-    return points.withSigns(offset, points.eights(codebooks.iq2_s, offset, low | upper), signs);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
+}
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
+    const high: usize = block.high[j];
+    var result: [4]usize = undefined;
+    inline for (&result, block.codes[4 * j ..][0..4], 0..) |*code, low, i| {
+        code.* = low | (high << (8 - 2 * i) & 0x300);
+    }
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    return @bitCast(block.signs);
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq2_s;
-pub const weight = planes.signed;
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     const first: @Vector(4, u16) = @bitCast(a.high);

@@ -24,6 +24,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 64;
 pub const largest = 43;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq2_xs;
+pub const mark = codebooks.Mark.negative;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     return .{
@@ -32,18 +34,20 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const words = simd.load(points.Codes, p + @offsetOf(Block, "words"));
-    const codes = words & @as(points.Codes, @splat(511));
-    const signs = points.evenParity(@truncate(words >> @splat(9)));
-    return points.withSigns(offset, points.eights(codebooks.iq2_xs, offset, codes), signs);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
+}
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
+    var result: [4]usize = undefined;
+    inline for (&result, block.words[4 * j ..][0..4]) |*code, word| code.* = word & 511;
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    const signs: @Vector(32, u8) = @truncate(@as(@Vector(32, u16), block.words) >> @splat(9));
+    return points.evenParity(@bitCast(signs));
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq2_xs;
-pub const weight = planes.signed;
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     const first: simd.Bytes = @bitCast(a.words);

@@ -23,6 +23,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 64;
 pub const largest = 43;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq2_xxs;
+pub const mark = codebooks.Mark.negative;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     var scales: [4]@Vector(8, u8) = undefined;
@@ -35,23 +37,19 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const subs = simd.load(@Vector(16, u32), p + @offsetOf(Block, "subs"));
-    const bytes: @Vector(32, u8) = @bitCast(@shuffle(u32, subs, undefined, everyOther(0)));
-    const signs = points.evenSigns(@shuffle(u32, subs, undefined, everyOther(1)));
-    return points.withSigns(offset, points.eights(codebooks.iq2_xxs, offset, bytes), signs);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
 }
-fn everyOther(comptime first: usize) [8]i32 {
-    var indices: [8]i32 = undefined;
-    for (&indices, 0..) |*index, i| index.* = @intCast(2 * i + first);
-    return indices;
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
+    const bytes = block.subs[j].codes;
+    return .{ bytes[0], bytes[1], bytes[2], bytes[3] };
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    const subs: @Vector(16, u32) = @bitCast(block.subs);
+    return points.evenSigns(@shuffle(u32, subs, undefined, [8]i32{ 1, 3, 5, 7, 9, 11, 13, 15 }));
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq2_xxs;
-pub const weight = planes.signed;
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     const first: simd.Bytes = @bitCast(a.subs);

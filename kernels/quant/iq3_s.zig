@@ -27,6 +27,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 16;
 pub const largest = 15;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq3_s;
+pub const mark = codebooks.Mark.negative;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     var scales: [4]@Vector(8, u8) = undefined;
@@ -41,25 +43,22 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    var codes: [2]points.Codes = undefined;
-    inline for (&codes, 0..) |*words, half| {
-        const start = @offsetOf(Block, "codes") + half * 32;
-        const low: points.Codes = simd.load(@Vector(32, u8), p + start);
-        const bits = simd.load(u32, p + @offsetOf(Block, "high") + half * 4);
-        const is_upper: @Vector(32, bool) = @bitCast(bits);
-        words.* = low | @select(u16, is_upper, upper, @as(points.Codes, @splat(0)));
-    }
-    const signs = simd.load(points.Signs, p + @offsetOf(Block, "signs"));
-    return points.withSigns(offset, points.fours(codebooks.iq3_s, offset, codes), signs);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
 }
-const upper: points.Codes = @splat(256);
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [8]usize {
+    const high: usize = block.high[j];
+    var result: [8]usize = undefined;
+    inline for (&result, block.codes[8 * j ..][0..8], 0..) |*code, low, i| {
+        code.* = low | (high << (8 - i) & 0x100);
+    }
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    return @bitCast(block.signs);
+}
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq3_s;
-pub const weight = planes.signed;
 
 pub inline fn codesOfOne(block: *const Block) planes.Codes {
     const is_upper: @Vector(64, bool) = @bitCast(block.high);

@@ -24,6 +24,8 @@ pub const form = super_block.Form.narrow;
 pub const offset = 64;
 pub const largest = 62;
 pub const mins = super_block.Mins.none;
+pub const book = codebooks.iq3_xxs;
+pub const mark = codebooks.Mark.negative;
 
 pub inline fn header(p: [4][*]const u8) super_block.Header {
     var scales: [4]@Vector(8, u8) = undefined;
@@ -37,19 +39,19 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-/// As `points.Weights` lie.
-pub inline fn all(p: [*]const u8) points.Weights {
-    const Half = @Vector(32, u8);
-    const start = @offsetOf(Block, "codes");
-    const codes = [2]points.Codes{ simd.load(Half, p + start), simd.load(Half, p + start + 32) };
-    const signs = points.evenSigns(simd.load(@Vector(8, u32), p + @offsetOf(Block, "signs")));
-    return points.withSigns(offset, points.fours(codebooks.iq3_xxs, offset, codes), signs);
+pub inline fn all(p: [*]const u8) [4]simd.Bytes {
+    return points.all(@This(), p);
+}
+pub inline fn codesOf32(block: *const Block, comptime j: usize) [8]usize {
+    var result: [8]usize = undefined;
+    inline for (&result, block.codes[8 * j ..][0..8]) |*code, low| code.* = low;
+    return result;
+}
+pub inline fn markWords(block: *const Block) points.Marks {
+    return points.evenSigns(block.signs);
 }
 
 // ------------------------------------------------------------------------- planes
-
-pub const book = codebooks.iq3_xxs;
-pub const weight = planes.signed;
 
 pub inline fn codesOfOne(block: *const Block) planes.Codes {
     return .{ .low = block.codes };

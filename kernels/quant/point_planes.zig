@@ -21,8 +21,7 @@ pub fn areOf(comptime Format: type) bool {
 
 /// The quant blocks at `p`. Formats whose points have 8 weights give the codes of two blocks, in
 /// turns of eight, those whose points have 4 give one block's. Bit i of byte b of a block's `marks`
-/// is set where weight 4b + i is marked, which tells `weight` what to make of its level; the upper
-/// four bits may be anything.
+/// is set where weight 4b + i is marked; the upper four bits may be anything.
 pub inline fn ofFour(comptime Format: type, p: [4][*]const u8) [4]Planes {
     @setEvalBranchQuota(10_000);
     const blocks: [4]*const Format.Block = @bitCast(p);
@@ -146,7 +145,8 @@ inline fn levels(
             const digit = index >> first & mask;
             const all = Format.book.levels;
             const level = if (digit < all.len) all[digit] else 0;
-            weight.* = @intCast(Format.offset + Format.weight(level, index >> mark & 1 == 1));
+            const is_marked = index >> mark & 1 == 1;
+            weight.* = @intCast(Format.offset + codebooks.weightOf(level, Format.mark, is_marked));
         }
         break :blk table;
     };
@@ -212,11 +212,6 @@ pub inline fn turnsOfEight(a: *const [32]u8, b: *const [32]u8) Bytes {
 /// above it follow.
 pub inline fn fields(elements: anytype, comptime starts: [8]u8) Bytes {
     return simd.shiftToBytes(@bitCast(@as(@Vector(8, u64), elements)), starts ** 8);
-}
-
-/// What `ofFour` makes of signs.
-pub fn signed(level: i8, is_negative: bool) i8 {
-    return if (is_negative) -level else level;
 }
 
 /// Of 32 bytes of signs.
