@@ -158,7 +158,7 @@ inline fn interlaceLanes(
 
 /// For `@shuffle`: in each `segment` of two vectors, what begins at `first`, `width` elements of one
 /// and of the other in turns.
-fn turns(comptime n: usize, width: usize, segment: usize, first: usize) [n]i32 {
+pub fn turns(comptime n: usize, width: usize, segment: usize, first: usize) [n]i32 {
     @setEvalBranchQuota(10_000);
     var index: [n]i32 = undefined;
     for (&index, 0..) |*own, i| {

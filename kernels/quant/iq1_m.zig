@@ -46,9 +46,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
     const high: usize = std.mem.readInt(u16, block.high[2 * j ..][0..2], .little);
     var result: [4]usize = undefined;
@@ -67,13 +64,7 @@ pub inline fn markWords(block: *const Block) points.Marks {
 // ------------------------------------------------------------------------- planes
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
-    const first: @Vector(4, u32) = @bitCast(a.high);
-    const high = std.simd.interlace(.{ first, @as(@Vector(4, u32), @bitCast(b.high)) });
-    const upper = planes.fields(high, .{ 0, 4, 8, 12, 16, 20, 24, 28 });
-    return .{
-        .low = planes.turnsOfEight(&a.codes, &b.codes),
-        .upper = upper & @as(simd.Bytes, @splat(7)),
-    };
+    return planes.codesWithUpper(Block, a, b, .{ 0, 4, 8, 12, 16, 20, 24, 28 }, 3);
 }
 pub inline fn marks(block: *const Block) simd.Bytes {
     // The sign of each word is that of its point.

@@ -1,6 +1,5 @@
 //! IQ1_S: 256 weights in sub-blocks of 32, w = d / 8 * (2 scale + 1) * (8 point ± 1). Per sub-block four
 //! codes of 8 weights, whose upper 3 bits lie in a word with a 3-bit scale and the shift's sign.
-const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
@@ -40,9 +39,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
     const high: usize = block.high[j];
     var result: [4]usize = undefined;
@@ -58,13 +54,7 @@ pub inline fn markWords(block: *const Block) points.Marks {
 
 // ------------------------------------------------------------------------- planes
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
-    const first: @Vector(4, u32) = @bitCast(a.high);
-    const high = std.simd.interlace(.{ first, @as(@Vector(4, u32), @bitCast(b.high)) });
-    const upper = planes.fields(high, .{ 0, 3, 6, 9, 16, 19, 22, 25 });
-    return .{
-        .low = planes.turnsOfEight(&a.codes, &b.codes),
-        .upper = upper & @as(simd.Bytes, @splat(7)),
-    };
+    return planes.codesWithUpper(Block, a, b, .{ 0, 3, 6, 9, 16, 19, 22, 25 }, 3);
 }
 pub inline fn marks(block: *const Block) simd.Bytes {
     return @bitCast(signed(block) >> @splat(15));

@@ -1,6 +1,5 @@
 //! IQ2_S: 256 weights in sub-blocks of 16, w = d / 8 * (2 scale + 1) * ±point. Per 8 weights a 10-bit
 //! code, whose upper 2 bits lie in `high`, and 8 sign bits; nibbles of scales, the low one first.
-const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
@@ -37,9 +36,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
     const high: usize = block.high[j];
     var result: [4]usize = undefined;
@@ -55,13 +51,7 @@ pub inline fn markWords(block: *const Block) points.Marks {
 // ------------------------------------------------------------------------- planes
 
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
-    const first: @Vector(4, u16) = @bitCast(a.high);
-    const high = std.simd.interlace(.{ first, @as(@Vector(4, u16), @bitCast(b.high)) });
-    const upper = planes.fields(high, .{ 0, 2, 4, 6, 8, 10, 12, 14 });
-    return .{
-        .low = planes.turnsOfEight(&a.codes, &b.codes),
-        .upper = upper & @as(simd.Bytes, @splat(3)),
-    };
+    return planes.codesWithUpper(Block, a, b, .{ 0, 2, 4, 6, 8, 10, 12, 14 }, 2);
 }
 pub inline fn marks(block: *const Block) simd.Bytes {
     return planes.signMarks(&block.signs);

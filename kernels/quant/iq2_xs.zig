@@ -34,9 +34,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
     var result: [4]usize = undefined;
     inline for (&result, block.words[4 * j ..][0..4]) |*code, word| code.* = word & 511;

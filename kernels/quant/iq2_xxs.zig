@@ -37,9 +37,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [4]usize {
     const bytes = block.subs[j].codes;
     return .{ bytes[0], bytes[1], bytes[2], bytes[3] };

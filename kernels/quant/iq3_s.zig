@@ -1,6 +1,5 @@
 //! IQ3_S: 256 weights in sub-blocks of 32, w = d * (2 scale + 1) * ±point. Per 4 weights a 9-bit code,
 //! whose upper bits lie in `high`; a sign bit per weight; nibbles of scales, the low one first.
-const std = @import("std");
 const simd = @import("../simd.zig");
 const super_block = @import("super_block.zig");
 const codebooks = @import("codebooks.zig");
@@ -43,9 +42,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [8]usize {
     const high: usize = block.high[j];
     var result: [8]usize = undefined;

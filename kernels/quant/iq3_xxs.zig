@@ -39,9 +39,6 @@ pub inline fn header(p: [4][*]const u8) super_block.Header {
     };
 }
 
-pub inline fn all(p: [*]const u8) [4]simd.Bytes {
-    return points.all(@This(), p);
-}
 pub inline fn codesOf32(block: *const Block, comptime j: usize) [8]usize {
     var result: [8]usize = undefined;
     inline for (&result, block.codes[8 * j ..][0..8]) |*code, low| code.* = low;

@@ -33,7 +33,8 @@ pub inline fn ofFour(comptime Format: type, p: [4][*]const u8) [4]Planes {
             Format.codesOfTwo(blocks[2], blocks[3]),
         };
         inline for (lookUp(book, 2, codes), 0..) |digits, pair| inline for (0..2) |i| {
-            const own = @shuffle(u8, digits[0], digits[1], pointsOf(i));
+            // Both bytes of each of its points side by side.
+            const own = interlaced(u8, 64, i, digits[0], digits[1]);
             const shifted: Bytes = @bitCast(@as(@Vector(32, u16), @bitCast(own)) >> @splat(2));
             const marks = Format.marks(blocks[2 * pair + i]);
             result[2 * pair + i] = .{
@@ -120,16 +121,6 @@ inline fn lookUp(comptime book: Book, comptime n: usize, codes: [n]Codes) [n][2]
     return found[0];
 }
 
-/// The digits of one of two blocks, both bytes of each point side by side.
-fn pointsOf(comptime block: usize) [64]i32 {
-    var indices: [64]i32 = undefined;
-    for (&indices, 0..) |*index, b| {
-        const from: i32 = @intCast(b / 16 * 16 + block * 8 + b % 16 / 2);
-        index.* = if (b % 2 == 0) from else ~from;
-    }
-    return indices;
-}
-
 /// The weights whose digits begin at bit `first`, and whose marks are bit `mark`.
 inline fn levels(
     comptime Format: type,
@@ -165,7 +156,7 @@ pub inline fn inOrder(planes: Planes) [4]Bytes {
         const low: @Vector(8, u64) = @bitCast(interlaced(u16, 32, 0, words[0], words[1]));
         const high: @Vector(8, u64) = @bitCast(interlaced(u16, 32, 1, words[0], words[1]));
         inline for (0..2) |half| {
-            const lanes = comptime lanesOf(half);
+            const lanes = comptime simd.turns(8, 2, 8, half * 4);
             result[2 * half + odd] = @bitCast(@shuffle(u64, low, high, lanes));
         }
     }
@@ -180,32 +171,31 @@ inline fn interlaced(
     a: @Vector(n, T),
     b: @Vector(n, T),
 ) @Vector(n, T) {
-    comptime var indices: [n]i32 = undefined;
-    comptime for (&indices, 0..) |*index, i| {
-        const len = n / 4;
-        const from: i32 = @intCast(i / len * len + half * len / 2 + i % len / 2);
-        index.* = if (i % 2 == 0) from else ~from;
-    };
-    return @shuffle(T, a, b, indices);
-}
-
-/// Of two vectors 128 bits of each in turns.
-fn lanesOf(half: usize) [8]i32 {
-    var indices: [8]i32 = undefined;
-    for (&indices, 0..) |*index, i| {
-        const from: i32 = @intCast(half * 4 + i / 4 * 2 + i % 2);
-        index.* = if (i % 4 < 2) from else ~from;
-    }
-    return indices;
+    return @shuffle(T, a, b, simd.turns(n, 1, n / 4, half * n / 8));
 }
 
 // ------------------------------------------------------------------------- for formats
 
-/// 32 bytes of each of two blocks, in turns of eight.
-pub inline fn turnsOfEight(a: *const [32]u8, b: *const [32]u8) Bytes {
-    const first: @Vector(4, u64) = @bitCast(a.*);
-    const second: @Vector(4, u64) = @bitCast(b.*);
-    return @bitCast(std.simd.interlace(.{ first, second }));
+/// Codes of two blocks: a byte each, and `bits` upper bits in `high`, which begin at bits `starts` of
+/// a quarter of it.
+pub inline fn codesWithUpper(
+    comptime Block: type,
+    a: *const Block,
+    b: *const Block,
+    comptime starts: [8]u8,
+    comptime bits: u3,
+) Codes {
+    const Quarter = std.meta.Int(.unsigned, @bitSizeOf(@FieldType(Block, "high")) / 4);
+    const upper = fields(quartersInTurns(Quarter, &a.high, &b.high), starts);
+    return .{
+        .low = @bitCast(quartersInTurns(u64, &a.codes, &b.codes)),
+        .upper = upper & @as(Bytes, @splat((1 << bits) - 1)),
+    };
+}
+
+inline fn quartersInTurns(comptime Quarter: type, a: anytype, b: anytype) @Vector(8, Quarter) {
+    const first: @Vector(4, Quarter) = @bitCast(a.*);
+    return std.simd.interlace(.{ first, @as(@Vector(4, Quarter), @bitCast(b.*)) });
 }
 
 /// Field i of each of 8 elements to byte i of 64 bits: it begins at bit `starts[i]`, and the bits

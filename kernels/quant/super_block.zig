@@ -3,6 +3,7 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const planes = @import("point_planes.zig");
+const points = @import("points.zig");
 const Bytes = simd.Bytes;
 
 pub const Mins = enum {
@@ -100,7 +101,9 @@ pub inline fn decodeFour(comptime Format: type, p: [4][*]const u8) [4][4]Bytes {
         return decoded;
     }
     inline for (&decoded, p) |*own, block| {
-        if (@hasDecl(Format, "all")) {
+        if (@hasDecl(Format, "book")) {
+            own.* = points.all(Format, block);
+        } else if (@hasDecl(Format, "all")) {
             own.* = Format.all(block);
         } else inline for (own, 0..) |*vector, t| {
             vector.* = Format.quants(block, t / 2, t % 2);
