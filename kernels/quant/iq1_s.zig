@@ -53,6 +53,7 @@ pub inline fn markWords(block: *const Block) points.Marks {
 }
 
 // ------------------------------------------------------------------------- planes
+
 pub inline fn codesOfTwo(a: *const Block, b: *const Block) planes.Codes {
     return planes.codesWithUpper(Block, a, b, .{ 0, 3, 6, 9, 16, 19, 22, 25 }, 3);
 }

@@ -92,22 +92,24 @@ pub fn scaleAndMin(bytes: *const [12]u8, j: usize) [2]u8 {
     return .{ scale, min };
 }
 
-/// The weights of four quant blocks, `offset` too large. Vector `2 * half + odd` of each: sub-blocks of
-/// 32 `4 * half + odd` and `4 * half + odd + 2`.
+/// The weights of a quant block, `offset` too large. Vector `2 * half + odd`: sub-blocks of 32
+/// `4 * half + odd` and `4 * half + odd + 2`.
+inline fn decode(comptime Format: type, p: [*]const u8) [4]Bytes {
+    if (comptime planes.areOf(Format)) return decodeFour(Format, @splat(p))[0];
+    if (@hasDecl(Format, "book")) return points.all(Format, p);
+    if (@hasDecl(Format, "all")) return Format.all(p);
+    var decoded: [4]Bytes = undefined;
+    inline for (&decoded, 0..) |*vector, t| vector.* = Format.quants(p, t / 2, t % 2);
+    return decoded;
+}
+
+/// Those of four, each as `decode` gives it; some are decoded together.
 pub inline fn decodeFour(comptime Format: type, p: [4][*]const u8) [4][4]Bytes {
     var decoded: [4][4]Bytes = undefined;
     if (comptime planes.areOf(Format)) {
         inline for (&decoded, planes.ofFour(Format, p)) |*own, block| own.* = planes.inOrder(block);
-        return decoded;
-    }
-    inline for (&decoded, p) |*own, block| {
-        if (@hasDecl(Format, "book")) {
-            own.* = points.all(Format, block);
-        } else if (@hasDecl(Format, "all")) {
-            own.* = Format.all(block);
-        } else inline for (own, 0..) |*vector, t| {
-            vector.* = Format.quants(block, t / 2, t % 2);
-        }
+    } else {
+        inline for (&decoded, p) |*own, block| own.* = decode(Format, block);
     }
     return decoded;
 }
@@ -117,7 +119,7 @@ pub inline fn decodeFour(comptime Format: type, p: [4][*]const u8) [4][4]Bytes {
 pub fn dequantize(comptime Format: type, p: [*]const u8, output: *[256]f32) void {
     const block_header = Format.header(.{ p, p, p, p });
     const units: [64]u8 = block_header.units;
-    for (decodeFour(Format, .{ p, p, p, p })[0], 0..) |vector, t| {
+    for (decode(Format, p), 0..) |vector, t| {
         const weights: [64]u8 = vector;
         const first = t / 2 * 4 + t % 2;
         for (weights, 0..) |byte, i| {
