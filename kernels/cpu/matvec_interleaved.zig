@@ -184,7 +184,7 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
                 if (!vector.in_pairs) {
                     run.* = vector.dot(if (is_first) @splat(0) else run.*, weights, a);
                 } else {
-                    const product = if (comptime recipe.signedPairs())
+                    const product = if (comptime recipe.inWords())
                         vector.signedPairs(weights, a)
                     else
                         vector.pairs(weights, a);
@@ -192,6 +192,10 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
                 }
                 if (dword % run_dwords == run_dwords - 1) self.endRun(m, sub);
             }
+        }
+
+        pub inline fn putSigned(self: *Self, dword: usize, w: Words, _: Ints) void {
+            self.putWeights(dword, w, 0);
         }
 
         inline fn endRun(self: *Self, comptime m: usize, sub: usize) void {

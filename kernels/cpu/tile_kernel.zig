@@ -14,7 +14,9 @@ const panel_rows = layout.panel_rows;
 
 /// Vectors of columns in a register tile, and its rows: as many as the registers leave room for.
 const nr = 2;
-const most_rows = if (vector.registers == 32) 6 else 3;
+fn mostRows(comptime shape: Recipe) comptime_int {
+    return if (vector.registers == 32 or shape.inWords()) 6 else 3;
+}
 /// For the last panel, of which no more may be there.
 const few_rows = 3;
 /// Registers suffice to keep the float accumulators over a whole tile.
@@ -22,11 +24,13 @@ const resident = vector.registers == 32;
 
 /// What sums start from, computed for the whole tile before its kernels run.
 const Prepared = struct {
-    const capacity = layout.depth / 16 * panel_rows + vector.lanes;
-    /// -offset * Σa per sub-block; on `pairs` variants as two i16.
+    const capacity = layout.depth / 8 * panel_rows + vector.lanes;
+    /// -offset * Σa per sub-block; on `pairs` variants as two i16, per run of pair sums.
     bias: [capacity]i32,
     /// f32(Σa) per group of 32.
     sums: [capacity]f32,
+    /// Activations for a tile of words: those at 0 and 2 of each four, and those at 1 and 3.
+    words: [2][layout.depth / 4 * panel_rows]i32 align(64),
 
     fn fill(
         prepared: *Prepared,
@@ -34,8 +38,13 @@ const Prepared = struct {
         panel: *const Panel.View,
         kc: usize,
     ) void {
+        if (comptime recipe.inWords()) return prepared.fillWords(panel, kc);
         const minus_offset: i16 = -recipe.offset;
-        if (recipe.has_two_scales) return prepared.fillSixteens(minus_offset, panel, kc);
+        const run_dwords = comptime if (vector.in_pairs) recipe.pairDwords() else recipe.sub / 4;
+        const in_runs = recipe.offset != 0 and 4 * run_dwords < @min(recipe.sub, 32);
+        if (recipe.has_two_scales or in_runs) {
+            return prepared.fillRuns(run_dwords, minus_offset, panel, kc);
+        }
         if (recipe.group == 256 and recipe.sub == 32) {
             return prepared.fillThirtyTwos(minus_offset, panel, kc);
         }
@@ -57,20 +66,29 @@ const Prepared = struct {
         }
     }
 
-    /// Groups of 32 with a scale per 16, whose sums are packed nowhere.
-    fn fillSixteens(
+    fn fillWords(prepared: *Prepared, panel: *const Panel.View, kc: usize) void {
+        var i: usize = 0;
+        while (i < kc / 4 * panel_rows) : (i += vector.lanes) {
+            const pairs = vector.splitWords(vector.load(vector.Words, panel.quants + i));
+            inline for (&prepared.words, pairs) |*words, pair| vector.store(words[i..].ptr, pair);
+        }
+    }
+
+    /// Sums of `dwords` fours of activations, which are packed nowhere.
+    fn fillRuns(
         prepared: *Prepared,
+        comptime dwords: comptime_int,
         minus_offset: i16,
         panel: *const Panel.View,
         kc: usize,
     ) void {
         const ones: Bytes = @splat(1);
-        for (0..kc / 16) |step| {
+        for (0..kc / 4 / dwords) |step| {
             var r: usize = 0;
             while (r < panel_rows) : (r += vector.lanes) {
                 var sum: Ints = @splat(0);
-                inline for (0..4) |i| {
-                    const quants = panel.quants + (step * 4 + i) * panel_rows + r;
+                inline for (0..dwords) |i| {
+                    const quants = panel.quants + (step * dwords + i) * panel_rows + r;
                     const dword = vector.load(Bytes, quants);
                     sum = if (vector.in_pairs)
                         @bitCast(@as(Shorts, @bitCast(sum)) +% vector.pairs(ones, dword))
@@ -125,12 +143,12 @@ pub fn multiply(
     out: [*]align(64) f32,
 ) void {
     var prepared: Prepared = undefined;
-    const wanted = recipe.offset != 0 or (recipe.group == 32 and recipe.has_min);
-    if (wanted) prepared.fill(recipe, panel, kc);
+    const has_sums = recipe.offset != 0 or (recipe.group == 32 and recipe.has_min);
+    if (has_sums or comptime recipe.inWords()) prepared.fill(recipe, panel, kc);
     const shape = comptime recipe.shape();
     if (rows <= few_rows) {
         Kernel(shape, few_rows).run(tile, panel, &prepared, rows, kc, out);
-    } else Kernel(shape, most_rows).run(tile, panel, &prepared, rows, kc, out);
+    } else Kernel(shape, mostRows(shape)).run(tile, panel, &prepared, rows, kc, out);
 }
 
 /// `shape` is a recipe without what only `Prepared` needs, so that types share kernels; `mr` rows of
@@ -282,7 +300,9 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             first: usize,
             step: usize,
         ) void {
-            const add = if (vector.in_pairs) addInPairs else addDots;
+            const add = if (comptime shape.inWords())
+                addWords
+            else if (vector.in_pairs) addInPairs else addDots;
             add(self, dwords, fresh, sums, first, step);
         }
 
@@ -316,6 +336,35 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             }
         }
 
+        inline fn addWords(
+            self: Self,
+            comptime dwords: comptime_int,
+            comptime fresh: bool,
+            sums: *Sums,
+            first: usize,
+            _: usize,
+        ) void {
+            inline for (0..dwords) |j| inline for (0..2) |half| {
+                const line = &self.tile.weights[2 * (first + j) + half];
+                var weights: [nr]Shorts = undefined;
+                inline for (&weights, 0..) |*w, v| {
+                    // Loads bound this loop: once for all rows.
+                    w.* = vector.inOrder(self.columnsOf(Shorts, line, v));
+                }
+                const at = (first + j) * panel_rows + self.row;
+                inline for (0..mr) |r| {
+                    const a = vector.broadcast(Shorts, self.prepared.words[half][at + r]);
+                    inline for (0..nr) |v| {
+                        const sum = vector.pairDot(weights[v], a);
+                        sums[r][v] = if (fresh and j == 0 and half == 0)
+                            sum
+                        else
+                            vector.inOrder(sums[r][v] +% sum);
+                    }
+                }
+            };
+        }
+
         inline fn addInPairs(
             self: Self,
             comptime dwords: comptime_int,
@@ -325,10 +374,8 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             step: usize,
         ) void {
             const run_dwords = shape.pairDwords();
-            comptime if (shape.offset != 0 and run_dwords != dwords) {
-                @compileError("the bias covers one run of pair sums");
-            };
-            inline for (0..dwords / run_dwords) |run_index| {
+            const runs = dwords / run_dwords;
+            inline for (0..runs) |run_index| {
                 var chain: [mr][nr]Shorts = undefined;
                 inline for (0..run_dwords) |j| {
                     const dword = first + run_index * run_dwords + j;
@@ -336,14 +383,11 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                     inline for (0..mr) |r| {
                         const a = self.activations(dword, r);
                         inline for (0..nr) |v| {
-                            const product = if (comptime shape.signedPairs())
-                                vector.signedPairs(weights[v], a)
-                            else
-                                vector.pairs(weights[v], a);
+                            const product = vector.pairs(weights[v], a);
                             chain[r][v] = if (j > 0)
                                 vector.inOrder(chain[r][v] +% product)
                             else if (shape.offset != 0)
-                                self.bias(Shorts, step, r) +% product
+                                self.bias(Shorts, step * runs + run_index, r) +% product
                             else
                                 product;
                         }

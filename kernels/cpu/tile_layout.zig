@@ -51,8 +51,9 @@ pub const Recipe = struct {
         return if (fits >= whole) whole else if (fits >= 4) 4 else if (fits >= 2) 2 else 1;
     }
 
-    /// Signed weights for an instruction that wants unsigned ones without saturating.
-    pub fn signedPairs(comptime recipe: Recipe) bool {
+    /// Signed weights for an instruction that wants unsigned ones: tiles hold words, each of them the
+    /// weight times its integer scale, if any.
+    pub fn inWords(comptime recipe: Recipe) bool {
         return vector.products == .unsigned_pairs and recipe.is_signed;
     }
 
@@ -68,8 +69,9 @@ pub const Recipe = struct {
 
 /// 32 weight rows by up to `depth` weights, unpacked to bytes.
 pub const Tile = struct {
-    /// Four consecutive weights of a column side by side.
-    weights: [depth / 4][columns]u32 align(64),
+    /// Four consecutive weights of a column side by side; as words the weights 0 and 2 of the four,
+    /// then 1 and 3.
+    weights: [depth / 4 * most_lines][columns]u32 align(64),
     /// Per block or super-block.
     scale: [depth / 32][columns]f32 align(64),
     min: [depth / 32][columns]f32 align(64),
@@ -77,6 +79,8 @@ pub const Tile = struct {
     multiplier: [depth / 16][columns]i32 align(64),
     /// Integer mins of two consecutive sub-blocks as two i16.
     min_pair: [depth / 32][columns]i32 align(64),
+
+    const most_lines = if (vector.products == .unsigned_pairs) 2 else 1;
 };
 
 /// Where a packed panel of `panel_rows` activation rows keeps its parts, in bytes. Each part is

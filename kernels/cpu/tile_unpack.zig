@@ -125,6 +125,16 @@ pub fn Strip(comptime Source: type) type {
             strip.put(&strip.tile.weights[dword], multiplied(w, offset));
         }
 
+        /// Four weights per column as signed bytes, times `scale` where tiles hold words.
+        pub inline fn putSigned(strip: Self, dword: usize, w: Words, scale: vector.Ints) void {
+            if (vector.products != .unsigned_pairs) return strip.putWeights(dword, w, 0);
+            strip.source.ask(dword);
+            const scales: vector.Shorts = @bitCast(factor(scale));
+            inline for (vector.splitWords(w), 0..) |pair, half| {
+                strip.put(&strip.tile.weights[2 * dword + half], pair *% scales);
+            }
+        }
+
         pub inline fn putScale(strip: Self, step: usize, halves: Words) void {
             strip.put(&strip.tile.scale[step], vector.widen(halves));
         }

@@ -85,6 +85,12 @@ pub inline fn pairs(w: Bytes, a: Bytes) Shorts {
     return instructions.pairs(w, a);
 }
 
+/// Four signed bytes per column as words: those at 0 and 2, and those at 1 and 3.
+pub inline fn splitWords(bytes: Words) [2]Shorts {
+    const neighbours: Shorts = @bitCast(bytes);
+    return .{ neighbours << @splat(8) >> @splat(8), neighbours >> @splat(8) };
+}
+
 /// `pairs` of signed weights where the instruction wants unsigned ones: |w| * (a with w's sign).
 pub inline fn signedPairs(w: Bytes, a: Bytes) Shorts {
     const magnitude = @abs(@as(@Vector(4 * lanes, i8), @bitCast(w)));
