@@ -110,7 +110,6 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
     comptime {
         if (recipe.has_two_scales) @compileError("a block has one scale");
         if (recipe.sub == 256) @compileError("weights are multiplied by their scales already");
-        if (has_factors and recipe.offset != 0 and recipe.sub != 16) @compileError("offset of sub-blocks");
     }
 
     return struct {
@@ -157,21 +156,21 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
             const even = self.factors[step - 1] & vector.splat(Words, 0xffff);
             const both: Shorts = @bitCast(even | self.factors[step] << @splat(16));
             inline for (&self.excess, 0..) |*excess, m| {
-                excess.* = vector.addPairDot(excess.*, both, self.sumPair(m, step / 2));
+                excess.* = vector.addPairDot(excess.*, both, self.sumPair(m, recipe.sub, step / 2));
             }
         }
 
         pub inline fn putMinPair(self: *Self, step: usize, first: Words, second: Words) void {
             const both: Shorts = @bitCast(first | second << @splat(16));
-            const at = step + if (recipe.min_sub == 16) 0 else 12;
             inline for (&self.mins, 0..) |*sum, m| {
-                sum.* = vector.addPairDot(sum.*, both, self.sumPair(m, at));
+                sum.* = vector.addPairDot(sum.*, both, self.sumPair(m, recipe.min_sub, step));
             }
         }
 
-        /// Two neighbouring sums of activations in every lane.
-        inline fn sumPair(self: *Self, comptime m: usize, index: usize) Shorts {
-            return vector.broadcast(Shorts, simd.load(i32, self.input[m].sums + self.b * 32 + index * 2));
+        /// Two neighbouring sums of `sub` activations, 16 or 32, in every lane.
+        inline fn sumPair(self: *Self, comptime m: usize, comptime sub: usize, index: usize) Shorts {
+            const pair = index + if (sub == 16) 0 else 12;
+            return vector.broadcast(Shorts, simd.load(i32, self.input[m].sums + self.b * 32 + pair * 2));
         }
 
         pub inline fn putWeights(self: *Self, dword: usize, w: Words, comptime offset: u8) void {

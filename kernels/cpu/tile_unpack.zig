@@ -9,6 +9,7 @@ const lanes = vector.lanes;
 const Words = vector.Words;
 const Floats = vector.Floats;
 const Bytes = vector.Bytes;
+const Recipe = layout.Recipe;
 const Tile = layout.Tile;
 
 /// Which bytes of the next tile are asked for while this one is unpacked: some lines of a row with
@@ -125,7 +126,7 @@ pub fn Strip(comptime Source: type) type {
             strip.put(&strip.tile.weights[dword], multiplied(w, offset));
         }
 
-        /// Four weights per column as signed bytes, times `scale` where tiles hold words.
+        /// Four signed weights per column, times `scale` where tiles hold words.
         pub inline fn putSigned(strip: Self, dword: usize, w: Words, scale: vector.Ints) void {
             if (vector.products != .unsigned_pairs) return strip.putWeights(dword, w, 0);
             strip.source.ask(dword);
@@ -165,6 +166,17 @@ pub fn Strip(comptime Source: type) type {
             target.* = value;
         }
     };
+}
+
+/// Four weights per column that are `recipe.offset` too large, or signed (see `Strip.putSigned`).
+pub inline fn put(
+    comptime recipe: Recipe,
+    strip: anytype,
+    dword: usize,
+    w: Words,
+    scale: vector.Ints,
+) void {
+    if (recipe.is_signed) strip.putSigned(dword, w, scale) else strip.putWeights(dword, w, 0);
 }
 
 /// Weights as the multiplication wants them; `w` holds them as unsigned bytes that are `offset` too

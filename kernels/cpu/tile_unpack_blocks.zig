@@ -84,14 +84,10 @@ pub fn Levels(comptime Format: type) type {
                 const codes = unpack.bits(nibbles[j % 4], if (j < 4) 0 else 4, 0x0f);
                 const bytes: vector.Bytes = @bitCast(codes);
                 const w = simd.lookUp16(bytes, Format.levels, recipe.offset);
-                put(recipe, strip, b * 8 + j, @bitCast(w));
+                unpack.put(recipe, strip, b * 8 + j, @bitCast(w), @splat(1));
             }
         }
     };
-}
-
-inline fn put(comptime recipe: Recipe, strip: anytype, dword: usize, w: Words) void {
-    if (recipe.is_signed) strip.putSigned(dword, w, @splat(1)) else strip.putWeights(dword, w, 0);
 }
 
 /// `Block` of 32 signed bytes `quants`.
@@ -113,7 +109,7 @@ pub fn Bytes(comptime Block: type) type {
                 inline for (0..4) |j| {
                     // Flipping the top bit adds 128 to a signed byte.
                     const flip = unpack.bytes(if (recipe.offset != 0) 0x80 else 0);
-                    put(recipe, strip, b * 8 + half * 4 + j, words[j] ^ flip);
+                    unpack.put(recipe, strip, b * 8 + half * 4 + j, words[j] ^ flip, @splat(1));
                 }
             }
         }

@@ -11,22 +11,16 @@ const lanes = vector.lanes;
 
 /// `Format` without mins whose weights are at most `largest` by magnitude.
 pub fn Decoded(comptime Format: type) type {
-    // Pairs of products fit in i16 with an offset only while the weights are small.
-    const shifted = Format.offset != 0 and
-        (vector.products == .unsigned_dot or
-            (vector.products == .unsigned_pairs and Format.offset + Format.largest < 128));
+    comptime if (Format.offset + Format.largest > 127) @compileError("pairs of products pass i16");
     const has_scales = Format.sub_len < 256;
-    const in_words = vector.products == .unsigned_pairs and !shifted;
-    const has_multipliers = !in_words and (has_scales or vector.in_pairs);
 
     return struct {
         pub const block_bytes = @sizeOf(Format.Block);
         pub const recipe: Recipe = .{
             .group = 256,
-            .sub = if (in_words) 256 else if (!has_scales and vector.in_pairs) 32 else Format.sub_len,
-            .offset = if (shifted) Format.offset else 0,
+            .sub = if (!has_scales and vector.in_pairs) 32 else Format.sub_len,
+            .offset = if (vector.signed) 0 else Format.offset,
             .largest = Format.largest,
-            .is_signed = !shifted,
         };
 
         pub inline fn block(strip: *const Strip, from: usize, b: usize) void {
@@ -37,27 +31,22 @@ pub fn Decoded(comptime Format: type) type {
             var decoded: [lanes][*]const u8 = undefined;
             for (&decoded, &rows) |*pointer, *row| pointer.* = &row.weights;
             const source: unpack.Rows = .{ .rows = &decoded };
-            const sub_len = if (has_scales) Format.sub_len else recipe.sub;
-            var multipliers: [256 / sub_len]vector.Ints = undefined;
-            const units = source.dwords16(@offsetOf(Row, "units"));
-            inline for (&multipliers, 0..) |*multiplier, s| {
-                multiplier.* = if (!has_scales)
-                    vector.splat(vector.Ints, 1)
-                else if (Format.signed_scales)
-                    unpack.signedByte(units[s / 4], s % 4)
-                else
-                    @bitCast(unpack.byte(units[s / 4], s % 4));
-                if (has_multipliers) strip.putMultiplier(b * multipliers.len + s, multiplier.*);
-            }
             for (0..16) |i| {
                 const words = source.dwords16(i * 16);
-                inline for (words, 0..) |w, j| {
-                    const dword = b * 64 + i * 4 + j;
-                    if (in_words)
-                        strip.putSigned(dword, w, multipliers[i * 16 / sub_len])
-                    else
-                        strip.putWeights(dword, w, 0);
-                }
+                inline for (0..4) |j| strip.putWeights(b * 64 + i * 4 + j, words[j], 0);
+            }
+            if (!has_scales and !vector.in_pairs) return;
+            const num_subs = 256 / recipe.sub;
+            const units = source.dwords16(@offsetOf(Row, "units"));
+            inline for (0..num_subs) |s| {
+                const unit = units[s / 4];
+                const multiplier = if (!has_scales)
+                    vector.splat(vector.Ints, 1)
+                else if (Format.signed_scales)
+                    unpack.signedByte(unit, s % 4)
+                else
+                    @as(vector.Ints, @bitCast(unpack.byte(unit, s % 4)));
+                strip.putMultiplier(b * num_subs + s, multiplier);
             }
         }
 

@@ -1,4 +1,5 @@
-//! Unpacks the super-blocks with signed scales over sub-blocks of 16: Q6_K and Q3_K.
+//! Unpacks the super-blocks with signed scales: Q6_K and Q3_K (sub-blocks of 16), IQ4_XS (of 32).
+const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const unpack = @import("tile_unpack.zig");
@@ -119,6 +120,46 @@ pub fn ThreeBits(comptime Block: type, comptime multiplied: bool) type {
                 product = @select(u8, is_set, product +% unit *% bit, product);
             }
             return @bitCast(product);
+        }
+    };
+}
+
+/// `Format` of IQ4_XS: nibbles lie as in Q4_0 in each 32 weights, and stand for `levels`. Scale j has
+/// its low bits in nibble j of `scales_low` and two more in pair j of `scales_high`.
+/// `in_tile`: weights are put times their scale where tiles hold words.
+pub fn Levels(comptime Format: type, comptime in_tile: bool) type {
+    const Block = Format.Block;
+    const multiplied = in_tile and vector.products == .unsigned_pairs;
+
+    return struct {
+        pub const block_bytes = @sizeOf(Block);
+        pub const recipe: Recipe = .{
+            .group = 256,
+            .sub = if (multiplied) 256 else 32,
+            .offset = if (vector.products == .unsigned_dot) 128 else 0,
+            .largest = Format.largest,
+            .is_signed = vector.products != .unsigned_dot,
+        };
+
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
+            comptime if (@offsetOf(Block, "d") != 0 or @offsetOf(Block, "scales_high") != 2) {
+                @compileError("one load takes d and scales_high");
+            };
+            const head = strip.field(u32, from);
+            const low = strip.field(u32, from + @offsetOf(Block, "scales_low"));
+            strip.putScale(b, head);
+            inline for (0..8) |sub| {
+                const four = low >> @splat(4 * sub) & vector.splat(Words, 0x0f);
+                const two = head >> @splat(12 + 2 * sub) & vector.splat(Words, 0x30);
+                const scale: vector.Ints = @bitCast((four | two) -% vector.splat(Words, 32));
+                if (!multiplied) strip.putMultiplier(b * 8 + sub, scale);
+                const nibbles = strip.dwords16(from + @offsetOf(Block, "quants") + sub * 16);
+                inline for (0..2) |half| inline for (0..4) |j| {
+                    const codes: Bytes = @bitCast(unpack.bits(nibbles[j], 4 * half, 0x0f));
+                    const w: Words = @bitCast(simd.lookUp16(codes, Format.levels, recipe.offset));
+                    unpack.put(recipe, strip, b * 64 + sub * 8 + half * 4 + j, w, scale);
+                };
+            }
         }
     };
 }

@@ -9,7 +9,7 @@ const vector = @import("tile_vector.zig");
 /// The unpacker of a weight type for tiles; null where weights are floats. Many activation rows are
 /// worth multiplying weights of few bits with their scales first, where bytes are multiplied directly.
 pub fn Unpacker(comptime weight_type: quant.Type) ?type {
-    return UnpackerOf(weight_type, !vector.in_pairs);
+    return UnpackerOf(weight_type, true);
 }
 
 /// The same for few activation rows.
@@ -17,8 +17,9 @@ pub fn RowUnpacker(comptime weight_type: quant.Type) type {
     return UnpackerOf(weight_type, false).?;
 }
 
-fn UnpackerOf(comptime weight_type: quant.Type, comptime multiplied: bool) ?type {
+fn UnpackerOf(comptime weight_type: quant.Type, comptime in_tile: bool) ?type {
     const Format = quant.Format(weight_type);
+    const multiplied = in_tile and !vector.in_pairs;
     return switch (weight_type) {
         .q4_0, .q4_1, .q5_0, .q5_1 => blocks.Nibbles(Format.Block),
         .q8_0 => blocks.Bytes(Format.Block),
@@ -29,7 +30,8 @@ fn UnpackerOf(comptime weight_type: quant.Type, comptime multiplied: bool) ?type
         .iq4_nl, .mxfp4 => blocks.Levels(Format),
         .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
         .nvfp4, .q1_0, .q2_0 => decoded.DecodedBlocks(Format),
-        .iq4_xs, .tq1_0, .tq2_0 => decoded.Decoded(Format),
+        .iq4_xs => signed.Levels(Format, in_tile),
+        .tq1_0, .tq2_0 => decoded.Decoded(Format),
         .f32, .f16, .bf16, .f8_e4m3, .f8_e5m2 => null,
     };
 }

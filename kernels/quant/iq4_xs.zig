@@ -32,6 +32,7 @@ pub fn dequantize(block: *const Block, output: *[block_len]f32) void {
     }
 }
 
+pub const levels = codebooks.iq4_levels;
 pub const sub_len = 32;
 pub const signed_scales = true;
 pub const form: super_block.Form = if (dots.wide_unsigned) .wide else .signed;
@@ -81,12 +82,12 @@ pub inline fn quants(p: [*]const u8, comptime half: usize, comptime odd: usize) 
     const bytes = simd.load(simd.Bytes, p + @offsetOf(Block, "quants") + half * 64);
     const lanes = @shuffle(u8, bytes, undefined, twice(odd));
     const nibbles = simd.nibblesOfEights(lanes, .{ 0, 0, 4, 4, 0, 0, 4, 4 });
-    return simd.lookUp16(nibbles, codebooks.iq4_levels, offset);
+    return simd.lookUp16(nibbles, levels, offset);
 }
 /// Lane j: the first 16 weights of sub-block 4 * half + j, and the others.
 pub inline fn laneQuants(p: [*]const u8, comptime half: usize) block32.Quants {
     const bytes = simd.load(simd.Bytes, p + @offsetOf(Block, "quants") + half * 64);
-    return block32.lookUp(block32.nibbles(bytes), codebooks.iq4_levels, offset);
+    return block32.lookUp(block32.nibbles(bytes), levels, offset);
 }
 /// 128-bit lanes odd, odd, odd + 2, odd + 2.
 fn twice(comptime odd: usize) [64]i32 {
