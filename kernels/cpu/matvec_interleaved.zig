@@ -183,7 +183,7 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
                 if (!vector.in_pairs) {
                     run.* = vector.dot(if (is_first) @splat(0) else run.*, weights, a);
                 } else {
-                    const product = if (comptime recipe.inWords())
+                    const product = if (comptime recipe.signedPairs())
                         vector.signedPairs(weights, a)
                     else
                         vector.pairs(weights, a);

@@ -15,7 +15,7 @@ const panel_rows = layout.panel_rows;
 /// Vectors of columns in a register tile, and its rows: as many as the registers leave room for.
 const nr = 2;
 fn mostRows(comptime shape: Recipe) comptime_int {
-    return if (vector.registers == 32 or shape.inWords()) 6 else 3;
+    return if (vector.registers == 32 or shape.signedPairs()) 6 else 3;
 }
 /// For the last panel, of which no more may be there.
 const few_rows = 3;
@@ -38,7 +38,7 @@ const Prepared = struct {
         panel: *const Panel.View,
         kc: usize,
     ) void {
-        if (comptime recipe.inWords()) return prepared.fillWords(panel, kc);
+        if (comptime recipe.signedPairs()) return prepared.fillWords(panel, kc);
         const minus_offset: i16 = -recipe.offset;
         const run_dwords = comptime if (vector.in_pairs) recipe.pairDwords() else recipe.sub / 4;
         const in_runs = recipe.offset != 0 and 4 * run_dwords < @min(recipe.sub, 32);
@@ -144,7 +144,7 @@ pub fn multiply(
 ) void {
     var prepared: Prepared = undefined;
     const has_sums = recipe.offset != 0 or (recipe.group == 32 and recipe.has_min);
-    if (has_sums or comptime recipe.inWords()) prepared.fill(recipe, panel, kc);
+    if (has_sums or comptime recipe.signedPairs()) prepared.fill(recipe, panel, kc);
     const shape = comptime recipe.shape();
     if (rows <= few_rows) {
         Kernel(shape, few_rows).run(tile, panel, &prepared, rows, kc, out);
@@ -300,7 +300,7 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             first: usize,
             step: usize,
         ) void {
-            const add = if (comptime shape.inWords())
+            const add = if (comptime shape.signedPairs())
                 addWords
             else if (vector.in_pairs) addInPairs else addDots;
             add(self, dwords, fresh, sums, first, step);

@@ -51,9 +51,9 @@ pub const Recipe = struct {
         return if (fits >= whole) whole else if (fits >= 4) 4 else if (fits >= 2) 2 else 1;
     }
 
-    /// Signed weights for an instruction that wants unsigned ones: tiles hold words, each of them the
-    /// weight times its integer scale, if any.
-    pub fn inWords(comptime recipe: Recipe) bool {
+    /// Signed weights for an instruction that wants unsigned ones. Tiles hold words, each of them the
+    /// weight times its integer scale, if any; the rows regime moves signs to the activations.
+    pub fn signedPairs(comptime recipe: Recipe) bool {
         return vector.products == .unsigned_pairs and recipe.is_signed;
     }
 
