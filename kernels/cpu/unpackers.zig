@@ -4,6 +4,7 @@ const blocks = @import("tile_unpack_blocks.zig");
 const decoded = @import("tile_unpack_decoded.zig");
 const mins = @import("tile_unpack_mins.zig");
 const signed = @import("tile_unpack_signed.zig");
+const ternary = @import("tile_unpack_ternary.zig");
 const vector = @import("tile_vector.zig");
 
 /// The unpacker of a weight type for tiles; null where weights are floats. Many activation rows are
@@ -30,7 +31,8 @@ fn UnpackerOf(comptime weight_type: quant.Type, comptime in_tile: bool) ?type {
         .iq4_nl, .mxfp4 => blocks.Levels(Format),
         .iq4_xs => signed.Levels(Format, in_tile),
         .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
-        .tq1_0, .tq2_0 => decoded.Decoded(Format),
+        .tq2_0 => decoded.Decoded(Format),
+        .tq1_0 => ternary.Digits(Format, in_tile),
         .nvfp4, .q1_0, .q2_0 => decoded.DecodedBlocks(Format),
         .f32, .f16, .bf16, .f8_e4m3, .f8_e5m2 => null,
     };

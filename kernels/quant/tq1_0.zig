@@ -60,20 +60,22 @@ pub inline fn all(p: [*]const u8) [4]simd.Bytes {
     const low = simd.join(u8, 16, b0, b1);
     const middle = simd.join(u8, 16, b2, b3);
     return .{
-        carry3(simd.join(u8, 32, a0, a2)),
-        carry3(simd.join(u8, 32, a1, a3)),
-        carry3(simd.join(u8, 32, a4, middle)),
-        carry3(simd.join(u8, 32, low, simd.join(u8, 16, b4, c))),
+        firstDigit(simd.join(u8, 32, a0, a2)),
+        firstDigit(simd.join(u8, 32, a1, a3)),
+        firstDigit(simd.join(u8, 32, a4, middle)),
+        firstDigit(simd.join(u8, 32, low, simd.join(u8, 16, b4, c))),
     };
 }
-inline fn triple(x: anytype) @TypeOf(x) {
+
+/// What is left of bytes after their first digit.
+pub inline fn triple(x: anytype) @TypeOf(x) {
     return x +% x +% x;
 }
-/// Floor of 3x / 256 in every byte.
-inline fn carry3(x: simd.Bytes) simd.Bytes {
-    const one: simd.Bytes = @splat(1);
-    const is_one = x >= @as(simd.Bytes, @splat(86));
-    const is_two = x >= @as(simd.Bytes, @splat(171));
-    const first = @select(u8, is_one, one, @as(simd.Bytes, @splat(0)));
+/// The first digit of bytes, floor of 3x / 256.
+pub inline fn firstDigit(x: anytype) @TypeOf(x) {
+    const one: @TypeOf(x) = @splat(1);
+    const is_one = x >= @as(@TypeOf(x), @splat(86));
+    const is_two = x >= @as(@TypeOf(x), @splat(171));
+    const first = @select(u8, is_one, one, @as(@TypeOf(x), @splat(0)));
     return @select(u8, is_two, first +% one, first);
 }
