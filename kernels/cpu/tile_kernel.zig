@@ -22,7 +22,8 @@ const few_rows = 3;
 /// Registers suffice to keep the float accumulators over a whole tile.
 const resident = vector.registers == 32;
 
-/// What sums start from, computed for the whole tile before its kernels run.
+/// What kernels take beside the panel, computed for the whole tile before they run: what sums start
+/// from, or activations as words.
 const Prepared = struct {
     const capacity = layout.depth / 8 * panel_rows + vector.lanes;
     /// -offset * Σa per sub-block; on `pairs` variants as two i16, per run of pair sums.

@@ -10,7 +10,7 @@ pub const panel_rows = 6;
 pub fn numPanels(rows: usize) usize {
     return (rows + panel_rows - 1) / panel_rows;
 }
-/// Most weights of one row in a tile; a multiple of 256. The tile (13 KiB) stays in L1.
+/// Most weights of one row in a tile; a multiple of 256. The tile (13 KiB, 21 of words) stays in L1.
 pub const depth = 256;
 
 /// How one weight type is multiplied on this CPU variant.
@@ -67,7 +67,7 @@ pub const Recipe = struct {
     }
 };
 
-/// 32 weight rows by up to `depth` weights, unpacked to bytes.
+/// 32 weight rows by up to `depth` weights, unpacked to bytes or words.
 pub const Tile = struct {
     /// Four consecutive weights of a column side by side; as words the weights 0 and 2 of the four,
     /// then 1 and 3.

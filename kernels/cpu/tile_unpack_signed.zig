@@ -136,9 +136,9 @@ pub fn Levels(comptime Format: type, comptime in_tile: bool) type {
         pub const recipe: Recipe = .{
             .group = 256,
             .sub = if (multiplied) 256 else 32,
-            .offset = if (vector.products == .unsigned_dot) 128 else 0,
+            .offset = Format.offset,
             .largest = Format.largest,
-            .is_signed = vector.products != .unsigned_dot,
+            .is_signed = Format.offset == 0,
         };
 
         pub inline fn block(strip: anytype, from: usize, b: usize) void {
