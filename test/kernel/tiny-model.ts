@@ -22,7 +22,7 @@ export const tinyMixes: Readonly<Record<string, TinyTypes>> = {
   "small-k": mix("q3_k", "q2_k", "q3_k", "q2_k", "q3_k", "q5_k"),
   blocks: mix("q8_0", "q4_0", "q5_0", "q4_1", "q5_1", "q8_0"),
   // None of them may lie interleaved.
-  codebooks: mix("iq4_xs", "iq3_s", "iq4_xs", "iq2_xs", "iq1_m", "iq4_xs"),
+  codebooks: mix("iq2_s", "iq3_s", "iq3_xxs", "iq2_xs", "iq1_m", "iq2_s"),
   experts: { ...mix("q8_0", "q4_k", "q6_k", "q4_k", "q5_0", "q6_k"), numExperts: 5 },
 };
 
