@@ -8,9 +8,11 @@ const super_block = @import("../quant/super_block.zig");
 const Strip = unpack.Strip(unpack.Rows);
 const Recipe = layout.Recipe;
 const lanes = vector.lanes;
+const Words = vector.Words;
 
-/// `Format` without mins whose weights are at most `largest` by magnitude.
+/// `Format` without mins or signed scales whose weights are at most `largest` by magnitude.
 pub fn Decoded(comptime Format: type) type {
+    comptime if (Format.signed_scales) @compileError("scales are read as unsigned bytes");
     comptime if (Format.offset + Format.largest > 127) @compileError("pairs of products pass i16");
     const has_scales = Format.sub_len < 256;
 
@@ -39,14 +41,9 @@ pub fn Decoded(comptime Format: type) type {
             const num_subs = 256 / recipe.sub;
             const units = source.dwords16(@offsetOf(Row, "units"));
             inline for (0..num_subs) |s| {
-                const unit = units[s / 4];
-                const multiplier = if (!has_scales)
-                    vector.splat(vector.Ints, 1)
-                else if (Format.signed_scales)
-                    unpack.signedByte(unit, s % 4)
-                else
-                    @as(vector.Ints, @bitCast(unpack.byte(unit, s % 4)));
-                strip.putMultiplier(b * num_subs + s, multiplier);
+                const one = vector.splat(Words, 1);
+                const multiplier = if (has_scales) unpack.byte(units[s / 4], s % 4) else one;
+                strip.putMultiplier(b * num_subs + s, @bitCast(multiplier));
             }
         }
 
