@@ -13,7 +13,7 @@ pub const panel_rows = 16;
 /// Whether kernels take the type in this layout.
 pub fn hasLayout(t: quant.Type) bool {
     return switch (t) {
-        .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_nl, .mxfp4 => true,
+        .q4_0, .q4_1, .q5_0, .q5_1, .q8_0, .iq4_nl, .mxfp4, .nvfp4, .q1_0, .q2_0 => true,
         .q2_k, .q3_k, .q4_k, .q5_k, .q6_k, .iq4_xs, .tq1_0 => true,
         .f32, .f16, .bf16 => true,
         else => false,

@@ -82,9 +82,9 @@ const Scales = struct {
 pub const BlockRow = struct {
     /// `[steps][2][4][16]`
     q: [*]align(64) i8,
-    /// `[steps][4 blocks][4]`: minus the sum of elements 4p..4p+3 and 16+4p..16+4p+3.
+    /// `[steps][4 blocks][2 halves][2]`: minus the sum of the half's 16 elements, then 0.
     negative_sums: [*]align(64) i32,
-    /// `[steps][4]`: the sums of those, minus the sum of each block.
+    /// `[steps][4]`: minus the sum of each block.
     negative_totals: [*]align(16) i32,
     /// `[steps][4]`; -0 in padding, so that a padded block adds -0 and changes no bit.
     d: [*]align(16) f32,
@@ -117,7 +117,8 @@ pub const BlockRow = struct {
             for (@min(4, num_blocks - step * 4)..4) |j| d[j] = -0.0;
             row.d[step * 4 ..][0..4].* = d;
             const ones: simd.Bytes = @splat(1);
-            var sums: Ints = @splat(0);
+            const zero: Ints = @splat(0);
+            var sums: [4]Ints = @splat(zero);
             inline for (0..2) |half| {
                 var lanes: [4]Lane = undefined;
                 inline for (&lanes, 0..) |*lane, j| {
@@ -125,13 +126,13 @@ pub const BlockRow = struct {
                 }
                 const quants: simd.Bytes = @bitCast(simd.joinFour(i8, 16, lanes));
                 simd.store(row.q + step * 128 + half * 64, quants);
-                sums = dots.dot4(sums, ones, quants);
+                sums[2 * half] = dots.dot4(zero, ones, quants);
             }
-            const negative = @as(Ints, @splat(0)) -% sums;
+            const negative = zero -% simd.sumQuads(sums);
             simd.store(row.negative_sums + step * 16, negative);
-            const by_block = simd.sumQuads(@splat(negative));
-            const totals = @shuffle(i32, by_block, undefined, [4]i32{ 0, 4, 8, 12 });
-            simd.store(row.negative_totals + step * 4, totals);
+            const low = @shuffle(i32, negative, undefined, [4]i32{ 0, 4, 8, 12 });
+            const high = @shuffle(i32, negative, undefined, [4]i32{ 2, 6, 10, 14 });
+            simd.store(row.negative_totals + step * 4, low +% high);
         }
     }
 };

@@ -101,10 +101,9 @@ inline fn addStep(
         // Element 4j + i: block j of weight row i.
         var t: Floats = undefined;
         if (@hasDecl(Q, "has_two_scales")) {
-            const excess: simd.Bytes = @splat(Q.offset);
             const zero: Ints = @splat(0);
-            const bias_low = zero -% dots.dot4(zero, excess, low);
-            const bias_high = zero -% dots.dot4(zero, excess, high);
+            const bias_low = @select(i32, is_low, bias, zero);
+            const bias_high = @select(i32, is_low, zero, bias);
             inline for (0..4) |i| partial[i] = dot(bias_low, quants[i][0], low);
             t = @as(Floats, @floatFromInt(simd.sumQuads(partial))) * d;
             inline for (0..4) |i| partial[i] = dot(bias_high, quants[i][1], high);
@@ -123,6 +122,9 @@ inline fn addStep(
         }
     }
 }
+
+/// Where the sums of the first half of each block are.
+const is_low: @Vector(16, bool) = [4]bool{ true, true, false, false } ** 4;
 
 /// The block's whole activation sum in all four elements of its lane.
 inline fn blockSums(negative_sums: Ints) Floats {

@@ -36,7 +36,7 @@ pub fn multiply(
     prefetch_bytes: usize,
 ) void {
     @setEvalBranchQuota(100_000);
-    const num_blocks = k / Format.recipe.group;
+    const num_blocks = k / unpack.blockLen(Format);
     const block_bytes = Format.block_bytes * panel_rows;
     var next: [2][*]const u8 = undefined;
     var ahead: [2]Ahead = undefined;
@@ -57,7 +57,9 @@ pub fn multiply(
                 };
                 Format.block(&products, 0, 0);
                 products.addTo(&acc[i][part]);
-                apart();
+                // For the values of two blocks there are no registers (Zen 4: Q4_K 41 -> 66 GB/s from
+                // the first-level cache).
+                vector.apart();
             }
             next[i] += block_bytes;
             ahead[i].askUpTo(next[i] + prefetch_bytes);
@@ -84,12 +86,6 @@ const Ahead = struct {
     }
 };
 
-/// Keeps the compiler from mixing what comes before with what comes after: for the values of two
-/// blocks there are no registers (Zen 4: Q4_K 41 -> 66 GB/s from the first-level cache).
-inline fn apart() void {
-    asm volatile ("" ::: .{ .memory = true });
-}
-
 /// The activation rows that a format is multiplied with.
 pub fn Row(comptime Format: type) type {
     return if (Format.recipe.group == 32) activation.BlockRow else activation.SuperRow;
@@ -101,14 +97,16 @@ pub fn Row(comptime Format: type) type {
 fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
     const recipe: Recipe = Format.recipe;
     const group = recipe.group;
+    const num_groups = unpack.numGroups(Format);
     const sub_dwords = recipe.sub / 4;
-    const num_subs = group / 4 / sub_dwords;
+    const num_subs = num_groups * group / recipe.sub;
     // Each sum of a sub-block meets an integer scale.
     const has_factors = group == 256;
+    // Sums that meet floats.
+    const num_sums = if (recipe.has_two_scales) 2 * num_groups else num_groups;
     const Sum = if (vector.in_pairs) Shorts else Ints;
     const run_dwords = if (vector.in_pairs) recipe.plainPairDwords() else sub_dwords;
     comptime {
-        if (recipe.has_two_scales) @compileError("a block has one scale");
         if (recipe.sub == 256) @compileError("weights are multiplied by their scales already");
     }
 
@@ -118,12 +116,13 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
         input: *const [M]Row(Format),
         /// Of the row.
         b: usize,
-        scale: Floats = undefined,
-        min: Floats = undefined,
+        scale: [num_groups]Floats = undefined,
+        /// Or the second scale.
+        min: [num_groups]Floats = undefined,
         factors: [num_subs]Words = undefined,
         /// Sums under way of an even and an odd sub-block.
         runs: [2][M]Sum = undefined,
-        sums: [M]Ints = @splat(@splat(0)),
+        sums: [num_sums][M]Ints = @splat(@splat(@splat(0))),
         /// Σ min_j Σa_j
         mins: [M]Ints = @splat(@splat(0)),
         /// Σ scale_j Σa_j
@@ -140,14 +139,17 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
             return self.source.field(T, at);
         }
 
-        pub inline fn putScale(self: *Self, _: usize, halves: Words) void {
-            self.scale = vector.widen(halves);
+        pub inline fn putScale(self: *Self, step: usize, halves: Words) void {
+            self.scale[step] = vector.widen(halves);
         }
-        pub inline fn putScaleFloats(self: *Self, _: usize, scales: Floats) void {
-            self.scale = scales;
+        pub inline fn putScaleFloats(self: *Self, step: usize, scales: Floats) void {
+            self.scale[step] = scales;
         }
-        pub inline fn putMin(self: *Self, _: usize, halves: Words) void {
-            self.min = vector.widen(halves);
+        pub inline fn putSecondScale(self: *Self, step: usize, scales: Floats) void {
+            self.min[step] = scales;
+        }
+        pub inline fn putMin(self: *Self, step: usize, halves: Words) void {
+            self.min[step] = vector.widen(halves);
         }
 
         pub inline fn putMultiplier(self: *Self, step: usize, value: Ints) void {
@@ -206,14 +208,15 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
                 run *% @as(Ints, @bitCast(self.factors[sub]))
             else
                 run;
-            self.sums[m] +%= sum;
+            self.sums[sub * num_sums / num_subs][m] +%= sum;
         }
 
         /// Where four activations lie (activation.zig).
         inline fn quants(self: *Self, comptime m: usize, dword: usize) [*]const i8 {
             const q: [*]const i8 = self.input[m].q;
+            const first = self.b * num_groups;
             const at = if (group == 32)
-                self.b / 4 * 128 + self.b % 4 * 16 + dword / 4 * 64 + dword % 4 * 4
+                first / 4 * 128 + (first % 4 + dword / 8) * 16 + dword / 4 % 2 * 64 + dword % 4 * 4
             else
                 self.b * 256 + dword / 32 * 128 + order[dword / 8 % 4] * 32 + dword % 8 * 4;
             return q + at;
@@ -222,33 +225,44 @@ fn Products(comptime Q: type, comptime Format: type, comptime M: usize) type {
 
         /// acc = fma(t, d_a, acc), with the block's t.
         inline fn addTo(self: *Self, acc: *[M]Floats) void {
-            inline for (acc, 0..) |*total, m| {
-                const t = if (group == 32) self.ofBlock(m) else self.ofSuperBlock(m);
-                total.* = vector.multiplyAddBy(t, self.input[m].d[self.b], total.*);
-            }
+            inline for (0..num_groups) |g| inline for (acc, 0..) |*total, m| {
+                const t = if (group == 256)
+                    self.ofSuperBlock(m)
+                else if (recipe.has_two_scales) self.ofHalves(g, m) else self.ofGroup(g, m);
+                total.* = vector.multiplyAddBy(t, self.input[m].d[self.b * num_groups + g], total.*);
+            };
         }
 
         /// t = f32(s) * d, then + f32(Σa) * m
-        inline fn ofBlock(self: *Self, comptime m: usize) Floats {
-            const negative_total = self.input[m].negative_totals[self.b];
-            var sum = self.sums[m];
-            if (recipe.offset != 0) {
-                const shift = std.math.log2_int(u32, recipe.offset);
-                sum +%= vector.splat(Ints, negative_total) << @splat(shift);
-            }
-            const t = @as(Floats, @floatFromInt(sum)) * self.scale;
+        inline fn ofGroup(self: *Self, g: usize, comptime m: usize) Floats {
+            const negative_total = self.input[m].negative_totals[self.b * num_groups + g];
+            const t = trueSum(self.sums[g][m], negative_total) * self.scale[g];
             if (!recipe.has_min) return t;
             const total: Floats = @floatFromInt(vector.splat(Ints, -%negative_total));
-            return vector.multiplyAdd(self.min, total, t);
+            return vector.multiplyAdd(self.min[g], total, t);
+        }
+
+        /// t = f32(s0) * d0, then + f32(s1) * d1
+        inline fn ofHalves(self: *Self, g: usize, comptime m: usize) Floats {
+            const negative = self.input[m].negative_sums + (self.b * num_groups + g) * 4;
+            const first = trueSum(self.sums[2 * g][m], negative[0]) * self.scale[g];
+            return vector.multiplyAdd(trueSum(self.sums[2 * g + 1][m], negative[2]), self.min[g], first);
+        }
+
+        /// Less what the offset adds to it.
+        inline fn trueSum(sum: Ints, negative_sum: i32) Floats {
+            if (recipe.offset == 0) return @floatFromInt(sum);
+            const shift = std.math.log2_int(u32, recipe.offset);
+            return @floatFromInt(sum +% (vector.splat(Ints, negative_sum) << @splat(shift)));
         }
 
         /// t = f32(s) * d, then - f32(m) * dmin
         inline fn ofSuperBlock(self: *Self, comptime m: usize) Floats {
-            var sum = self.sums[m];
+            var sum = self.sums[0][m];
             if (recipe.offset != 0) sum -%= self.excess[m] *% vector.splat(Ints, recipe.offset);
-            const t = @as(Floats, @floatFromInt(sum)) * self.scale;
+            const t = @as(Floats, @floatFromInt(sum)) * self.scale[0];
             if (!recipe.has_min) return t;
-            return vector.multiplyAdd(-@as(Floats, @floatFromInt(self.mins[m])), self.min, t);
+            return vector.multiplyAdd(-@as(Floats, @floatFromInt(self.mins[m])), self.min[0], t);
         }
     };
 }

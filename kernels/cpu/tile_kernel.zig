@@ -43,13 +43,15 @@ const Prepared = struct {
         const minus_offset: i16 = -recipe.offset;
         const run_dwords = comptime if (vector.in_pairs) recipe.pairDwords() else recipe.sub / 4;
         const in_runs = recipe.offset != 0 and 4 * run_dwords < @min(recipe.sub, 32);
-        if (recipe.has_two_scales or in_runs) {
-            return prepared.fillRuns(run_dwords, minus_offset, panel, kc);
-        }
+        if (in_runs) return prepared.fillRuns(run_dwords, minus_offset, panel, kc);
         if (recipe.group == 256 and recipe.sub == 32) {
             return prepared.fillThirtyTwos(minus_offset, panel, kc);
         }
-        const source = if (recipe.sub == 256) panel.sum_256 else panel.lane_sums;
+        const source = switch (recipe.sub) {
+            16 => panel.lane_16,
+            32 => panel.lane_32,
+            else => panel.sum_256,
+        };
         const count = kc / recipe.sub * panel_rows;
         var i: usize = 0;
         while (i < count) : (i += vector.lanes) {
@@ -115,7 +117,7 @@ const Prepared = struct {
         for (0..kc / 32) |step| {
             var r: usize = 0;
             while (r < panel_rows) : (r += vector.lanes) {
-                const source = panel.lane_sums + 2 * step * panel_rows + r;
+                const source = panel.lane_16 + 2 * step * panel_rows + r;
                 const pairs = vector.load(Shorts, source) +% vector.load(Shorts, source + panel_rows);
                 const bias: Ints = if (vector.in_pairs)
                     @bitCast(pairs *% vector.splat(Shorts, minus_offset))
@@ -226,8 +228,10 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                 self.addProducts(4, true, &sums, b * 8, 2 * b);
                 inline for (0..nr) |v| inline for (0..mr) |r| {
                     const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
-                    terms[r][v] = @as(Floats, @floatFromInt(sums[r][v])) * scale;
+                    // Before the second half: there are no registers for the sums of both.
+                    terms[r][v] = vector.inOrder(@as(Floats, @floatFromInt(sums[r][v])) * scale);
                 };
+                vector.apart();
                 self.addProducts(4, true, &sums, b * 8 + 4, 2 * b + 1);
                 inline for (0..nr) |v| inline for (0..mr) |r| {
                     const second = self.columnsOf(Floats, &self.tile.min[b], v);
@@ -237,6 +241,7 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                     const a_scale = self.panel.scale[b * panel_rows + self.row + r];
                     acc.* = vector.multiplyAddBy(t, a_scale, acc.*);
                 };
+                vector.apart();
             }
         }
 

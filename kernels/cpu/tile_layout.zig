@@ -88,9 +88,10 @@ pub const Tile = struct {
 pub const Panel = struct {
     /// Activation scale per group.
     scale: usize,
-    /// Sums over 32 (group 32) or 16 (group 256) activations as two i16: of those at 0 and 1,
-    /// and of those at 2 and 3 modulo 4.
-    lane_sums: usize,
+    /// Sums over 16 activations as two i16: of those at 0 and 1, and of those at 2 and 3 modulo 4.
+    lane_16: usize,
+    /// The same over 32; group 32 only.
+    lane_32: usize,
     /// Group 256 only: sums over two consecutive 16s and 32s as two i16, and over 256.
     pair_16: usize,
     pair_32: usize,
@@ -99,22 +100,20 @@ pub const Panel = struct {
 
     pub fn init(group: u32, k: usize) Panel {
         const scale = part(k / 4);
-        const lane_sums = scale + part(k / group);
-        const pair_16 = lane_sums + part(k / sumGroup(group));
+        const lane_16 = scale + part(k / group);
+        const lane_32 = lane_16 + part(k / 16);
+        const pair_16 = lane_32 + if (group == 32) part(k / 32) else 0;
         const pair_32 = pair_16 + if (group == 256) part(k / 32) else 0;
         const sum_256 = pair_32 + if (group == 256) part(k / 64) else 0;
         return .{
             .scale = scale,
-            .lane_sums = lane_sums,
+            .lane_16 = lane_16,
+            .lane_32 = lane_32,
             .pair_16 = pair_16,
             .pair_32 = pair_32,
             .sum_256 = sum_256,
             .bytes = sum_256 + if (group == 256) part(k / 256) else 0,
         };
-    }
-
-    pub fn sumGroup(group: u32) usize {
-        return if (group == 32) 32 else 16;
     }
 
     /// Kernels read whole vectors, up to one past the last element: each part has a tail.
@@ -127,7 +126,8 @@ pub const Panel = struct {
         /// Four int8 activations each.
         quants: [*]i32,
         scale: [*]f32,
-        lane_sums: [*]i32,
+        lane_16: [*]i32,
+        lane_32: [*]i32,
         pair_16: [*]i32,
         pair_32: [*]i32,
         sum_256: [*]i32,
@@ -137,7 +137,8 @@ pub const Panel = struct {
         return .{
             .quants = at(i32, base, k0 / 4),
             .scale = at(f32, base + panel.scale, k0 / group),
-            .lane_sums = at(i32, base + panel.lane_sums, k0 / sumGroup(group)),
+            .lane_16 = at(i32, base + panel.lane_16, k0 / 16),
+            .lane_32 = at(i32, base + panel.lane_32, k0 / 32),
             .pair_16 = at(i32, base + panel.pair_16, k0 / 32),
             .pair_32 = at(i32, base + panel.pair_32, k0 / 64),
             .sum_256 = at(i32, base + panel.sum_256, k0 / 256),

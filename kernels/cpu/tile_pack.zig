@@ -22,7 +22,9 @@ pub fn packRows(
         const first = panel.quants + g * group / 4 * panel_rows + r;
         for (dwords, 0..) |dword, i| first[i * panel_rows] = dword;
         if (group == 32) {
-            panel.lane_sums[g * panel_rows + r] = join(laneSums(32, &quants));
+            const lanes = laneSums(32, &quants);
+            inline for (lanes, 0..) |sum, i| panel.lane_16[(2 * g + i) * panel_rows + r] = sum;
+            panel.lane_32[g * panel_rows + r] = addPairs(lanes[0], lanes[1]);
         } else packSums(panel, r, g, &quants);
     };
 }
@@ -30,13 +32,12 @@ pub fn packRows(
 /// The sums of group `g` of 256 in row `r`.
 inline fn packSums(panel: Panel.View, r: usize, g: usize, quants: *const [256]i8) void {
     var total: i32 = 0;
+    const lanes = laneSums(256, quants);
+    inline for (lanes, 0..) |sum, i| panel.lane_16[(g * 16 + i) * panel_rows + r] = sum;
     inline for (0..4) |quarter| {
         var sums: [4]i32 = undefined;
-        inline for (0..4) |i| {
-            const sub = quarter * 4 + i;
-            const lanes = laneSums(16, quants[sub * 16 ..][0..16]);
-            panel.lane_sums[(g * 16 + sub) * panel_rows + r] = join(lanes);
-            sums[i] = lanes[0] + lanes[1];
+        inline for (&sums, lanes[quarter * 4 ..][0..4]) |*sum, pair| {
+            sum.* = (pair << 16 >> 16) + (pair >> 16);
         }
         const step = g * 4 + quarter;
         panel.pair_16[(2 * step) * panel_rows + r] = join(.{ sums[0], sums[1] });
@@ -48,12 +49,29 @@ inline fn packSums(panel: Panel.View, r: usize, g: usize, quants: *const [256]i8
     panel.sum_256[g * panel_rows + r] = total;
 }
 
-/// The sums of the elements at 0 and 1, and of those at 2 and 3, modulo 4.
-inline fn laneSums(comptime n: usize, quants: *const [n]i8) [2]i32 {
-    const dwords: @Vector(n / 4, i32) = @bitCast(quants.*);
-    const low = (dwords << @splat(24) >> @splat(24)) + (dwords << @splat(16) >> @splat(24));
-    const high = (dwords << @splat(8) >> @splat(24)) + (dwords >> @splat(24));
-    return .{ @reduce(.Add, low), @reduce(.Add, high) };
+/// Of each 16 the sums of the elements at 0 and 1, and of those at 2 and 3, modulo 4, as two i16.
+inline fn laneSums(comptime n: usize, quants: *const [n]i8) [n / 16]i32 {
+    const Shorts = @Vector(n / 2, i16);
+    const neighbours: Shorts = @bitCast(quants.*);
+    var sums: Shorts = (neighbours << @splat(8) >> @splat(8)) + (neighbours >> @splat(8));
+    inline for (.{ 4, 2 }) |distance| {
+        const exchanged = comptime blk: {
+            var indices: [n / 2]i32 = undefined;
+            for (&indices, 0..) |*index, i| index.* = i ^ distance;
+            break :blk indices;
+        };
+        sums += @shuffle(i16, sums, undefined, exchanged);
+    }
+    const dwords: [n / 4]i32 = @bitCast(sums);
+    var result: [n / 16]i32 = undefined;
+    inline for (&result, 0..) |*sum, i| sum.* = dwords[4 * i];
+    return result;
+}
+
+/// Two sums of two i16.
+inline fn addPairs(a: i32, b: i32) i32 {
+    const Pair = @Vector(2, i16);
+    return @bitCast(@as(Pair, @bitCast(a)) + @as(Pair, @bitCast(b)));
 }
 
 /// Two sums as two i16.

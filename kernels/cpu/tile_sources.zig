@@ -28,8 +28,8 @@ pub const Rows = struct {
         k: usize,
     ) void {
         @setEvalBranchQuota(10000);
-        const group = Format.recipe.group;
-        const tile_bytes = comptime layout.depth / blockLen(Format) * Format.block_bytes;
+        const block_len = comptime unpack.blockLen(Format);
+        const tile_bytes = comptime layout.depth / block_len * Format.block_bytes;
         var column: usize = 0;
         while (column < columns) : (column += vector.lanes) {
             const strip: unpack.Strip(unpack.Rows) = .{
@@ -43,27 +43,17 @@ pub const Rows = struct {
                 .tile = tile,
                 .column = column,
             };
-            if (@hasDecl(Format, "blocks")) {
-                for (0..(kc + 127) / 128) |step| {
-                    const from = (k0 + step * 128) / blockLen(Format) * Format.block_bytes;
-                    Format.blocks(&strip, from, step * 4, @min(4, kc / 32 - step * 4));
-                }
-            } else for (0..kc / group) |b| {
-                Format.block(&strip, (k0 / group + b) * Format.block_bytes, b);
+            for (0..kc / block_len) |b| {
+                Format.block(&strip, (k0 / block_len + b) * Format.block_bytes, b);
             }
         }
-    }
-
-    /// Weights of a quant block, which may be several groups.
-    fn blockLen(comptime Format: type) comptime_int {
-        return if (@hasDecl(Format, "block_len")) Format.block_len else Format.recipe.group;
     }
 
     /// From a row's first byte to its bytes of the next tile, which is of the next 32 rows where the
     /// row ends with this one.
     fn offsetAhead(sources: *const Rows, comptime Format: type, k0: usize, k: usize) usize {
         const next = k0 + layout.depth;
-        if (next < k) return next / blockLen(Format) * Format.block_bytes;
+        if (next < k) return next / unpack.blockLen(Format) * Format.block_bytes;
         const row_bytes = @intFromPtr(sources.rows[1]) - @intFromPtr(sources.rows[0]);
         return columns * row_bytes;
     }
@@ -95,12 +85,12 @@ pub fn Panels(comptime Q: type) type {
             _: usize,
         ) void {
             @setEvalBranchQuota(10000);
-            const group = Format.recipe.group;
+            const block_len = comptime unpack.blockLen(Format);
             var column: usize = 0;
             while (column < columns) : (column += vector.lanes) {
                 const panel = sources.panels[column / interleave.panel_rows];
-                for (0..kc / group) |b| {
-                    const at = (k0 / group + b) * Format.block_bytes * interleave.panel_rows;
+                for (0..kc / block_len) |b| {
+                    const at = (k0 / block_len + b) * Format.block_bytes * interleave.panel_rows;
                     const strip: unpack.Strip(unpack.Panel(Q)) = .{
                         .source = .{ .block = panel + at, .first = column % interleave.panel_rows },
                         .tile = tile,

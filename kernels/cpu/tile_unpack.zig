@@ -12,6 +12,16 @@ const Bytes = vector.Bytes;
 const Recipe = layout.Recipe;
 const Tile = layout.Tile;
 
+/// Groups of activations that meet a quant block of the format.
+pub fn numGroups(comptime Format: type) comptime_int {
+    return if (@hasDecl(Format, "num_groups")) Format.num_groups else 1;
+}
+
+/// Weights of a quant block.
+pub fn blockLen(comptime Format: type) comptime_int {
+    return numGroups(Format) * Format.recipe.group;
+}
+
 /// Which bytes of the next tile are asked for while this one is unpacked: some lines of a row with
 /// every dword of the tile. The hardware does not follow 32 streams, and all lines at once would
 /// hold up everything else (6 rows, two threads: Q4_0 20 -> 30 GB/s, Q6_K 19 -> 33).

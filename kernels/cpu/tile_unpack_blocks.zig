@@ -1,5 +1,5 @@
 //! Unpacks the 32-blocks Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL and MXFP4: one scale, and for the
-//! `_1` types one F16 min, per 32 weights.
+//! `_1` types one F16 min, per 32 weights. NVFP4, Q1_0 and Q2_0 are several such groups.
 const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
@@ -55,11 +55,7 @@ inline fn fifthBits(words: Words) Words {
 
 /// A format with `levels` for nibbles that lie as in Q4_0.
 pub fn Levels(comptime Format: type) type {
-    const largest = comptime blk: {
-        var most: i16 = 0;
-        for (Format.levels) |level| most = @max(most, @abs(@as(i16, level)));
-        break :blk most;
-    };
+    const largest = comptime largestOf(Format);
     const shifted = vector.products == .unsigned_dot or
         (vector.products == .unsigned_pairs and largest <= 16);
     const excess = if (largest <= 16) 16 else 128;
@@ -82,12 +78,111 @@ pub fn Levels(comptime Format: type) type {
             const nibbles = strip.dwords16(from + @offsetOf(Format.Block, "quants"));
             inline for (0..8) |j| {
                 const codes = unpack.bits(nibbles[j % 4], if (j < 4) 0 else 4, 0x0f);
-                const bytes: vector.Bytes = @bitCast(codes);
-                const w = simd.lookUp16(bytes, Format.levels, recipe.offset);
-                unpack.put(recipe, strip, b * 8 + j, @bitCast(w), @splat(1));
+                const w = levelsOf(Format, codes, recipe.offset);
+                unpack.put(recipe, strip, b * 8 + j, w, @splat(1));
             }
         }
     };
+}
+
+/// A format with `levels` for nibbles and a scale per 16 weights, of which 8 bytes hold the first 8
+/// in their low nibbles.
+pub fn HalvedLevels(comptime Format: type) type {
+    return struct {
+        pub const block_bytes = @sizeOf(Format.Block);
+        pub const num_groups = Format.block_len / 32;
+        pub const recipe: Recipe = .{
+            .group = 32,
+            .sub = 16,
+            .offset = if (vector.signed) 0 else Format.offset,
+            .largest = largestOf(Format),
+            .has_two_scales = true,
+        };
+
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
+            const codes = strip.field(u32, from + @offsetOf(Format.Block, "scales"));
+            inline for (0..num_groups) |i| {
+                const group = b * num_groups + i;
+                strip.putScaleFloats(group, scalesOf(codes, 2 * i));
+                strip.putSecondScale(group, scalesOf(codes, 2 * i + 1));
+                const nibbles = strip.dwords16(from + @offsetOf(Format.Block, "quants") + i * 16);
+                inline for (0..8) |j| {
+                    const dword = nibbles[j / 4 * 2 + j % 2];
+                    const w = levelsOf(Format, unpack.bits(dword, j / 2 % 2 * 4, 0x0f), recipe.offset);
+                    strip.putWeights(group * 8 + j, w, 0);
+                }
+            }
+        }
+
+        inline fn scalesOf(codes: Words, comptime index: u5) vector.Floats {
+            return Format.halfScales(vector.lanes, unpack.byte(codes, index));
+        }
+    };
+}
+
+/// A format with one scale for 128 bits of codes in order, of 1 bit (which counts 2) or 2 bits.
+pub fn Codes(comptime Format: type) type {
+    const num_bits = 128 / Format.block_len;
+    return struct {
+        pub const block_bytes = @sizeOf(Format.Block);
+        pub const num_groups = Format.block_len / 32;
+        pub const recipe: Recipe = .{
+            .group = 32,
+            .sub = 32,
+            .offset = if (vector.signed) 0 else Format.offset,
+            .largest = 2,
+        };
+
+        pub inline fn block(strip: anytype, from: usize, b: usize) void {
+            const scale = strip.field(u16, from + @offsetOf(Format.Block, "d"));
+            inline for (0..num_groups) |i| strip.putScale(b * num_groups + i, scale);
+            const words = strip.dwords16(from + @sizeOf(Format.Block) - 16);
+            inline for (0..num_groups * 8) |j| {
+                const w = spread(words[j * num_bits / 8], j * num_bits % 8 * 4);
+                strip.putWeights(b * num_groups * 8 + j, w, Format.offset);
+            }
+        }
+
+        /// Four codes of each word, from bit `first` on, as its bytes.
+        inline fn spread(words: Words, comptime first: u5) Words {
+            if (vector.lanes < 16) {
+                const codes = words >> @splat(first);
+                return if (num_bits == 1) twiceBits(codes) else pairsOfBits(codes);
+            }
+            const zeros = 2 - num_bits;
+            comptime var starts: [64]u8 = undefined;
+            comptime for (&starts, 0..) |*start, i| {
+                start.* = (64 + i / 4 % 2 * 32 + first + i % 4 * num_bits - zeros) % 64;
+            };
+            const bytes: Words = @bitCast(simd.shiftToBytes(@bitCast(words), starts));
+            return bytes & unpack.bytes(3 << zeros & 3);
+        }
+    };
+}
+
+/// Twice bits 0..4 of each word as its four bytes.
+inline fn twiceBits(words: Words) Words {
+    const spread = (words & vector.splat(Words, 15)) *% vector.splat(Words, 0x00408102);
+    return spread & unpack.bytes(2);
+}
+
+/// Bits 0..8 of each word, two in each of its four bytes.
+inline fn pairsOfBits(words: Words) Words {
+    const byte = words & vector.splat(Words, 0xff);
+    const nibbles = (byte | byte << @splat(12)) & vector.splat(Words, 0x000f000f);
+    return (nibbles | nibbles << @splat(6)) & unpack.bytes(3);
+}
+
+/// The format's level of every byte of `codes`, `offset` too large.
+inline fn levelsOf(comptime Format: type, codes: Words, comptime offset: u8) Words {
+    return @bitCast(simd.lookUp16(@as(vector.Bytes, @bitCast(codes)), Format.levels, offset));
+}
+
+/// Of the format's levels, by magnitude.
+fn largestOf(comptime Format: type) comptime_int {
+    var most: i16 = 0;
+    for (Format.levels) |level| most = @max(most, @abs(@as(i16, level)));
+    return most;
 }
 
 /// `Block` of 32 signed bytes `quants`.

@@ -1,5 +1,4 @@
-//! Unpacks any format through what the rows regime decodes: a super-block (or four 32s) of every
-//! row as bytes in the first-level cache, then four weights of each row side by side.
+//! Unpacks super-blocks through what the rows regime decodes: one of every row as bytes in the first-level cache, then four weights of each row side by side.
 const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
@@ -78,73 +77,6 @@ pub fn Decoded(comptime Format: type) type {
                 weights[at..][0..32].* = simd.part(u8, 32, bytes, 0);
                 weights[at + 64 ..][0..32].* = simd.part(u8, 32, bytes, 32);
             }
-        }
-    };
-}
-
-/// `Format` whose 32s have scales but may be parts of larger quant blocks; 128 weights at once.
-pub fn DecodedBlocks(comptime Format: type) type {
-    const has_two_scales = @hasDecl(Format, "has_two_scales");
-    const shifted = !vector.signed;
-
-    return struct {
-        pub const block_bytes = @sizeOf(Format.Block);
-        pub const block_len = Format.block_len;
-        pub const recipe: Recipe = .{
-            .group = 32,
-            .sub = if (has_two_scales) 16 else 32,
-            .offset = if (shifted) Format.offset else 0,
-            .largest = Format.offset + 1,
-            .has_two_scales = has_two_scales,
-        };
-
-        const Scales = [2][4][lanes]f32;
-
-        /// Groups of 32 `b..b + count`, at most 4. Reads up to 128 weights.
-        pub inline fn blocks(strip: *const Strip, from: usize, b: usize, count: usize) void {
-            var rows: [lanes][128]u8 align(64) = undefined;
-            var scales: Scales align(64) = undefined;
-            decodeRows(strip.source.rows, from, &rows, &scales);
-            var decoded: [lanes][*]const u8 = undefined;
-            for (&decoded, &rows) |*pointer, *row| pointer.* = row;
-            const source: unpack.Rows = .{ .rows = &decoded };
-            for (0..count) |j| {
-                strip.putScaleFloats(b + j, scales[0][j]);
-                if (has_two_scales) strip.putSecondScale(b + j, scales[1][j]);
-                for (0..2) |half| {
-                    const words = source.dwords16(j * 32 + half * 16);
-                    const first = (b + j) * 8 + half * 4;
-                    inline for (0..4) |i| strip.putWeights(first + i, words[i], 0);
-                }
-            }
-        }
-
-        noinline fn decodeRows(
-            sources: *const [lanes][*]const u8,
-            from: usize,
-            rows: *align(64) [lanes][128]u8,
-            scales: *Scales,
-        ) void {
-            var first: usize = 0;
-            while (first < lanes) : (first += 4) {
-                var p: [4][*]const u8 = undefined;
-                inline for (0..4) |i| p[i] = sources[first + i] + from;
-                storeScales(&scales[0], first, Format.scales(p));
-                if (has_two_scales) storeScales(&scales[1], first, Format.secondScales(p));
-                inline for (0..4) |i| inline for (Format.quants(p[i]), 0..) |vector_of_four, half| {
-                    const excess: u8 = @intCast(recipe.offset);
-                    const change: simd.Bytes = @splat(excess -% Format.offset);
-                    const bytes = vector_of_four +% change;
-                    inline for (0..4) |j| {
-                        const lane = simd.part(u8, 16, bytes, j * 16);
-                        rows[first + i][j * 32 + half * 16 ..][0..16].* = lane;
-                    }
-                };
-            }
-        }
-
-        inline fn storeScales(target: *[4][lanes]f32, first: usize, scales: simd.Floats) void {
-            inline for (0..4) |j| target[j][first..][0..4].* = simd.part(f32, 4, scales, j * 4);
         }
     };
 }

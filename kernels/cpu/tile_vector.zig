@@ -75,6 +75,11 @@ pub inline fn inOrder(value: anytype) @TypeOf(value) {
     return same;
 }
 
+/// Keeps the compiler from mixing what comes before with what comes after.
+pub inline fn apart() void {
+    asm volatile ("" ::: .{ .memory = true });
+}
+
 /// sum + the four products of each dword; only where `products` is one of the dots.
 pub inline fn dot(sum: Ints, w: Bytes, a: Bytes) Ints {
     return instructions.dot(sum, w, a);

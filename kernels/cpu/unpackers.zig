@@ -29,11 +29,12 @@ fn UnpackerOf(comptime weight_type: quant.Type, comptime in_tile: bool) ?type {
         .q3_k => signed.ThreeBits(Format.Block, multiplied),
         .q6_k => signed.SixBits(Format.Block),
         .iq4_nl, .mxfp4 => blocks.Levels(Format),
+        .nvfp4 => blocks.HalvedLevels(Format),
         .iq4_xs => signed.Levels(Format, in_tile),
         .iq1_s, .iq1_m, .iq2_xxs, .iq2_xs, .iq2_s, .iq3_xxs, .iq3_s => decoded.Decoded(Format),
         .tq2_0 => decoded.Decoded(Format),
         .tq1_0 => ternary.Digits(Format, in_tile),
-        .nvfp4, .q1_0, .q2_0 => decoded.DecodedBlocks(Format),
+        .q1_0, .q2_0 => blocks.Codes(Format),
         .f32, .f16, .bf16, .f8_e4m3, .f8_e5m2 => null,
     };
 }
