@@ -1,4 +1,5 @@
-//! Unpacks super-blocks through what the rows regime decodes: one of every row as bytes in the first-level cache, then four weights of each row side by side.
+//! Unpacks super-blocks through what the rows regime decodes: one of every row as bytes in the
+//! first-level cache, then four weights of each row side by side.
 const simd = @import("../simd.zig");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
