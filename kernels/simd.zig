@@ -355,15 +355,14 @@ inline fn affine(x: Bytes, matrix: Bytes) Bytes {
     return @"llvm.x86.vgf2p8affineqb.512"(x, matrix, 0);
 }
 
-/// Field i of `size` bits of each word to its byte i.
-pub inline fn spreadFields(words: @Vector(16, u32), comptime size: u5) @Vector(16, u32) {
-    const mask: u32 = (1 << size) - 1;
-    var result = words & @as(@TypeOf(words), @splat(mask));
-    inline for (1..4) |i| {
-        const moved = words << @splat(i * (8 - size));
-        result |= moved & @as(@TypeOf(words), @splat(mask << (8 * i)));
-    }
-    return result;
+/// Field i of `size` bits of each word to its byte i, for i below 4.
+pub inline fn spreadFields(words: anytype, comptime size: comptime_int) @TypeOf(words) {
+    const V = @TypeOf(words);
+    const fields = words & @as(V, @splat((1 << 4 * size) - 1));
+    const two_masks = ((1 << 2 * size) - 1) * 0x00010001;
+    const pairs = (fields | fields << @splat(16 - 2 * size)) & @as(V, @splat(two_masks));
+    const four_masks = ((1 << size) - 1) * 0x01010101;
+    return (pairs | pairs << @splat(8 - size)) & @as(V, @splat(four_masks));
 }
 
 extern fn @"llvm.x86.avx512.pshuf.b.512"(Bytes, Bytes) Bytes;

@@ -40,17 +40,17 @@ pub fn Nibbles(comptime Block: type) type {
             const nibbles = strip.dwords16(from + @offsetOf(Block, "quants"));
             inline for (0..8) |j| {
                 var w = unpack.bits(nibbles[j % 4], if (j < 4) 0 else 4, 0x0f);
-                if (has_fifth) w |= fifthBits(high >> @splat(4 * j));
+                if (has_fifth) w |= spreadBits(high >> @splat(4 * j), 4);
                 strip.putWeights(b * 8 + j, w, middle);
             }
         }
     };
 }
 
-/// Bits 0..4 of each word to bit 4 of its four bytes.
-inline fn fifthBits(words: Words) Words {
-    const spread = (words & vector.splat(Words, 15)) *% vector.splat(Words, 0x02040810);
-    return spread & unpack.bytes(0x10);
+/// Bits 0..4 of each word to bit `to` of its four bytes.
+inline fn spreadBits(words: Words, comptime to: u5) Words {
+    const moved = (words & vector.splat(Words, 15)) *% vector.splat(Words, 0x00204081 << to);
+    return moved & unpack.bytes(1 << to);
 }
 
 /// A format with `levels` for nibbles that lie as in Q4_0.
@@ -147,7 +147,7 @@ pub fn Codes(comptime Format: type) type {
         inline fn spread(words: Words, comptime first: u5) Words {
             if (vector.lanes < 16) {
                 const codes = words >> @splat(first);
-                return if (num_bits == 1) twiceBits(codes) else pairsOfBits(codes);
+                return if (num_bits == 1) spreadBits(codes, 1) else simd.spreadFields(codes, num_bits);
             }
             const zeros = 2 - num_bits;
             comptime var starts: [64]u8 = undefined;
@@ -158,19 +158,6 @@ pub fn Codes(comptime Format: type) type {
             return bytes & unpack.bytes(3 << zeros & 3);
         }
     };
-}
-
-/// Twice bits 0..4 of each word as its four bytes.
-inline fn twiceBits(words: Words) Words {
-    const spread = (words & vector.splat(Words, 15)) *% vector.splat(Words, 0x00408102);
-    return spread & unpack.bytes(2);
-}
-
-/// Bits 0..8 of each word, two in each of its four bytes.
-inline fn pairsOfBits(words: Words) Words {
-    const byte = words & vector.splat(Words, 0xff);
-    const nibbles = (byte | byte << @splat(12)) & vector.splat(Words, 0x000f000f);
-    return (nibbles | nibbles << @splat(6)) & unpack.bytes(3);
 }
 
 /// The format's level of every byte of `codes`, `offset` too large.

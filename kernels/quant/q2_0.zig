@@ -29,7 +29,7 @@ pub inline fn quants(p: [*]const u8) block32.Quants {
             word.* = simd.load(u32, p + at);
         }
         const bytes: @Vector(16, u8) = @bitCast(words);
-        vector.* = @bitCast(simd.spreadFields(bytes, 2));
+        vector.* = @bitCast(simd.spreadFields(@as(@Vector(16, u32), bytes), 2));
     }
     return result;
 }
