@@ -28,6 +28,7 @@ pub const has_avx512 = hasX86(.avx512bw) and hasX86(.avx512vl);
 pub const has_byte_tables = has_avx512 and hasX86(.avx512vbmi);
 pub const has_avx2 = hasX86(.avx2);
 pub const has_sdot = hasArm(.dotprod);
+pub const has_i8mm = hasArm(.i8mm);
 pub const has_fma = hasX86(.fma) or arch == .aarch64;
 const has_f16c = hasX86(.f16c) or arch == .aarch64;
 
@@ -60,6 +61,10 @@ pub inline fn loadLanes(p: [*]const u8, comptime stride: usize) Bytes {
 }
 pub inline fn prefetch(p: [*]const u8) void {
     @prefetch(p, .{ .rw = .read, .locality = 3, .cache = .data });
+}
+/// Into the second cache.
+pub inline fn prefetchSecond(p: [*]const u8) void {
+    @prefetch(p, .{ .rw = .read, .locality = 2, .cache = .data });
 }
 /// Of what is read once a step, such as weights: only the first cache is to keep it.
 pub inline fn prefetchOnce(p: [*]const u8) void {
@@ -186,6 +191,15 @@ pub inline fn sumHalvingEach(comptime n: comptime_int, v: [n]@Vector(n, f32)) @V
         }
     }
     return level[0];
+}
+/// `sumHalving` of each lane: vector s holds strand s of all lanes' sums.
+pub inline fn sumHalvingAcross(comptime n: comptime_int, v: [16]@Vector(n, f32)) @Vector(n, f32) {
+    var left = v;
+    comptime var half = 8;
+    inline while (half > 0) : (half /= 2) {
+        inline for (0..half) |i| left[i] += left[i + half];
+    }
+    return left[0];
 }
 /// Of every two segments of `half` elements the first of `a` and the second of `b`, each in place
 /// or (`is_other`) replaced by the segment beside it.

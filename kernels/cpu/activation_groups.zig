@@ -57,14 +57,24 @@ pub const LaidRows = struct {
     memory: [*]align(64) u8,
     count: usize,
     k: usize,
+    /// All float weights lie interleaved.
+    have_panels: bool = false,
 
     pub fn lay(rows: *const LaidRows, row: usize, x: [*]const f32) void {
         var memory = rows.memory;
         for (rows.groups.all()) |group| {
             const row_bytes = matvec.inputBytes(group, rows.k);
-            matvec.layInput(group, x[0..rows.k], @alignCast(memory + row * row_bytes));
+            const own = x[0..rows.k];
+            if (rows.areBeside(group)) {
+                matvec.layBeside(group, own, row, rows.count, memory);
+            } else matvec.layInput(group, own, @alignCast(memory + row * row_bytes));
             memory = @alignCast(memory + rows.count * row_bytes);
         }
+    }
+
+    /// Whether the rows for `group` lie side by side.
+    pub fn areBeside(rows: *const LaidRows, group: u32) bool {
+        return rows.have_panels and matvec.wantsBeside(group, rows.count);
     }
 
     /// The rows for `group` from `first` on.

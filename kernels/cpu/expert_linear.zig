@@ -125,7 +125,7 @@ const Unit = struct {
         if (batches.experts.len == 0) return;
         const row_bytes = unit.inputs.rowBytes(unit.experts[0]);
         const most_rows = batches.pairsOf(0).len;
-        var slices: Slices = .of(&worker.shared.tuning, &.{unit.experts}, most_rows, row_bytes);
+        var slices: Slices = .of(&worker.shared.tuning, &.{unit.experts}, .of(most_rows), row_bytes);
         const longest = max_values / (slices.parts * batches.pairs.len);
         slices.limit(longest);
         var phase = worker.phase(@intCast(slices.count()));

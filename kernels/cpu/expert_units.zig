@@ -38,7 +38,7 @@ pub const Units = struct {
             .num_tiled = num_tiled,
             .num_experts = batches.experts.len,
             .panels_each = (sets[0][0].rows + columns - 1) / columns,
-            .slices = .of(&worker.shared.tuning, sets, few_rows, row_bytes),
+            .slices = .of(&worker.shared.tuning, sets, .of(few_rows), row_bytes),
         };
     }
 

@@ -2,6 +2,7 @@
 //! memory. Lays out the activations and picks the kernel of a weight type.
 const std = @import("std");
 const simd = @import("../simd.zig");
+const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const activation = @import("activation.zig");
 const blocks = @import("matvec_blocks.zig");
@@ -10,8 +11,10 @@ const float = @import("matvec_float.zig");
 const interleave = @import("../interleave.zig");
 const interleaved = @import("matvec_interleaved.zig");
 const float_interleaved = @import("matvec_float_interleaved.zig");
+const beside = @import("matvec_float_beside.zig");
 const RowUnpacker = @import("unpackers.zig").RowUnpacker;
 const matvec_span = @import("matvec_span.zig");
+const Layout = @import("../plan.zig").Layout;
 pub const Span = matvec_span.Span;
 pub const Target = matvec_span.Target;
 
@@ -40,7 +43,30 @@ pub const Input = struct {
     k: usize,
     /// Rows laid out by `layInput`, one after another, for the weight's group.
     laid: [*]align(64) u8,
+    /// Rows of floats are laid out by `layBeside`.
+    are_beside: bool = false,
 };
+
+/// Whether so many rows laid out for `group` are faster side by side, where all weights lie
+/// interleaved: more than two floats, or four pairs that one instruction multiplies (one thread of
+/// Zen 4, F16, 4 rows: 172 -> 128 ms for a 1B model; BF16 125 and 128).
+pub fn wantsBeside(group: u32, num_rows: usize) bool {
+    return switch (group) {
+        0 => num_rows > 2,
+        quant.brain_group => num_rows > if (brain.has_dot) 4 else 2,
+        else => false,
+    };
+}
+
+/// Lays x `[k]` out as row `row` of `count` side by side in `memory`, `inputBytes(group, k)` long each.
+pub fn layBeside(group: u32, x: []const f32, row: usize, count: usize, memory: [*]align(64) u8) void {
+    const place: beside.Place = .of(row, count);
+    const part: [*]u32 = @ptrCast(@alignCast(memory + place.first * inputBytes(group, x.len)));
+    switch (group) {
+        inline 0, quant.brain_group => |id| beside.layInput(id, x, row - place.first, place.size, part),
+        else => unreachable,
+    }
+}
 
 /// Products of weight rows with all input rows: those of row m `m * out_stride` further on. Two
 /// targets are read together, as `slices.Slice` says.
@@ -51,32 +77,50 @@ pub fn multiply(
     out_stride: usize,
 ) void {
     switch (weight_type) {
-        inline else => |t| {
-            const most = comptime rowsAtOnce(t);
-            var first: usize = 0;
-            while (first < input.num_rows) {
-                // Even parts: 5 rows are 3 and 2, not 4 and 1.
-                const left = input.num_rows - first;
-                const parts = (left + most - 1) / most;
-                const count = (left + parts - 1) / parts;
-                switch (count) {
-                    inline 1...most => |M| multiplyRows(t, M, targets, input, first, out_stride),
-                    else => unreachable,
-                }
-                first += count;
-            }
+        inline else => |t| switch (targets[0].span.layout) {
+            inline .rows, .interleaved => |own| if (comptime own == .rows or interleave.hasLayout(t)) {
+                const is_float = comptime own == .interleaved and quant.Format(t).block_len == 1;
+                if (is_float and input.are_beside) return multiplyBeside(t, targets, input, out_stride);
+                multiplyAll(t, own, targets, input, out_stride);
+            } else unreachable,
+            _ => unreachable,
         },
     }
 }
 
+fn multiplyAll(
+    comptime t: quant.Type,
+    comptime own: Layout,
+    targets: []const Target,
+    input: Input,
+    out_stride: usize,
+) void {
+    const most = comptime rowsAtOnce(t, own);
+    var first: usize = 0;
+    while (first < input.num_rows) {
+        // Even parts: 5 rows are 3 and 2, not 4 and 1.
+        const left = input.num_rows - first;
+        const parts = (left + most - 1) / most;
+        const count = (left + parts - 1) / parts;
+        switch (count) {
+            inline 1...most => |M| multiplyRows(t, own, M, targets, input, first, out_stride),
+            else => unreachable,
+        }
+        first += count;
+    }
+}
+
 /// Activation rows that share one decoding of the weights; as many as the registers hold.
-fn rowsAtOnce(comptime t: quant.Type) usize {
-    if (quant.Format(t).block_len == 1) return float.max_rows_at_once;
+fn rowsAtOnce(comptime t: quant.Type, comptime own: Layout) usize {
+    if (quant.Format(t).block_len == 1) {
+        return if (own == .rows) float.max_rows_at_once else float_interleaved.max_rows_at_once;
+    }
     return if (simd.native_lanes >= 8) 4 else 2;
 }
 
 fn multiplyRows(
     comptime t: quant.Type,
+    comptime own: Layout,
     comptime M: usize,
     targets: []const Target,
     input: Input,
@@ -92,10 +136,7 @@ fn multiplyRows(
         inline for (0..M) |m| {
             x[m] = @alignCast(input.laid + (first + m) * float.inputBytes(group, k));
         }
-        if (span.layout == .interleaved) {
-            if (comptime !interleave.hasLayout(t)) unreachable;
-            return multiplyPanels(t, M, targets, k, &x, first, out_stride);
-        }
+        if (own == .interleaved) return multiplyPanels(t, M, targets, k, &x, first, out_stride);
         if (comptime float.takesTwo(t, 0)) {
             const streams = targets.len * span.parts;
             if (streams == 2) return float.multiply(2, t, M, targets, k, &x, first, out_stride);
@@ -107,10 +148,7 @@ fn multiplyRows(
     inline for (0..M) |m| {
         rows[m] = Row.at(@alignCast(input.laid + (first + m) * Row.bytes(k)), k);
     }
-    if (span.layout == .interleaved) {
-        if (comptime !interleave.hasLayout(t)) unreachable;
-        return multiplyPanels(t, M, targets, k, &rows, first, out_stride);
-    }
+    if (own == .interleaved) return multiplyPanels(t, M, targets, k, &rows, first, out_stride);
     const kernel = if (group == 32) blocks else super;
     const out = targets[0].out + first * out_stride;
     kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
@@ -129,22 +167,52 @@ fn multiplyPanels(
 ) void {
     const Q = quant.Format(t);
     const span = &targets[0].span;
-    const row_bytes = quant.rowBytes(@intFromEnum(t), k);
     const bytes = span.prefetch_bytes;
     var i: usize = 0;
     while (i < targets.len * span.parts) : (i += 2) {
-        var streams: [2]interleaved.Stream = undefined;
-        for (&streams, i..) |*stream, n| {
-            const target, const part = matvec_span.streamOf(targets, n);
-            stream.* = .{
-                .start = target.span.weight + target.span.firstOf(part) * row_bytes,
-                .out = target.out + first * out_stride + part * span.count,
-            };
-        }
+        const streams = streamsFrom(t, targets, i, k, first * out_stride);
         if (Q.block_len == 1) {
             float_interleaved.multiply(t, M, streams, span.count, k, input, out_stride, bytes);
         } else {
             interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
         }
     }
+}
+
+/// The same of all rows, which lie side by side.
+fn multiplyBeside(
+    comptime t: quant.Type,
+    targets: []const Target,
+    input: Input,
+    out_stride: usize,
+) void {
+    const span = &targets[0].span;
+    const row_bytes = float.inputBytes(comptime quant.group(t), input.k);
+    var i: usize = 0;
+    while (i < targets.len * span.parts) : (i += 2) {
+        const streams = streamsFrom(t, targets, i, input.k, 0);
+        const rows = input.num_rows;
+        beside.multiply(t, streams, span.count, input.k, input.laid, row_bytes, rows, out_stride);
+    }
+}
+
+/// Two streams of the targets from number `i` on; their products go `skipped` further on.
+fn streamsFrom(
+    comptime t: quant.Type,
+    targets: []const Target,
+    i: usize,
+    k: usize,
+    skipped: usize,
+) [2]interleaved.Stream {
+    const row_bytes = quant.rowBytes(@intFromEnum(t), k);
+    var streams: [2]interleaved.Stream = undefined;
+    for (&streams, i..) |*stream, n| {
+        const target, const part = matvec_span.streamOf(targets, n);
+        const span = &target.span;
+        stream.* = .{
+            .start = span.weight + span.firstOf(part) * row_bytes,
+            .out = target.out + skipped + part * span.count,
+        };
+    }
+    return streams;
 }

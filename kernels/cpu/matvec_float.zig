@@ -21,9 +21,10 @@ pub fn takesTwo(t: quant.Type, k: usize) bool {
 /// Four sums each, beside the weights and an activation: as many as the registers hold.
 pub const max_rows_at_once = if (simd.native_lanes == 16) 6 else 2;
 
-/// Bytes of one activation row laid out as steps.
+/// Bytes of one activation row laid out as steps, and one more: at distances of whole pages the rows
+/// would have the same sets of a first-level cache (Zen 4).
 pub fn inputBytes(group: u32, k: usize) usize {
-    return strands.numSteps(group, k) * strands.step_bytes;
+    return (strands.numSteps(group, k) + 1) * strands.step_bytes;
 }
 
 pub fn layInput(comptime group: u32, x: []const f32, memory: [*]align(64) u8) void {

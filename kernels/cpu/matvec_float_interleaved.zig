@@ -1,4 +1,4 @@
-//! Few activation rows against float weights whose rows lie interleaved: a lane is a weight row, a
+//! A few activation rows against float weights whose rows lie interleaved: a lane is a weight row, a
 //! vector one strand of 16 rows, with the bits of matvec_float.zig. Each activation is a broadcast
 //! operand and read once for 16 rows instead of four, so that long rows of activations, which do
 //! not stay in a first-level cache beside the weights, cost little.
@@ -16,6 +16,10 @@ const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
 /// Vectors of the rows of two panels, one of each stream in turns.
 const num_vectors = 2 * panel_rows / lanes;
+
+/// Activation rows whose sums of `strands_together` strands take half of the registers. More rows
+/// have a kernel of their own (matvec_float_beside.zig).
+pub const max_rows_at_once = simd.num_registers / 2 / interleave.strands_together;
 
 /// Products of `count` weight rows of each stream, whole panels, with M activation rows, laid out by
 /// matvec_float.zig.
@@ -37,7 +41,7 @@ pub fn multiply(
     var next: [2][*]const u8 = .{ streams[0].start, streams[1].start };
     var r: usize = 0;
     while (r < count) : (r += panel_rows) {
-        var pair: Pair = .{};
+        var pair: Pair = undefined;
         var first: usize = 0;
         while (first < num_steps) : (first += Pair.Units.num_steps) {
             // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes.
@@ -45,20 +49,11 @@ pub fn multiply(
         }
         for (0..M) |m| for (0..num_vectors) |v| {
             const out = streams[v % 2].out + m * out_stride + r + v / 2 * lanes;
-            simd.store(out, sumHalving(&pair.sums[m], v));
+            var own: [num_strands]Sums = undefined;
+            for (&own, &pair.sums[m]) |*sum, strand| sum.* = strand[v];
+            simd.store(out, simd.sumHalvingAcross(lanes, own));
         };
     }
-}
-
-/// Like simd.sumHalving, for each lane.
-fn sumHalving(sums: *const [num_strands][num_vectors]Sums, v: usize) Sums {
-    var left: [num_strands]Sums = undefined;
-    for (&left, sums) |*own, strand| own.* = strand[v];
-    comptime var half = num_strands / 2;
-    inline while (half > 0) : (half /= 2) {
-        inline for (0..half) |i| left[i] += left[i + half];
-    }
-    return left[0];
 }
 
 /// The sums of a panel's rows of each stream with M activation rows.
@@ -69,7 +64,7 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
     const together = std.math.floorPowerOfTwo(usize, std.math.clamp(wanted, 1, num_vectors));
 
     return struct {
-        sums: [M][num_strands][num_vectors]Sums = @splat(@splat(@splat(@splat(0)))),
+        sums: [M][num_strands][num_vectors]Sums,
 
         const Self = @This();
         const Row = strands.Weights(t);
@@ -106,7 +101,10 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
             prefetch_bytes: usize,
         ) void {
             var acc: [M][strands_together][together]Sums = undefined;
-            inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
+            // Zeros in memory would cost as much as the products of a row do.
+            if (first == 0) {
+                acc = @splat(@splat(@splat(@splat(0))));
+            } else inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
                 strand.* = sums[first_strand + s][first_vector..][0..together].*;
             };
             for (0..Units.num_steps) |i| inline for (0..strands_together) |s| {

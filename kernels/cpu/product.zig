@@ -15,6 +15,7 @@ const Tuning = @import("../tuning.zig").Tuning;
 const Groups = activation_groups.Groups;
 const LaidPanels = activation_groups.LaidPanels;
 const LaidRows = activation_groups.LaidRows;
+const Reading = slices_file.Reading;
 const Slice = slices_file.Slice;
 const Slices = slices_file.Slices;
 const max_quarter_rows = slices_file.max_quarter_rows;
@@ -147,6 +148,7 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
         .memory = if (is_own) @alignCast(own_laid) else shared.ptr,
         .count = input.rows,
         .k = k,
+        .have_panels = input.rows > 1 and haveFloatPanels(products),
     };
     if (is_own) {
         // Every thread does it for itself: cheaper than waiting for each other.
@@ -182,6 +184,15 @@ fn runRows(shared: []align(64) u8, worker: *Worker, input: Input, products: []co
     }
 }
 
+/// Whether all float weights lie interleaved.
+fn haveFloatPanels(products: []const Product) bool {
+    for (products) |*product| for (product.weights[0..product.num_weights]) |*weight| {
+        const is_float = quant.isFloat(quant.fromId(weight.type).?);
+        if (is_float and weight.layout != .interleaved) return false;
+    };
+    return true;
+}
+
 /// What a unit of the rows regime needs.
 const Rows = struct {
     laid: *const LaidRows,
@@ -197,7 +208,9 @@ const Rows = struct {
         }
         const all = product.weights[0..product.num_weights];
         const sets = [2][]const plan.Weight{ all[0..1], all[all.len - 1 ..] };
-        return .of(rows.tuning, sets[0..all.len], rows.laid.count, row_bytes);
+        const in_pairs = rows.laid.areBeside(quant.group(quant.fromId(all[0].type).?));
+        const reading: Reading = if (in_pairs) .in_pairs else .of(rows.laid.count);
+        return .of(rows.tuning, sets[0..all.len], reading, row_bytes);
     }
 
     fn compute(rows: *Rows, product: *const Product, slice: Slice) void {
@@ -236,6 +249,7 @@ const Rows = struct {
             .num_rows = rows.laid.count,
             .k = rows.laid.k,
             .laid = rows.laid.of(quant.group(weight_type), 0),
+            .are_beside = rows.laid.areBeside(quant.group(weight_type)),
         };
         matvec.multiply(weight_type, targets, input, stride);
     }

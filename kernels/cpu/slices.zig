@@ -22,6 +22,19 @@ pub const Slice = struct {
     together: bool,
 };
 
+/// How a unit reads its weights.
+pub const Reading = enum {
+    once,
+    /// Four activation rows share one decoding; more of them pass over the slice again, from the cache.
+    again,
+    /// Two panels at a time for all activations (matvec_float_beside.zig).
+    in_pairs,
+
+    pub fn of(input_rows: usize) Reading {
+        return if (input_rows > 4) .again else .once;
+    }
+};
+
 pub const Slices = struct {
     /// Parts of a matrix, which are read at the same time.
     parts: usize,
@@ -35,12 +48,12 @@ pub const Slices = struct {
     /// Units taken at once.
     most: u32,
 
-    /// For units that multiply `input_rows` with rows of matrices of equal height, one of each of
+    /// For units that multiply activations with rows of matrices of equal height, one of each of
     /// `sets`, whose rows are `row_bytes` together.
     pub fn of(
         tuning: *const Tuning,
         sets: []const []const plan.Weight,
-        input_rows: usize,
+        reading: Reading,
         row_bytes: usize,
     ) Slices {
         const shortest = tuning.stream_bytes / row_bytes;
@@ -56,9 +69,9 @@ pub const Slices = struct {
         };
         const together = can_pair and isPair(sets);
         const parts = if (together) streams / 2 else streams;
-        const size = std.mem.alignForward(usize, wanted, step);
-        // Four rows share one decoding; more rows pass over the slice again, from the cache.
-        const is_cached = input_rows > 4;
+        const least = if (reading == .in_pairs) 2 * step else step;
+        const size = std.mem.alignForward(usize, @max(wanted, least), step);
+        const is_cached = reading == .again;
         const longest = if (is_cached) tuning.cached_stream_bytes / row_bytes else max_quarter_rows;
         return .{
             .parts = parts,
@@ -159,7 +172,7 @@ test "parts hold every row once, at distances that the first cache tells apart" 
         weight.scales = plan.none;
         weight.rows = num_rows;
         weight.cols = 2048;
-        const slices: Slices = .of(&.{}, &.{&.{weight}}, 1, quant.rowBytes(weight.type, 2048));
+        const slices: Slices = .of(&.{}, &.{&.{weight}}, .once, quant.rowBytes(weight.type, 2048));
         try std.testing.expectEqual(num_rows > 8188, slices.height == (num_rows + 3) / 4 + 1);
         var sum: usize = 0;
         for (0..slices.count()) |unit| {

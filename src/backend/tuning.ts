@@ -20,7 +20,7 @@ export const defaultTuning: Tuning = {
 };
 
 /** Where weights lie interleaved: up to about 32 rows take less time in the rows regime (Zen 4). */
-export const interleavedTuning: Tuning = { ...defaultTuning, rowsRegime: 16 };
+export const interleavedTuning: Tuning = { ...defaultTuning, rowsRegime: 16, floatRowsRegime: 32 };
 
 const mostBytes = 2 ** 24;
 const bounds: Readonly<Record<keyof Tuning, number>> = {

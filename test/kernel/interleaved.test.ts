@@ -84,6 +84,26 @@ test("accumulate", () => {
   }
 });
 
+describe("several rows of floats, side by side", () => {
+  // Their parts have all sizes; rows of weights are of several chunks, the last one short.
+  const [k, sizes] = [4352, [320, 64]];
+  for (const type of ["f32", "f16", "bf16"] as const) {
+    test(type, () => {
+      const what = `${type} side by side`;
+      const random = new Random(what);
+      using weights = new TestWeights();
+      weights.addFloats("x", random.activations(numTokens, k), [numTokens, k]);
+      const matrices = sizes.map((n, i) => {
+        weights.add(`w${i}`, type, [n, k], random.weights(type, n, k));
+        return { name: `w${i}`, n };
+      });
+      const { plan, outputs } = productPlan(weights, k, matrices);
+      const rowCounts = [...Array.from({ length: 32 }, (_, i) => i + 1), 33];
+      checkLayouts({ what, plan, weights, outputs, numTokens, rowCounts, turns: [["w0"], ["w1"]] });
+    });
+  }
+});
+
 const otherPairs: readonly (readonly [gate: QuantType, up: QuantType])[] = [
   ["q4_k", "q6_k"],
   ["q8_0", "q4_k"],
