@@ -60,21 +60,22 @@ pub fn best() u32 {
     return count - 1;
 }
 
-/// The variant called `name` if this machine can run it.
-pub fn find(name: []const u8) ?u32 {
-    for (variants[0 .. best() + 1], 0..) |variant, index| {
-        if (std.mem.eql(u8, variant.name, name)) return @intCast(index);
-    }
-    return null;
-}
-
 fn bestArm() u32 {
-    if (builtin.os.tag != .linux) return 1; // Every Apple arm64 core has dotprod.
+    // Every arm64 CPU of Apple has dot products, those from the M2 on i8mm and BF16, too.
+    if (builtin.os.tag == .macos) return if (appleHas("I8MM") and appleHas("BF16")) 2 else 1;
+    if (builtin.os.tag != .linux) return 1;
     const hwcap = std.c.getauxval(std.elf.AT_HWCAP);
     const hwcap2 = std.c.getauxval(std.elf.AT_HWCAP2);
     const dotprod = hwcap & (1 << 20) != 0 and hwcap & (1 << 10) != 0; // ASIMDDP, ASIMDHP
     const i8mm = hwcap2 & (1 << 13) != 0 and hwcap2 & (1 << 14) != 0; // I8MM, BF16
     return if (dotprod and i8mm) 2 else if (dotprod) 1 else 0;
+}
+
+fn appleHas(comptime feature: []const u8) bool {
+    var value: u32 = 0;
+    var size: usize = @sizeOf(u32);
+    const name = "hw.optional.arm.FEAT_" ++ feature;
+    return std.c.sysctlbyname(name, &value, &size, null, 0) == 0 and value != 0;
 }
 
 const Leaf = struct { eax: u32, ebx: u32, ecx: u32, edx: u32 };

@@ -107,6 +107,7 @@ fn compute(
     while (k0 < k) : (k0 += layout.depth) {
         const kc = @min(layout.depth, k - k0);
         sources.unpackTile(Format, tile, k0, kc, k);
+        tile.pairDwords(kc);
         for (0..numPanels(rows)) |p| {
             const base: [*]align(64) const u8 = @alignCast(packed_memory + p * parts.bytes);
             const view = parts.view(group, @constCast(base), k0);
@@ -114,6 +115,7 @@ fn compute(
             if (k0 == 0) kernel.clear(target);
             const count = @min(layout.panel_rows, rows - p * layout.panel_rows);
             kernel.multiply(Format.recipe, tile, &view, count, kc, target);
+            if (k0 + kc == k) kernel.finish(target);
         }
     }
 }

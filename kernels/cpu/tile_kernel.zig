@@ -1,5 +1,6 @@
 //! Multiplies one packed activation panel by one weight tile: 6 x 32 outputs. Integer sums are
 //! exact; the float part follows the canonical order, rounding by rounding.
+const std = @import("std");
 const vector = @import("tile_vector.zig");
 const layout = @import("tile_layout.zig");
 const Bytes = vector.Bytes;
@@ -12,13 +13,16 @@ const Panel = layout.Panel;
 const columns = layout.columns;
 const panel_rows = layout.panel_rows;
 
+/// A vector of sums is of so many rows and columns.
+const sum_rows = vector.sum_rows;
+const sum_columns = vector.sum_columns;
 /// Vectors of columns in a register tile, and its rows: as many as the registers leave room for.
-const nr = 2;
+const nr = 2 * sum_rows;
 fn mostRows(comptime shape: Recipe) comptime_int {
     return if (vector.registers == 32 or shape.signedPairs()) 6 else 3;
 }
 /// For the last panel, of which no more may be there.
-const few_rows = 3;
+const few_rows = if (sum_rows == 1) 3 else 4;
 /// Registers suffice to keep the float accumulators over a whole tile.
 const resident = vector.registers == 32;
 
@@ -136,7 +140,18 @@ pub fn clear(out: [*]align(64) f32) void {
     inline for (0..panel_rows * columns / vector.lanes) |i| vectors[i] = @splat(0);
 }
 
-/// out `[panel_rows][columns]` += panel · tile over `kc` weights, in its first `rows` rows at least.
+/// Puts `out` in rows when all of K has been added; before, `sum_rows` rows lie column by column.
+pub fn finish(out: [*]align(64) f32) void {
+    if (sum_rows == 1) return;
+    for (0..panel_rows / 2) |r| {
+        const both: *[2 * columns]f32 = out[r * 2 * columns ..][0 .. 2 * columns];
+        const first, const second = std.simd.deinterlace(2, @as(@Vector(2 * columns, f32), both.*));
+        both[0..columns].* = first;
+        both[columns..].* = second;
+    }
+}
+
+/// out += panel · tile over `kc` weights, in its first `rows` rows at least.
 pub fn multiply(
     comptime recipe: Recipe,
     tile: *const Tile,
@@ -154,9 +169,12 @@ pub fn multiply(
     } else Kernel(shape, mostRows(shape)).run(tile, panel, &prepared, rows, kc, out);
 }
 
-/// `shape` is a recipe without what only `Prepared` needs, so that types share kernels; `mr` rows of
-/// a register tile, of whose sums twice as many are live in super-blocks.
-fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
+/// `shape` is a recipe without what only `Prepared` needs, so that types share kernels; `tile_rows`
+/// rows of a register tile, of whose sums twice as many are live in super-blocks.
+fn Kernel(comptime shape: Recipe, comptime tile_rows: usize) type {
+    // Vectors of rows in a register tile.
+    const mr = tile_rows / sum_rows;
+
     return struct {
         const Sums = [mr][nr]Ints;
         const Self = @This();
@@ -184,9 +202,9 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                 .column = 0,
                 .row = 0,
             };
-            while (self.column < columns) : (self.column += nr * vector.lanes) {
+            while (self.column < columns) : (self.column += nr * sum_columns) {
                 self.row = 0;
-                while (self.row < rows) : (self.row += mr) {
+                while (self.row < rows) : (self.row += tile_rows) {
                     if (shape.group == 32) self.blocks(kc) else self.superBlocks(kc);
                 }
             }
@@ -203,16 +221,15 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             for (0..kc / 32) |b| {
                 var sums: Sums = undefined;
                 self.addProducts(8, true, &sums, b * 8, b);
-                const at = b * panel_rows + self.row;
                 inline for (0..nr) |v| inline for (0..mr) |r| {
                     const scale = self.columnsOf(Floats, &self.tile.scale[b], v);
                     var t = @as(Floats, @floatFromInt(sums[r][v])) * scale;
                     if (shape.has_min) {
                         const min = self.columnsOf(Floats, &self.tile.min[b], v);
-                        t = vector.multiplyAddBy(min, self.prepared.sums[at + r], t);
+                        t = self.multiplyAddRows(min, &self.prepared.sums, b, r, t);
                     }
                     const acc = if (resident) &kept[r][v] else self.target(r, v);
-                    acc.* = vector.multiplyAddBy(t, self.panel.scale[at + r], acc.*);
+                    acc.* = self.multiplyAddRows(t, self.panel.scale, b, r, acc.*);
                 };
             }
             if (resident) inline for (0..mr) |r| inline for (0..nr) |v| {
@@ -238,8 +255,7 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                     const sum: Floats = @floatFromInt(sums[r][v]);
                     const t = vector.multiplyAdd(sum, second, terms[r][v]);
                     const acc = self.target(r, v);
-                    const a_scale = self.panel.scale[b * panel_rows + self.row + r];
-                    acc.* = vector.multiplyAddBy(t, a_scale, acc.*);
+                    acc.* = self.multiplyAddRows(t, self.panel.scale, b, r, acc.*);
                 };
                 vector.apart();
             }
@@ -274,8 +290,7 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
                     t = vector.multiplyAdd(-@as(Floats, @floatFromInt(mins[r][v])), min, t);
                 }
                 const acc = self.target(r, v);
-                const a_scale = self.panel.scale[b * panel_rows + self.row + r];
-                acc.* = vector.multiplyAddBy(t, a_scale, acc.*);
+                acc.* = self.multiplyAddRows(t, self.panel.scale, b, r, acc.*);
             };
         }
 
@@ -287,7 +302,7 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             inline for (0..steps) |i| {
                 const step = b * steps + i;
                 inline for (0..mr) |r| {
-                    const pair = vector.broadcast(Shorts, pairs[step * panel_rows + self.row + r]);
+                    const pair = self.rowsOf(Shorts, pairs, step, r);
                     inline for (0..nr) |v| {
                         const min = self.columnsOf(Shorts, &self.tile.min_pair[step], v);
                         mins[r][v] = vector.addPairDot(mins[r][v], min, pair);
@@ -325,11 +340,12 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             inline for (0..mr) |r| inline for (0..nr) |v| {
                 chain[r][v] = if (fresh or multiplied) self.bias(Ints, step, r) else sums[r][v];
             };
-            inline for (0..dwords) |j| {
-                const weights = self.weightsOf(first + j);
+            inline for (0..dwords / vector.dot_dwords) |j| {
+                const dword = first + j * vector.dot_dwords;
+                const weights = self.weightsOf(dword);
                 inline for (0..mr) |r| {
-                    const a = self.activations(first + j, r);
-                    inline for (0..nr) |v| chain[r][v] = vector.dot(chain[r][v], weights[v], a);
+                    const a = self.activations(dword, r);
+                    inline for (0..nr) |v| chain[r][v] = vector.dotTile(chain[r][v], weights[v], a);
                 }
             }
             if (!multiplied) {
@@ -415,22 +431,25 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             }
         }
 
-        /// The register tile's weights, one dword per column.
+        /// The register tile's weights, `vector.dot_dwords` of each column.
         inline fn weightsOf(self: Self, dword: usize) [nr]Bytes {
+            const lines: [*]const u32 = &self.tile.weights[dword];
             var weights: [nr]Bytes = undefined;
-            inline for (0..nr) |v| {
-                weights[v] = self.columnsOf(Bytes, &self.tile.weights[dword], v);
+            inline for (&weights, 0..) |*w, v| {
+                const from = lines + self.column * vector.dot_dwords + v * vector.lanes;
+                w.* = @as(*const Bytes, @ptrCast(@alignCast(from))).*;
             }
             return weights;
         }
 
         inline fn bias(self: Self, comptime T: type, step: usize, comptime r: usize) T {
             if (shape.offset == 0) return @splat(0);
-            return vector.broadcast(T, self.prepared.bias[step * panel_rows + self.row + r]);
+            return self.rowsOf(T, &self.prepared.bias, step, r);
         }
 
         inline fn activations(self: Self, dword: usize, comptime r: usize) Bytes {
-            const line = self.panel.quants + dword * panel_rows + self.row;
+            const line = self.panel.quants + Panel.quantsAt(dword, self.row);
+            if (sum_rows == 2) return vector.load(Bytes, line + 4 * r);
             if (vector.products != .signed_dot) return vector.broadcast(Bytes, line[r]);
             // Arm multiplies by one element of a register: two loads serve all six rows.
             const start = if (r < 4) 0 else 2;
@@ -438,15 +457,45 @@ fn Kernel(comptime shape: Recipe, comptime mr: usize) type {
             return @bitCast(@shuffle(i32, quad, undefined, @as([4]i32, @splat(r - start))));
         }
 
-        /// Vector `v` of the register tile in one row of the weight tile.
+        /// What vector `v` of the register tile's columns meets in one row of the weight tile.
         inline fn columnsOf(self: Self, comptime T: type, line: anytype, comptime v: usize) T {
-            const first: *const T = @ptrCast(@alignCast(&line[self.column + v * vector.lanes]));
-            return first.*;
+            const first = &line[self.column + v * sum_columns];
+            if (sum_rows == 1) return @as(*const T, @ptrCast(@alignCast(first))).*;
+            const each = vector.load(@Vector(2, u32), first);
+            return @bitCast(@shuffle(u32, each, undefined, [4]i32{ 0, 0, 1, 1 }));
         }
 
+        /// What vector `r` of the register tile's rows meets in step `step` of a panel's part.
+        inline fn rowsOf(
+            self: Self,
+            comptime T: type,
+            part: anytype,
+            step: usize,
+            comptime r: usize,
+        ) T {
+            const first = &part[step * panel_rows + self.row + r * sum_rows];
+            if (sum_rows == 1) return vector.broadcast(T, @bitCast(first.*));
+            const both: @Vector(2, u64) = @splat(vector.load(u64, first));
+            return @bitCast(both);
+        }
+
+        /// a * the rows' values + c
+        inline fn multiplyAddRows(
+            self: Self,
+            a: Floats,
+            part: anytype,
+            step: usize,
+            comptime r: usize,
+            c: Floats,
+        ) Floats {
+            if (sum_rows == 2) return vector.multiplyAdd(a, self.rowsOf(Floats, part, step, r), c);
+            return vector.multiplyAddBy(a, part[step * panel_rows + self.row + r], c);
+        }
+
+        /// Where vector `v` of the columns and `r` of the rows is kept; see `finish`.
         inline fn target(self: Self, comptime r: usize, comptime v: usize) *Floats {
-            const first = self.out + (self.row + r) * columns + self.column + v * vector.lanes;
-            return @ptrCast(@alignCast(first));
+            const line = self.out + (self.row + r * sum_rows) * columns;
+            return @ptrCast(@alignCast(line + self.column * sum_rows + v * vector.lanes));
         }
     };
 }

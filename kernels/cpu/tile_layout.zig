@@ -70,7 +70,7 @@ pub const Recipe = struct {
 /// 32 weight rows by up to `depth` weights, unpacked to bytes or words.
 pub const Tile = struct {
     /// Four consecutive weights of a column side by side; as words the weights 0 and 2 of the four,
-    /// then 1 and 3.
+    /// then 1 and 3. After `pairDwords` eight of a column, `[depth / 8][columns]`.
     weights: [depth / 4 * most_lines][columns]u32 align(64),
     /// Per block or super-block.
     scale: [depth / 32][columns]f32 align(64),
@@ -81,6 +81,21 @@ pub const Tile = struct {
     min_pair: [depth / 32][columns]i32 align(64),
 
     const most_lines = if (vector.products == .unsigned_pairs) 2 else 1;
+
+    /// Brings the dwords that one instruction multiplies side by side, of `kc` weights per column.
+    pub fn pairDwords(tile: *Tile, kc: usize) void {
+        if (vector.dot_dwords == 1) return;
+        const Four = @Vector(4, u32);
+        for (0..kc / 8) |step| {
+            const lines: *align(64) [2][columns / 4]Four = @ptrCast(tile.weights[2 * step ..][0..2]);
+            const first, const second = lines.*;
+            const both: *[columns / 4][2]Four = @ptrCast(lines);
+            inline for (both, first, second) |*pair, a, b| pair.* = .{
+                @shuffle(u32, a, b, [4]i32{ 0, ~@as(i32, 0), 1, ~@as(i32, 1) }),
+                @shuffle(u32, a, b, [4]i32{ 2, ~@as(i32, 2), 3, ~@as(i32, 3) }),
+            };
+        }
+    }
 };
 
 /// Where a packed panel of `panel_rows` activation rows keeps its parts, in bytes. Each part is
@@ -123,7 +138,7 @@ pub const Panel = struct {
 
     /// One panel's parts from activation `k0` on.
     pub const View = struct {
-        /// Four int8 activations each.
+        /// Four int8 activations each; `vector.dot_dwords` of a row are neighbours.
         quants: [*]i32,
         scale: [*]f32,
         lane_16: [*]i32,
@@ -143,6 +158,12 @@ pub const Panel = struct {
             .pair_32 = at(i32, base + panel.pair_32, k0 / 64),
             .sum_256 = at(i32, base + panel.sum_256, k0 / 256),
         };
+    }
+
+    /// Where in `quants` a row's dword lies.
+    pub inline fn quantsAt(dword: usize, row: usize) usize {
+        const each = vector.dot_dwords;
+        return (dword / each * panel_rows + row) * each + dword % each;
     }
 
     fn at(comptime T: type, base: [*]u8, step: usize) [*]T {

@@ -19,8 +19,7 @@ pub fn packRows(
         }
         panel.scale[g * panel_rows + r] = scale[0];
         const dwords: [group / 4]i32 = @bitCast(quants);
-        const first = panel.quants + g * group / 4 * panel_rows + r;
-        for (dwords, 0..) |dword, i| first[i * panel_rows] = dword;
+        for (dwords, 0..) |dword, i| panel.quants[Panel.quantsAt(g * group / 4 + i, r)] = dword;
         if (group == 32) {
             const lanes = laneSums(32, &quants);
             inline for (lanes, 0..) |sum, i| panel.lane_16[(2 * g + i) * panel_rows + r] = sum;

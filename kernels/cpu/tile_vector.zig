@@ -27,6 +27,14 @@ pub const lanes = switch (products) {
     .unsigned_pairs => if (simd.has_avx2) 8 else 4,
     .signed_dot, .signed_pairs => 4,
 };
+/// Rows of outputs in one vector of sums. Arm's i8mm multiplies eight weights of two columns by eight
+/// activations of two rows in one instruction: element 2c + r is column c, row r.
+pub const sum_rows = if (simd.has_i8mm) 2 else 1;
+/// Columns of outputs in one vector of sums.
+pub const sum_columns = lanes / sum_rows;
+/// Dwords of weights per column that one instruction multiplies in tiles.
+pub const dot_dwords = sum_rows;
+
 /// Vector registers that a kernel may count on.
 pub const registers = if (products == .unsigned_pairs) 16 else 32;
 
@@ -83,6 +91,11 @@ pub inline fn apart() void {
 /// sum + the four products of each dword; only where `products` is one of the dots.
 pub inline fn dot(sum: Ints, w: Bytes, a: Bytes) Ints {
     return instructions.dot(sum, w, a);
+}
+
+/// Sums of `sum_rows` x `sum_columns` outputs + the products of `dot_dwords` dwords per column and row.
+pub inline fn dotTile(sum: Ints, w: Bytes, a: Bytes) Ints {
+    return if (simd.has_i8mm) arm.dotSquare(sum, w, a) else dot(sum, w, a);
 }
 
 /// The two sums of two products of each dword, exact for weights up to 128 by magnitude.
@@ -152,6 +165,7 @@ const arm = struct {
     const Bytes8 = @Vector(8, i8);
     const Shorts4 = @Vector(4, i16);
     extern fn @"llvm.aarch64.neon.sdot.v4i32.v16i8"(Ints, Bytes16, Bytes16) Ints;
+    extern fn @"llvm.aarch64.neon.smmla.v4i32.v16i8"(Ints, Bytes16, Bytes16) Ints;
     extern fn @"llvm.aarch64.neon.smull.v8i16"(Bytes8, Bytes8) Shorts;
     extern fn @"llvm.aarch64.neon.addp.v8i16"(Shorts, Shorts) Shorts;
     extern fn @"llvm.aarch64.neon.smull.v4i32"(Shorts4, Shorts4) Ints;
@@ -159,6 +173,9 @@ const arm = struct {
 
     inline fn dot(sum: Ints, w: Bytes, a: Bytes) Ints {
         return @"llvm.aarch64.neon.sdot.v4i32.v16i8"(sum, @bitCast(w), @bitCast(a));
+    }
+    inline fn dotSquare(sum: Ints, w: Bytes, a: Bytes) Ints {
+        return @"llvm.aarch64.neon.smmla.v4i32.v16i8"(sum, @bitCast(w), @bitCast(a));
     }
     inline fn pairs(w: Bytes, a: Bytes) Shorts {
         const low = multiply(Bytes8, Shorts, half(Bytes8, w, 0), half(Bytes8, a, 0));
