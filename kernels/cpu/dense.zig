@@ -290,7 +290,7 @@ inline fn addTile(
 ) void {
     var acc: [tile_rows][strip]Sums = if (is_first) @splat(@splat(@splat(0))) else sums.*;
     for (0..count) |step| {
-        @prefetch(next + step * 64, .{ .rw = .read, .locality = 2, .cache = .data });
+        simd.prefetchSecond(next + step * 64);
         if (simd.num_registers == 32) {
             const w = weights[step];
             inline for (0..tile_rows) |m| {

@@ -98,10 +98,7 @@ fn multiplyAll(
     const most = comptime rowsAtOnce(t, own);
     var first: usize = 0;
     while (first < input.num_rows) {
-        // Even parts: 5 rows are 3 and 2, not 4 and 1.
-        const left = input.num_rows - first;
-        const parts = (left + most - 1) / most;
-        const count = (left + parts - 1) / parts;
+        const count = matvec_span.evenPart(input.num_rows - first, most);
         switch (count) {
             inline 1...most => |M| multiplyRows(t, own, M, targets, input, first, out_stride),
             else => unreachable,

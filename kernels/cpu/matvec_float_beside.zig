@@ -11,6 +11,7 @@ const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const Tuning = @import("../tuning.zig").Tuning;
 const Stream = @import("matvec_interleaved.zig").Stream;
+const evenPart = @import("matvec_span.zig").evenPart;
 const panel_rows = interleave.panel_rows;
 const num_strands = interleave.num_strands;
 const lanes = simd.native_lanes;
@@ -24,7 +25,7 @@ pub const max_rows_at_once = simd.num_registers * 3 / 4 / num_vectors;
 /// Rows of the smallest part.
 const least_rows = 3;
 
-/// Even parts of `count` rows, and where row `row` is in its part.
+/// The part that row `row` of `count` rows is in.
 pub const Place = struct {
     /// First row of the part.
     first: usize,
@@ -34,9 +35,7 @@ pub const Place = struct {
     pub fn of(row: usize, count: usize) Place {
         var first: usize = 0;
         while (true) {
-            const left = count - first;
-            const parts = (left + max_rows_at_once - 1) / max_rows_at_once;
-            const size = (left + parts - 1) / parts;
+            const size = evenPart(count - first, max_rows_at_once);
             if (row < first + size) return .{ .first = first, .size = size };
             first += size;
         }
@@ -94,7 +93,7 @@ pub fn multiply(
         while (tile.first_block < tile.num_blocks) : (tile.first_block += chunk_blocks) {
             var first: usize = 0;
             while (first < num_rows) {
-                const size = Place.of(first, num_rows).size;
+                const size = evenPart(num_rows - first, max_rows_at_once);
                 const part: [*]const u32 = @ptrCast(@alignCast(x + first * row_bytes));
                 switch (size) {
                     inline least_rows...max_rows_at_once => |M| tile.multiply(M, part, first, out_stride),

@@ -5,6 +5,13 @@ const simd = @import("../simd.zig");
 const Slice = @import("slices.zig").Slice;
 const Scales = @import("../quant/scales.zig").Scales;
 
+/// Of `left` activation rows those that are multiplied next, at most `most`: 5 rows are 3 and 2, not
+/// 4 and 1.
+pub fn evenPart(left: usize, most: usize) usize {
+    const parts = (left + most - 1) / most;
+    return (left + parts - 1) / parts;
+}
+
 /// Rows first..first+count of each part of a matrix. The rows in work lie a part apart: streams that
 /// far apart are all followed by the hardware prefetcher, neighbouring rows are not, and the next
 /// unit goes on where the streams of this one end (slices.zig says how many parts).

@@ -71,8 +71,7 @@ pub const Slices = struct {
         const parts = if (together) streams / 2 else streams;
         const least = if (reading == .in_pairs) 2 * step else step;
         const size = std.mem.alignForward(usize, @max(wanted, least), step);
-        const is_cached = reading == .again;
-        const longest = if (is_cached) tuning.cached_stream_bytes / row_bytes else max_quarter_rows;
+        const longest = if (reading == .again) tuning.cached_stream_bytes / row_bytes else max_quarter_rows;
         return .{
             .parts = parts,
             .together = together,
