@@ -1,8 +1,9 @@
 //! Several activation rows against float weights whose rows lie interleaved, with the bits of
 //! matvec_float.zig: where each weight meets so many that multiplying takes longer than reading.
-//! Activations lie side by side, so that a strand of all rows is summed over the whole of K in
+//! Activations lie side by side, so that a strand of all rows is summed over a chunk of K in
 //! registers, and what it reads are neighbours: at distances of whole rows they would have few sets
-//! of the first cache. One thread of Zen 4, a 1B model in BF16: 8 rows 306 -> 111 ms, 12 rows 440 -> 152.
+//! of the first cache. A weight is asked for twice: a chunk ahead into the second cache, in the order
+//! of memory, and a strand ahead into the first one, in the order of use.
 const std = @import("std");
 const simd = @import("../simd.zig");
 const quant = @import("../quant/quant.zig");
@@ -42,17 +43,32 @@ pub const Place = struct {
     }
 };
 
-/// Lays x `[k]` out as row `row` of its part in `memory`, `[strands][steps][rows]` of lanes.
+/// Elements of each row that all activations meet before the next ones: 16 KiB of a panel of F16 or
+/// BF16. So many of two panels, and of those that take their places, stay in a second-level cache.
+const chunk_elements = 512;
+
+/// Steps of a chunk.
+fn chunkSteps(comptime group: u32) usize {
+    const Row = strands.Activations(group);
+    return chunk_elements / Row.elements * Row.steps;
+}
+
+/// Lays x `[k]` out as row `row` of its part in `memory`: `[chunks][strands][steps][rows]` of lanes.
+/// What is read together lies together: strands of the whole of K may be whole pages apart.
 pub fn layInput(comptime group: u32, x: []const f32, row: usize, size: usize, memory: [*]u32) void {
     const Row = strands.Activations(group);
     const num_steps = strands.numSteps(group, x.len);
     const source: [*]const u8 = @ptrCast(x.ptr);
+    const most = comptime chunkSteps(group);
     var step: usize = 0;
     while (step < num_steps) : (step += Row.steps) {
         const read = Row.read(source, step / Row.steps * Row.elements, x.len, 1);
         for (read, step..) |values, at| {
             const own: [num_strands]u32 = values;
-            for (own, 0..) |value, strand| memory[(strand * num_steps + at) * size + row] = value;
+            const first = at / most * most;
+            const count = @min(most, num_steps - first);
+            const target = memory + (first * num_strands + at - first) * size + row;
+            for (own, 0..) |value, strand| target[strand * count * size] = value;
         }
     }
 }
@@ -90,7 +106,7 @@ pub fn multiply(
             tile.outputs[v] = stream.out + at % count;
         }
         tile.first_block = 0;
-        while (tile.first_block < tile.num_blocks) : (tile.first_block += chunk_blocks) {
+        while (tile.first_block < tile.num_blocks) : (tile.first_block += Kernel.chunk_blocks) {
             var first: usize = 0;
             while (first < num_rows) {
                 const size = evenPart(num_rows - first, max_rows_at_once);
@@ -104,10 +120,6 @@ pub fn multiply(
         }
     }
 }
-
-/// Blocks of each row that all activations meet before the next ones: 64 KiB of a panel. So many of
-/// some panels and of those that take their places stay in a second-level cache.
-const chunk_blocks = 16;
 
 /// `num_vectors` vectors of weight rows.
 fn Tile(comptime t: quant.Type) type {
@@ -128,7 +140,16 @@ fn Tile(comptime t: quant.Type) type {
         const Units = interleave.Units(Row.Format);
         const unit_bytes = panel_rows * Units.most_bytes;
         const block_bytes = Units.num_steps * num_strands * unit_bytes;
-        const together = interleave.strands_together;
+        const chunk_blocks = chunkSteps(Row.group) / (Units.num_steps * Row.steps);
+        const line_steps = Units.line_steps;
+        /// Lines of a strand in a block.
+        const strand_lines = Units.num_steps / line_steps;
+
+        /// Where in a block, or in the one after it, a strand's line `i` is (interleave.zig).
+        inline fn lineOf(strand: usize, i: usize) usize {
+            const together = interleave.strands_together;
+            return (strand / together * strand_lines + i) * together + strand % together;
+        }
 
         /// Adds the chunk's products with rows first..first + M, which lie at `x`; stores what they
         /// make when it is the last.
@@ -139,13 +160,13 @@ fn Tile(comptime t: quant.Type) type {
             first: usize,
             out_stride: usize,
         ) void {
-            const sums = tile.sums[first..][0..M];
-            for (0..num_strands) |strand| tile.addStrand(M, x, strand, first == 0, sums);
+            const sums: *[num_strands][M][num_vectors]Sums = @ptrCast(tile.sums[first..][0..M]);
+            for (sums, 0..) |*own, strand| tile.addStrand(M, x, strand, own);
             if (tile.first_block + chunk_blocks < tile.num_blocks) return;
-            for (sums, first..) |*row, m| inline for (tile.outputs, 0..) |out, v| {
+            for (0..M) |m| inline for (tile.outputs, 0..) |out, v| {
                 var own: [num_strands]Sums = undefined;
-                for (&own, row) |*sum, strand| sum.* = strand[v];
-                simd.store(out + m * out_stride, simd.sumHalvingAcross(lanes, own));
+                for (&own, sums) |*sum, *strand| sum.* = strand[m][v];
+                simd.store(out + (first + m) * out_stride, simd.sumHalvingAcross(lanes, own));
             };
         }
 
@@ -154,34 +175,35 @@ fn Tile(comptime t: quant.Type) type {
             comptime M: usize,
             x: [*]const u32,
             strand: usize,
-            is_first: bool,
-            sums: *[M][num_strands][num_vectors]Sums,
+            sums: *[M][num_vectors]Sums,
         ) void {
             var acc: [M][num_vectors]Sums = @splat(@splat(@splat(0)));
             if (tile.first_block > 0) inline for (&acc, sums) |*own, *row| {
-                own.* = row[strand];
+                own.* = row.*;
             };
             const count = @min(chunk_blocks, tile.num_blocks - tile.first_block);
             const steps = Units.num_steps * Row.steps;
-            var values = x + (strand * tile.num_blocks + tile.first_block) * steps * M;
-            const unit = (strand / together * Units.num_steps * together + strand % together) * unit_bytes;
+            var values = x + (tile.first_block * num_strands + strand * count) * steps * M;
             const start = tile.first_block * block_bytes;
-            for (0..count) |block| {
-                // Of the next chunk as much with each strand, in order.
-                if (is_first) inline for (tile.sources, 0..) |source, v| {
-                    if (v * lanes % panel_rows == 0) {
-                        const is_last = tile.first_block + chunk_blocks >= tile.num_blocks;
-                        const next = if (is_last) tile.bytes_ahead else start + chunk_blocks * block_bytes;
-                        const some = block_bytes / num_strands;
-                        const ahead = source + next + (strand * count + block) * some;
-                        inline for (0..some / 64) |i| simd.prefetchSecond(ahead + i * 64);
+            const is_last = tile.first_block + chunk_blocks >= tile.num_blocks;
+            const next_chunk = if (is_last) tile.bytes_ahead else start + chunk_blocks * block_bytes;
+            // Of the next chunk as much with each strand.
+            const share = block_bytes / num_strands;
+            var ahead = next_chunk + strand * count * share;
+            var at = start + lineOf(strand, 0) * 64;
+            const next_strand = start + lineOf(strand + 1, 0) * 64 - at;
+            for (0..count) |_| {
+                inline for (tile.sources, 0..) |source, v| if (v * lanes % panel_rows == 0) {
+                    inline for (0..strand_lines) |i| {
+                        simd.prefetch(source + at + next_strand + lineOf(0, i) * 64);
                     }
+                    inline for (0..share / 64) |i| simd.prefetchSecond(source + ahead + i * 64);
                 };
                 inline for (0..Units.num_steps) |i| {
+                    const unit = lineOf(0, i / line_steps) * 64 + i % line_steps * unit_bytes;
                     var w: [num_vectors][Row.steps]@Vector(lanes, u32) = undefined;
                     inline for (&w, tile.sources) |*own, source| {
-                        const at = start + block * block_bytes + unit + i * together * unit_bytes;
-                        own.* = Row.units(lanes, source + at);
+                        own.* = Row.units(lanes, source + at + unit);
                     }
                     inline for (0..Row.steps) |s| {
                         inline for (&acc, 0..) |*own, m| inline for (own, w) |*sum, weights| {
@@ -190,8 +212,10 @@ fn Tile(comptime t: quant.Type) type {
                         values += M;
                     }
                 }
+                at += block_bytes;
+                ahead += share;
             }
-            inline for (acc, sums) |own, *row| row[strand] = own;
+            inline for (acc, sums) |own, *row| row.* = own;
         }
     };
 }

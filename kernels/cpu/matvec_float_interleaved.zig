@@ -107,18 +107,20 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
             } else inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
                 strand.* = sums[first_strand + s][first_vector..][0..together].*;
             };
-            for (0..Units.num_steps) |i| inline for (0..strands_together) |s| {
-                const unit = (i * strands_together + s) * unit_bytes;
-                inline for (0..together) |n| {
+            const line_steps = Units.line_steps;
+            for (0..Units.num_steps / line_steps) |line| inline for (0..strands_together) |s| {
+                inline for (0..line_steps) |l| inline for (0..together) |n| {
                     const v = first_vector + n;
-                    const source = sources[v % 2] + unit;
+                    const unit = (line * strands_together + s) * line_steps + l;
+                    const source = sources[v % 2] + unit * unit_bytes;
                     // Each line once.
-                    if (v < 2 and s * unit_bytes % 64 == 0) simd.prefetchOnce(source + prefetch_bytes);
+                    if (v < 2 and l == 0) simd.prefetchOnce(source + prefetch_bytes);
                     const w = Row.units(lanes, source + v / 2 * lanes * Units.most_bytes);
+                    const step = first + line * line_steps + l;
                     inline for (&acc, x) |*own, row| {
-                        own[s][n] = addUnits(own[s][n], w, row, first + i, first_strand + s);
+                        own[s][n] = addUnits(own[s][n], w, row, step, first_strand + s);
                     }
-                }
+                };
             };
             inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |strand, s| {
                 sums[first_strand + s][first_vector..][0..together].* = strand;
