@@ -193,6 +193,7 @@ fn Tile(comptime t: quant.Type) type {
             var at = start + lineOf(strand, 0) * 64;
             const next_strand = start + lineOf(strand + 1, 0) * 64 - at;
             for (0..count) |_| {
+                // Parts after the first ask again: a branch here cost more than that (Zen 5).
                 inline for (tile.sources, 0..) |source, v| if (v * lanes % panel_rows == 0) {
                     inline for (0..strand_lines) |i| {
                         simd.prefetch(source + at + next_strand + lineOf(0, i) * 64);
