@@ -49,13 +49,35 @@ pub fn Units(comptime Q: type) type {
         pub const num_steps = count / num_strands;
         /// Of floats: units of 16 rows in a cache line, one step of a strand each.
         pub const line_steps = 64 / panel_rows / most_bytes;
+        /// Of floats: cache lines of each strand.
+        pub const strand_lines = num_steps / line_steps;
+
+        /// Of floats: where a strand's line `i` is, in lines; `strand` and `i` may be of the next
+        /// blocks. A line of each of `strands_together` strands, then their next lines; when those
+        /// strands are done, the others. So each line is one strand's: with two strands in a line, a
+        /// strand took every second one, which come slower (Zen 5, F16: 25 GB/s, every fourth 33).
+        pub inline fn lineOf(strand: usize, i: usize) usize {
+            const group = strand / strands_together;
+            return (group * strand_lines + i) * strands_together + strand % strands_together;
+        }
+        const order_of_lines: [count][2]usize = blk: {
+            @setEvalBranchQuota(10_000);
+            var all: [count][2]usize = undefined;
+            for (0..count) |unit| {
+                const step = unit / num_strands;
+                const line = lineOf(unit % num_strands, step / line_steps);
+                all[line * line_steps + step % line_steps] = .{ unit * most_bytes, most_bytes };
+            }
+            break :blk all;
+        };
+
         /// Of the shorter unit, where there is one.
         const odd_at = if (size % most_bytes == 0) size else @offsetOf(Q.Block, scale);
         const scale = if (@hasField(Q.Block, "e")) "e" else "d";
         /// Stretches of bytes, each as its start and length. A format says so where kernels read its
         /// blocks in another order than that of their bytes.
         const order: []const [2]usize = if (is_float)
-            &orderOfStrands(most_bytes, line_steps)
+            &order_of_lines
         else if (@hasDecl(Q, "read_order")) &Q.read_order else &.{.{ 0, size }};
         /// Where units start, in that order.
         const starts: [count]usize = blk: {
@@ -95,27 +117,6 @@ pub fn Units(comptime Q: type) type {
             return places[start];
         }
     };
-}
-
-/// Of floats: a line of each of `strands_together` strands, then their next lines; when those strands
-/// are done, the others. So each line is one strand's: with two strands in a line, a strand took
-/// every second one, which come slower (Zen 5, F16: 25 GB/s, every fourth line 33).
-fn orderOfStrands(
-    comptime unit_bytes: usize,
-    comptime line_steps: usize,
-) [float_block / unit_bytes][2]usize {
-    @setEvalBranchQuota(10_000);
-    var order: [float_block / unit_bytes][2]usize = undefined;
-    const num_lines = order.len / num_strands / line_steps;
-    for (&order, 0..) |*stretch, i| {
-        const line = i / line_steps;
-        const s = line % strands_together;
-        const group = line / strands_together / num_lines;
-        const step = line / strands_together % num_lines * line_steps + i % line_steps;
-        const unit = step * num_strands + group * strands_together + s;
-        stretch.* = .{ unit * unit_bytes, unit_bytes };
-    }
-    return order;
 }
 
 /// Brings `num_rows` rows of `cols` weights, whole panels, into this layout where they are.

@@ -151,8 +151,8 @@ fn multiplyRows(
     kernel.multiply(Q, M, span.*, k, &rows, out, out_stride);
 }
 
-/// Products of panels, two streams of them at a time, with the M activation rows `input`, of which
-/// the step's `first` is one.
+/// Products of panels with the M activation rows `input`, of which the step's `first` is one. Two
+/// streams of panels at a time; four of blocks if memory is all they wait for, with one row.
 fn multiplyPanels(
     comptime t: quant.Type,
     comptime M: usize,
@@ -164,10 +164,16 @@ fn multiplyPanels(
 ) void {
     const Q = quant.Format(t);
     const span = &targets[0].span;
+    const skipped = first * out_stride;
     const bytes = span.prefetch_bytes;
+    const num_streams = targets.len * span.parts;
+    if (M == 1 and Q.block_len > 1 and num_streams == 4) {
+        const streams = streamsFrom(4, t, targets, 0, k, skipped);
+        return interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
+    }
     var i: usize = 0;
-    while (i < targets.len * span.parts) : (i += 2) {
-        const streams = streamsFrom(t, targets, i, k, first * out_stride);
+    while (i < num_streams) : (i += 2) {
+        const streams = streamsFrom(2, t, targets, i, k, skipped);
         if (Q.block_len == 1) {
             float_interleaved.multiply(t, M, streams, span.count, k, input, out_stride, bytes);
         } else {
@@ -187,22 +193,23 @@ fn multiplyBeside(
     const row_bytes = float.inputBytes(comptime quant.group(t), input.k);
     var i: usize = 0;
     while (i < targets.len * span.parts) : (i += 2) {
-        const streams = streamsFrom(t, targets, i, input.k, 0);
+        const streams = streamsFrom(2, t, targets, i, input.k, 0);
         const rows = input.num_rows;
         beside.multiply(t, streams, span.count, input.k, input.laid, row_bytes, rows, out_stride);
     }
 }
 
-/// Two streams of the targets from number `i` on; their products go `skipped` further on.
+/// `num` streams of the targets from number `i` on; their products go `skipped` further on.
 fn streamsFrom(
+    comptime num: usize,
     comptime t: quant.Type,
     targets: []const Target,
     i: usize,
     k: usize,
     skipped: usize,
-) [2]interleaved.Stream {
+) [num]interleaved.Stream {
     const row_bytes = quant.rowBytes(@intFromEnum(t), k);
-    var streams: [2]interleaved.Stream = undefined;
+    var streams: [num]interleaved.Stream = undefined;
     for (&streams, i..) |*stream, n| {
         const target, const part = matvec_span.streamOf(targets, n);
         const span = &target.span;

@@ -142,14 +142,6 @@ fn Tile(comptime t: quant.Type) type {
         const block_bytes = Units.num_steps * num_strands * unit_bytes;
         const chunk_blocks = chunkSteps(Row.group) / (Units.num_steps * Row.steps);
         const line_steps = Units.line_steps;
-        /// Lines of a strand in a block.
-        const strand_lines = Units.num_steps / line_steps;
-
-        /// Where in a block, or in the one after it, a strand's line `i` is (interleave.zig).
-        inline fn lineOf(strand: usize, i: usize) usize {
-            const together = interleave.strands_together;
-            return (strand / together * strand_lines + i) * together + strand % together;
-        }
 
         /// Adds the chunk's products with rows first..first + M, which lie at `x`; stores what they
         /// make when it is the last.
@@ -190,18 +182,18 @@ fn Tile(comptime t: quant.Type) type {
             // Of the next chunk as much with each strand.
             const share = block_bytes / num_strands;
             var ahead = next_chunk + strand * count * share;
-            var at = start + lineOf(strand, 0) * 64;
-            const next_strand = start + lineOf(strand + 1, 0) * 64 - at;
+            var at = start + Units.lineOf(strand, 0) * 64;
+            const next_strand = start + Units.lineOf(strand + 1, 0) * 64 - at;
             for (0..count) |_| {
                 // Parts after the first ask again: a branch here cost more than that (Zen 5).
                 inline for (tile.sources, 0..) |source, v| if (v * lanes % panel_rows == 0) {
-                    inline for (0..strand_lines) |i| {
-                        simd.prefetch(source + at + next_strand + lineOf(0, i) * 64);
+                    inline for (0..Units.strand_lines) |i| {
+                        simd.prefetch(source + at + next_strand + Units.lineOf(0, i) * 64);
                     }
                     inline for (0..share / 64) |i| simd.prefetchSecond(source + ahead + i * 64);
                 };
                 inline for (0..Units.num_steps) |i| {
-                    const unit = lineOf(0, i / line_steps) * 64 + i % line_steps * unit_bytes;
+                    const unit = Units.lineOf(0, i / line_steps) * 64 + i % line_steps * unit_bytes;
                     var w: [num_vectors][Row.steps]@Vector(lanes, u32) = undefined;
                     inline for (&w, tile.sources) |*own, source| {
                         own.* = Row.units(lanes, source + at + unit);

@@ -108,10 +108,10 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
                 strand.* = sums[first_strand + s][first_vector..][0..together].*;
             };
             const line_steps = Units.line_steps;
-            for (0..Units.num_steps / line_steps) |line| inline for (0..strands_together) |s| {
+            for (0..Units.strand_lines) |line| inline for (0..strands_together) |s| {
                 inline for (0..line_steps) |l| inline for (0..together) |n| {
                     const v = first_vector + n;
-                    const unit = (line * strands_together + s) * line_steps + l;
+                    const unit = Units.lineOf(s, line) * line_steps + l;
                     const source = sources[v % 2] + unit * unit_bytes;
                     // Each line once.
                     if (v < 2 and l == 0) simd.prefetchOnce(source + prefetch_bytes);

@@ -60,10 +60,11 @@ pub const Slices = struct {
         const wanted = std.math.clamp(shortest, least_quarter_rows, max_quarter_rows);
         const how_many = interleavedIn(sets);
         const step: usize = if (how_many == .none) 1 else panel_rows;
-        const streams: usize = if (how_many == .all or takeTwo(sets)) 2 else 4;
+        const is_float = isPlainFloat(sets);
+        const streams: usize = if (takeTwo(sets) or how_many == .all and is_float) 2 else 4;
         // Kernels of blocks in rows take one matrix, and scales of one may differ from the other's.
         const can_pair = switch (how_many) {
-            .none => isPlainFloat(sets),
+            .none => is_float,
             .some => false,
             .all => true,
         };
