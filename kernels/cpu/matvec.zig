@@ -152,7 +152,7 @@ fn multiplyRows(
 }
 
 /// Products of panels with the M activation rows `input`, of which the step's `first` is one. Two
-/// streams of panels at a time; four of blocks if memory is all they wait for, with one row.
+/// streams of panels at a time, or four, which are read faster, if a single row leaves time to.
 fn multiplyPanels(
     comptime t: quant.Type,
     comptime M: usize,
@@ -162,23 +162,35 @@ fn multiplyPanels(
     first: usize,
     out_stride: usize,
 ) void {
-    const Q = quant.Format(t);
     const span = &targets[0].span;
     const skipped = first * out_stride;
-    const bytes = span.prefetch_bytes;
     const num_streams = targets.len * span.parts;
-    if (M == 1 and Q.block_len > 1 and num_streams == 4) {
-        const streams = streamsFrom(4, t, targets, 0, k, skipped);
-        return interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
+    const is_float = comptime quant.isFloat(t);
+    const takes_four = comptime M == 1 and (!is_float or float_interleaved.takesFour(t));
+    if (takes_four and num_streams == 4) {
+        return multiplyStreams(t, M, streamsFrom(4, t, targets, 0, k, skipped), span, k, input, out_stride);
     }
     var i: usize = 0;
     while (i < num_streams) : (i += 2) {
-        const streams = streamsFrom(2, t, targets, i, k, skipped);
-        if (Q.block_len == 1) {
-            float_interleaved.multiply(t, M, streams, span.count, k, input, out_stride, bytes);
-        } else {
-            interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
-        }
+        multiplyStreams(t, M, streamsFrom(2, t, targets, i, k, skipped), span, k, input, out_stride);
+    }
+}
+
+fn multiplyStreams(
+    comptime t: quant.Type,
+    comptime M: usize,
+    streams: anytype,
+    span: *const Span,
+    k: usize,
+    input: anytype,
+    out_stride: usize,
+) void {
+    const bytes = span.prefetch_bytes;
+    if (comptime quant.isFloat(t)) {
+        float_interleaved.multiply(t, M, streams, span.count, k, input, out_stride, bytes);
+    } else {
+        const Q = quant.Format(t);
+        interleaved.multiply(Q, RowUnpacker(t), M, streams, span.count, k, input, out_stride, bytes);
     }
 }
 

@@ -5,6 +5,7 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const interleave = @import("../interleave.zig");
+const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
@@ -14,19 +15,23 @@ const num_strands = interleave.num_strands;
 
 const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
-/// Vectors of the rows of two panels, one of each stream in turns.
-const num_vectors = 2 * panel_rows / lanes;
+/// Whether four streams are read at a time for one activation row instead of two. Where their sums are
+/// all in registers, or they would be read in turns; pairs that one instruction multiplies gain nothing
+/// (one thread of Zen 5, as far ahead as is best for each: F16 28 -> 32 GB/s, BF16 30 and 30).
+pub fn takesFour(t: quant.Type) bool {
+    return lanes == panel_rows and (t != .bf16 or !brain.has_dot);
+}
 
 /// Activation rows whose sums of `strands_together` strands take half of the registers. More rows
 /// have a kernel of their own (matvec_float_beside.zig).
 pub const max_rows_at_once = simd.num_registers / 2 / interleave.strands_together;
 
-/// Products of `count` weight rows of each stream, whole panels, with M activation rows, laid out by
-/// matvec_float.zig.
+/// Products of `count` weight rows of each of some streams, an array, whole panels, with M activation
+/// rows, laid out by matvec_float.zig.
 pub fn multiply(
     comptime t: quant.Type,
     comptime M: usize,
-    streams: [2]Stream,
+    streams: anytype,
     count: usize,
     k: usize,
     x: *const [M][*]align(64) const u8,
@@ -36,36 +41,40 @@ pub fn multiply(
     @setEvalBranchQuota(10_000);
     const mode: ?FlushDenormals = if (t == .bf16) .begin() else null;
     defer if (mode) |previous| previous.end();
-    const Pair = PanelPair(t, M);
-    const num_steps = k / Pair.Row.elements;
-    var next: [2][*]const u8 = .{ streams[0].start, streams[1].start };
+    const Panels = PanelOfEach(t, M, streams.len);
+    const num_steps = k / Panels.Row.elements;
+    var next: [streams.len][*]const u8 = undefined;
+    for (&next, streams) |*source, stream| source.* = stream.start;
     var r: usize = 0;
     while (r < count) : (r += panel_rows) {
-        var pair: Pair = undefined;
+        var panels: Panels = undefined;
         var first: usize = 0;
-        while (first < num_steps) : (first += Pair.Units.num_steps) {
+        while (first < num_steps) : (first += Panels.Units.num_steps) {
             // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes.
-            pair.addBlock(&next, x, first, prefetch_bytes / 2);
+            panels.addBlock(&next, x, first, prefetch_bytes / 2);
         }
-        for (0..M) |m| for (0..num_vectors) |v| {
-            const out = streams[v % 2].out + m * out_stride + r + v / 2 * lanes;
+        for (0..M) |m| for (0..Panels.num_vectors) |v| {
+            const out = streams[v % streams.len].out + m * out_stride + r + v / streams.len * lanes;
             var own: [num_strands]Sums = undefined;
-            for (&own, &pair.sums[m]) |*sum, strand| sum.* = strand[v];
+            for (&own, &panels.sums[m]) |*sum, strand| sum.* = strand[v];
             simd.store(out, simd.sumHalvingAcross(lanes, own));
         };
     }
 }
 
 /// The sums of a panel's rows of each stream with M activation rows.
-fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
+fn PanelOfEach(comptime t: quant.Type, comptime M: usize, comptime num_streams: usize) type {
     const strands_together = interleave.strands_together;
+    // Of the rows, one of each stream in turns.
+    const all = num_streams * panel_rows / lanes;
     // Those whose sums are in registers at a time: half of the registers.
     const wanted = simd.num_registers / 2 / strands_together / M;
-    const together = std.math.floorPowerOfTwo(usize, std.math.clamp(wanted, 1, num_vectors));
+    const together = std.math.floorPowerOfTwo(usize, std.math.clamp(wanted, 1, all));
 
     return struct {
         sums: [M][num_strands][num_vectors]Sums,
 
+        const num_vectors = all;
         const Self = @This();
         const Row = strands.Weights(t);
         const Units = interleave.Units(Row.Format);
@@ -75,8 +84,8 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
 
         /// Adds the products of a block of each row at `next`, which begins with step `first`.
         inline fn addBlock(
-            pair: *Self,
-            next: *[2][*]const u8,
+            panels: *Self,
+            next: *[num_streams][*]const u8,
             x: *const [M][*]align(64) const u8,
             first: usize,
             prefetch_bytes: usize,
@@ -84,7 +93,7 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
             inline for (0..num_strands / strands_together) |group| {
                 inline for (0..num_vectors / together) |turn| {
                     const strand = group * strands_together;
-                    pair.addChunks(strand, turn * together, next, x, first, prefetch_bytes);
+                    panels.addChunks(strand, turn * together, next, x, first, prefetch_bytes);
                 }
                 for (next) |*source| source.* += chunk_bytes;
             }
@@ -92,10 +101,10 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
 
         /// Of some strands, and of some vectors.
         inline fn addChunks(
-            pair: *Self,
+            panels: *Self,
             comptime first_strand: usize,
             comptime first_vector: usize,
-            sources: *const [2][*]const u8,
+            sources: *const [num_streams][*]const u8,
             x: *const [M][*]align(64) const u8,
             first: usize,
             prefetch_bytes: usize,
@@ -104,7 +113,7 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
             // Zeros in memory would cost as much as the products of a row do.
             if (first == 0) {
                 acc = @splat(@splat(@splat(@splat(0))));
-            } else inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
+            } else inline for (&acc, &panels.sums) |*own, *sums| inline for (own, 0..) |*strand, s| {
                 strand.* = sums[first_strand + s][first_vector..][0..together].*;
             };
             const line_steps = Units.line_steps;
@@ -112,17 +121,17 @@ fn PanelPair(comptime t: quant.Type, comptime M: usize) type {
                 inline for (0..line_steps) |l| inline for (0..together) |n| {
                     const v = first_vector + n;
                     const unit = Units.lineOf(s, line) * line_steps + l;
-                    const source = sources[v % 2] + unit * unit_bytes;
+                    const source = sources[v % num_streams] + unit * unit_bytes;
                     // Each line once.
-                    if (v < 2 and l == 0) simd.prefetchOnce(source + prefetch_bytes);
-                    const w = Row.units(lanes, source + v / 2 * lanes * Units.most_bytes);
+                    if (v < num_streams and l == 0) simd.prefetchOnce(source + prefetch_bytes);
+                    const w = Row.units(lanes, source + v / num_streams * lanes * Units.most_bytes);
                     const step = first + line * line_steps + l;
                     inline for (&acc, x) |*own, row| {
                         own[s][n] = addUnits(own[s][n], w, row, step, first_strand + s);
                     }
                 };
             };
-            inline for (&acc, &pair.sums) |*own, *sums| inline for (own, 0..) |strand, s| {
+            inline for (&acc, &panels.sums) |*own, *sums| inline for (own, 0..) |strand, s| {
                 sums[first_strand + s][first_vector..][0..together].* = strand;
             };
         }

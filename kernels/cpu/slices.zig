@@ -3,7 +3,8 @@
 const std = @import("std");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
-const takesTwo = @import("matvec_float.zig").takesTwo;
+const float = @import("matvec_float.zig");
+const float_interleaved = @import("matvec_float_interleaved.zig");
 pub const panel_rows = @import("../interleave.zig").panel_rows;
 const Tuning = @import("../tuning.zig").Tuning;
 
@@ -61,7 +62,7 @@ pub const Slices = struct {
         const how_many = interleavedIn(sets);
         const step: usize = if (how_many == .none) 1 else panel_rows;
         const is_float = isPlainFloat(sets);
-        const streams: usize = if (takeTwo(sets) or how_many == .all and is_float) 2 else 4;
+        const streams: usize = if (takeTwo(sets, how_many == .all, reading)) 2 else 4;
         // Kernels of blocks in rows take one matrix, and scales of one may differ from the other's.
         const can_pair = switch (how_many) {
             .none => is_float,
@@ -125,9 +126,14 @@ pub const Slices = struct {
         return true;
     }
 
-    fn takeTwo(sets: []const []const plan.Weight) bool {
+    /// Whether the kernels of all these weights read two streams rather than four.
+    fn takeTwo(sets: []const []const plan.Weight, are_interleaved: bool, reading: Reading) bool {
         for (sets) |weights| for (weights) |*weight| {
-            if (!takesTwo(quant.fromId(weight.type).?, weight.cols)) return false;
+            const t = quant.fromId(weight.type).?;
+            const takes_four = if (!are_interleaved)
+                !float.takesTwo(t, weight.cols)
+            else if (!quant.isFloat(t)) true else float_interleaved.takesFour(t) and reading != .in_pairs;
+            if (takes_four) return false;
         };
         return true;
     }
