@@ -165,15 +165,18 @@ fn multiplyPanels(
     const span = &targets[0].span;
     const skipped = first * out_stride;
     const num_streams = targets.len * span.parts;
-    const is_float = comptime quant.isFloat(t);
-    const takes_four = comptime M == 1 and (!is_float or float_interleaved.takesFour(t));
-    if (takes_four and num_streams == 4) {
+    if (comptime M == 1 and takesFour(t)) if (num_streams == 4) {
         return multiplyStreams(t, M, streamsFrom(4, t, targets, 0, k, skipped), span, k, input, out_stride);
-    }
+    };
     var i: usize = 0;
     while (i < num_streams) : (i += 2) {
         multiplyStreams(t, M, streamsFrom(2, t, targets, i, k, skipped), span, k, input, out_stride);
     }
+}
+
+/// Whether a single activation row meets four streams of panels at a time instead of two.
+pub fn takesFour(t: quant.Type) bool {
+    return if (quant.isFloat(t)) float_interleaved.takesFour(t) else interleaved.takes_four;
 }
 
 fn multiplyStreams(

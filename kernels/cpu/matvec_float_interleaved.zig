@@ -9,17 +9,17 @@ const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
-const Stream = @import("matvec_interleaved.zig").Stream;
+const interleaved = @import("matvec_interleaved.zig");
 const panel_rows = interleave.panel_rows;
 const num_strands = interleave.num_strands;
 
 const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
-/// Whether four streams are read at a time for one activation row instead of two. Where their sums are
-/// all in registers, or they would be read in turns; pairs that one instruction multiplies gain nothing
-/// (one thread of Zen 5, as far ahead as is best for each: F16 28 -> 32 GB/s, BF16 30 and 30).
+/// Whether four streams are read at a time for one activation row instead of two. Pairs that one
+/// instruction multiplies gain nothing (one thread of Zen 5, as far ahead as is best for each: F16 28
+/// -> 32 GB/s, BF16 30 and 30), and sums that are not all in registers would be made in turns.
 pub fn takesFour(t: quant.Type) bool {
-    return lanes == panel_rows and (t != .bf16 or !brain.has_dot);
+    return interleaved.takes_four and (t != .bf16 or !brain.has_dot);
 }
 
 /// Activation rows whose sums of `strands_together` strands take half of the registers. More rows

@@ -19,6 +19,10 @@ const Words = vector.Words;
 /// Vectors of a panel's rows.
 const parts = panel_rows / lanes;
 
+/// Whether four streams are read at a time for one activation row instead of two: if each panel's rows
+/// are one vector. On AVX2, four panels of two vectors are too much code (Q6_K 21 -> 14 GB/s).
+pub const takes_four = parts == 1;
+
 /// Panels one after another, and where their products go.
 pub const Stream = struct { start: [*]const u8, out: [*]f32 };
 

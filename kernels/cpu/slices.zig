@@ -4,7 +4,7 @@ const std = @import("std");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
 const float = @import("matvec_float.zig");
-const float_interleaved = @import("matvec_float_interleaved.zig");
+const matvec = @import("matvec.zig");
 pub const panel_rows = @import("../interleave.zig").panel_rows;
 const Tuning = @import("../tuning.zig").Tuning;
 
@@ -130,9 +130,10 @@ pub const Slices = struct {
     fn takeTwo(sets: []const []const plan.Weight, are_interleaved: bool, reading: Reading) bool {
         for (sets) |weights| for (weights) |*weight| {
             const t = quant.fromId(weight.type).?;
-            const takes_four = if (!are_interleaved)
-                !float.takesTwo(t, weight.cols)
-            else if (!quant.isFloat(t)) true else float_interleaved.takesFour(t) and reading != .in_pairs;
+            const takes_four = if (are_interleaved)
+                matvec.takesFour(t) and reading != .in_pairs
+            else
+                !float.takesTwo(t, weight.cols);
             if (takes_four) return false;
         };
         return true;
