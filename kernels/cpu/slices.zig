@@ -61,11 +61,10 @@ pub const Slices = struct {
         const wanted = std.math.clamp(shortest, least_quarter_rows, max_quarter_rows);
         const how_many = interleavedIn(sets);
         const step: usize = if (how_many == .none) 1 else panel_rows;
-        const is_float = isPlainFloat(sets);
         const streams: usize = if (takeTwo(sets, how_many == .all, reading)) 2 else 4;
         // Kernels of blocks in rows take one matrix, and scales of one may differ from the other's.
         const can_pair = switch (how_many) {
-            .none => is_float,
+            .none => isPlainFloat(sets),
             .some => false,
             .all => true,
         };
