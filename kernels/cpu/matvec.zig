@@ -179,6 +179,7 @@ pub fn takesFour(t: quant.Type) bool {
     return if (quant.isFloat(t)) float_interleaved.takesFour(t) else interleaved.takes_four;
 }
 
+/// The kernel of a type for panels of some streams, an array.
 fn multiplyStreams(
     comptime t: quant.Type,
     comptime M: usize,

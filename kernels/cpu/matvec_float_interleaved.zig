@@ -15,6 +15,7 @@ const num_strands = interleave.num_strands;
 
 const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
+
 /// Whether four streams are read at a time for one activation row instead of two. Pairs that one
 /// instruction multiplies gain nothing (one thread of Zen 5, as far ahead as is best for each: F16 28
 /// -> 32 GB/s, BF16 30 and 30), and sums that are not all in registers would be made in turns.

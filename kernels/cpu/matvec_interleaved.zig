@@ -81,15 +81,16 @@ pub fn multiply(
 /// two threads, two streams, 3 rows of Q4_K: 112 -> 153 tok/s instead of a block's lines at a time).
 fn Ahead(comptime Format: type, comptime num_streams: usize) type {
     return struct {
+        /// Of each stream the line that is asked for next.
         next: [num_streams][*]const u8,
         /// Half of how far ahead that is.
         half: usize,
 
         const Self = @This();
-        /// Weight rows with 16 bytes of which as much is asked for.
+        /// Weight rows; with 16 bytes of each of them the streams' next 16 are asked for.
         const rows_each = @max(lanes, 4 * num_streams);
         /// Of what is asked for faster than memory gives it, something is dropped: asked for again, Q4_0
-        /// gains 5 % and Q8_0 3 (Zen 5, two threads), Q4_K and Q6_K lose 2.
+        /// gains 5 % and Q8_0 4 (Zen 5, two threads), Q4_K and Q6_K lose 2.
         const asks_again = Format.recipe.group == 32;
 
         /// With 16 bytes of each of `lanes` rows from `first` on.
