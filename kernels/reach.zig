@@ -10,11 +10,13 @@ pub const Reach = struct {
     step: u32 = round_steps - first_steps,
     /// Rows of each step of the look; others take a different time.
     num_rows: u32 = 0,
-    /// Steps of this look; none before the first.
-    look_steps: u32 = 0,
-    /// Distances that this look tries, as indices.
+    /// Distances that this look tries, as indices, one after another, several times.
     tried: [num_distances]u8 = undefined,
-    /// The shortest step by distance.
+    num_tried: u32 = 0,
+    /// Of them, which is next, and how many times all of them still come; 0 = the look is over.
+    next: u32 = 0,
+    times_left: u32 = 0,
+    /// The shortest step by distance; none of those that this look does not try.
     least_ns: [num_distances]u64 = undefined,
     /// Looks that a distance sits out because it was clearly slower.
     rest: [num_distances]u8 = @splat(0),
@@ -35,54 +37,70 @@ pub const Reach = struct {
     /// Before the first look.
     const first_steps = 8;
     const looks_of_rest = 7;
+    const none = std.math.maxInt(u64);
 
     /// Bytes for a step of `num_rows` rows that is about to run.
     pub fn begin(reach: *Reach, num_rows: u32) u32 {
         if (reach.step == round_steps) reach.beginLook(num_rows);
-        if (num_rows != reach.num_rows) reach.step = @max(reach.step, reach.look_steps);
-        return distances(reach.tuned_bytes)[reach.distance()];
+        if (num_rows != reach.num_rows) reach.times_left = 0;
+        const distance = if (reach.times_left == 0) reach.fastest else reach.tried[reach.next];
+        return distances(reach.tuned_bytes)[distance];
     }
 
     fn beginLook(reach: *Reach, num_rows: u32) void {
         reach.step = 0;
         reach.num_rows = num_rows;
-        reach.least_ns = @splat(std.math.maxInt(u64));
+        reach.least_ns = @splat(none);
+        reach.num_tried = 0;
+        reach.next = 0;
+        reach.times_left = steps_each;
         const all = distances(reach.tuned_bytes);
-        var count: u32 = 0;
         for (&reach.rest, 0..) |*rest, i| {
             if (std.mem.indexOfScalar(u32, all[0..i], all[i]) != null) continue;
             if (rest.* > 0) {
                 rest.* -= 1;
                 continue;
             }
-            reach.tried[count] = @intCast(i);
-            count += 1;
+            reach.tried[reach.num_tried] = @intCast(i);
+            reach.num_tried += 1;
         }
-        reach.look_steps = steps_each * count;
     }
 
     /// After that step, if nothing stopped it.
     pub fn end(reach: *Reach, taken_ns: u64) void {
-        const is_look = reach.step < reach.look_steps;
-        if (is_look) {
-            const least = &reach.least_ns[reach.distance()];
-            least.* = @min(least.*, taken_ns);
-        }
         reach.step += 1;
-        if (is_look and reach.step == reach.look_steps) reach.endLook();
+        if (reach.times_left == 0) return;
+        const least = &reach.least_ns[reach.tried[reach.next]];
+        least.* = @min(least.*, taken_ns);
+        reach.next += 1;
+        if (reach.next < reach.num_tried) return;
+        reach.next = 0;
+        reach.times_left -= 1;
+        if (reach.times_left == 0) reach.endLook() else reach.dropSlow();
+    }
+
+    /// Far behind once is enough: a step costs what it takes longer.
+    fn dropSlow(reach: *Reach) void {
+        const least = std.mem.min(u64, &reach.least_ns);
+        const tried = reach.tried;
+        const num_tried = reach.num_tried;
+        reach.num_tried = 0;
+        for (tried[0..num_tried]) |i| {
+            if (reach.least_ns[i] - least > least / 8) continue;
+            reach.tried[reach.num_tried] = i;
+            reach.num_tried += 1;
+        }
     }
 
     fn endLook(reach: *Reach) void {
-        reach.fastest = std.mem.indexOfMin(u64, &reach.least_ns);
-        const least = reach.least_ns[reach.fastest];
-        for (reach.tried[0 .. reach.look_steps / steps_each]) |i| {
-            if (reach.least_ns[i] - least > least / 32) reach.rest[i] = looks_of_rest;
+        const least = std.mem.min(u64, &reach.least_ns);
+        // What is as fast as any stays.
+        if (reach.least_ns[reach.fastest] - least > least / 64) {
+            reach.fastest = std.mem.indexOfScalar(u64, &reach.least_ns, least).?;
         }
-    }
-
-    fn distance(reach: *const Reach) usize {
-        if (reach.step >= reach.look_steps) return reach.fastest;
-        return reach.tried[reach.step % (reach.look_steps / steps_each)];
+        for (reach.least_ns, &reach.rest) |ns, *rest| {
+            if (ns != none and ns - least > least / 32) rest.* = looks_of_rest;
+        }
     }
 };
 
@@ -99,7 +117,7 @@ test "the distance of the shortest steps is used" {
         for (0..(Reach.looks_of_rest + 2) * Reach.round_steps) |step| {
             reach.end(taken(reach.begin(1), best, step));
         }
-        while (reach.step < reach.look_steps) reach.end(taken(reach.begin(1), best, 1));
+        while (reach.times_left > 0) reach.end(taken(reach.begin(1), best, 1));
         try std.testing.expectEqual(best, reach.begin(1));
     }
 }
@@ -113,7 +131,7 @@ test "what is clearly slower is seldom tried" {
         if (bytes == 512) slower_steps += 1;
         reach.end(if (bytes == 512) 120 else 100);
     }
-    try std.testing.expectEqual(Reach.steps_each, slower_steps);
+    try std.testing.expectEqual(1, slower_steps);
 }
 
 test "a look ends where the steps have another size" {
@@ -122,8 +140,7 @@ test "a look ends where the steps have another size" {
         _ = reach.begin(1);
         reach.end(100);
     }
-    const left = Reach.round_steps - reach.look_steps;
-    for (0..left) |_| {
+    for (2..Reach.round_steps) |_| {
         try std.testing.expectEqual(2048, reach.begin(3));
         reach.end(1);
     }

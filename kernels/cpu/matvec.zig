@@ -152,7 +152,7 @@ fn multiplyRows(
 }
 
 /// Products of panels with the M activation rows `input`, of which the step's `first` is one. Two
-/// streams of panels at a time, or four, which are read faster, if a single row leaves time to.
+/// streams of panels at a time, or four where those are read faster.
 fn multiplyPanels(
     comptime t: quant.Type,
     comptime M: usize,
@@ -165,7 +165,7 @@ fn multiplyPanels(
     const span = &targets[0].span;
     const skipped = first * out_stride;
     const num_streams = targets.len * span.parts;
-    if (comptime M == 1 and takesFour(t)) if (num_streams == 4) {
+    if (comptime takesFour(t, M)) if (num_streams == 4) {
         return multiplyStreams(t, M, streamsFrom(4, t, targets, 0, k, skipped), span, k, input, out_stride);
     };
     var i: usize = 0;
@@ -174,9 +174,10 @@ fn multiplyPanels(
     }
 }
 
-/// Whether a single activation row meets four streams of panels at a time instead of two.
-pub fn takesFour(t: quant.Type) bool {
-    return if (quant.isFloat(t)) float_interleaved.takesFour(t) else interleaved.takes_four;
+/// Whether `num_rows` activation rows meet four streams of panels at a time instead of two.
+pub fn takesFour(t: quant.Type, num_rows: usize) bool {
+    if (!quant.isFloat(t)) return interleaved.takesFour(t, num_rows);
+    return num_rows == 1 and float_interleaved.takesFour(t);
 }
 
 /// The kernel of a type for panels of some streams, an array.

@@ -9,7 +9,6 @@ const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
-const interleaved = @import("matvec_interleaved.zig");
 const panel_rows = interleave.panel_rows;
 const num_strands = interleave.num_strands;
 
@@ -20,7 +19,7 @@ const Sums = @Vector(lanes, f32);
 /// instruction multiplies gain nothing (one thread of Zen 5, as far ahead as is best for each: F16 28
 /// -> 32 GB/s, BF16 30 and 30), and sums that are not all in registers would be made in turns.
 pub fn takesFour(t: quant.Type) bool {
-    return interleaved.takes_four and (t != .bf16 or !brain.has_dot);
+    return lanes == panel_rows and (t != .bf16 or !brain.has_dot);
 }
 
 /// Activation rows whose sums of `strands_together` strands take half of the registers. More rows

@@ -4,6 +4,7 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const interleave = @import("../interleave.zig");
+const quant = @import("../quant/quant.zig");
 const activation = @import("activation.zig");
 const unpack = @import("tile_unpack.zig");
 const vector = @import("tile_vector.zig");
@@ -19,9 +20,23 @@ const Words = vector.Words;
 /// Vectors of a panel's rows.
 const parts = panel_rows / lanes;
 
-/// Whether four streams are read at a time for one activation row instead of two: if each panel's rows
-/// are one vector. On AVX2, four panels of two vectors are too much code (Q6_K 21 -> 14 GB/s).
-pub const takes_four = parts == 1;
+/// Whether `num_rows` activation rows meet four streams of weights of type `t` at a time instead of two.
+/// Blocks of Q6_K, 3360 bytes in a panel, are read faster from two (Zen 5, one core 32 -> 34 GB/s; Q4_K,
+/// 2304 bytes, 35 from four, 30 from two). Sums of several rows have registers in blocks of 32 (two rows
+/// of Q8_0 30 -> 37). On AVX2, four panels of two vectors are too much code (Q6_K 25 -> 16 GB/s) unless
+/// weights are bytes as they lie (Q8_0 32 -> 40).
+pub fn takesFour(t: quant.Type, num_rows: usize) bool {
+    if (parts > 1) return parts == 2 and t == .q8_0 and num_rows == 1;
+    if (num_rows > 1) return quant.group(t) == 32;
+    return quant.rowBytes(@intFromEnum(t), quant.blockLen(t)) * panel_rows <= 3072;
+}
+
+/// Streams whose code is their own. Hardware that reads ahead goes by the address of a load, and where
+/// loads serve several streams it reads what nobody asked for, unless those are 8 MB apart.
+fn copiesOf(comptime Format: type, num_streams: usize) usize {
+    if (parts > 1) return num_streams / 2;
+    return if (Format.recipe.group == 32) num_streams else 2;
+}
 
 /// Panels one after another, and where their products go.
 pub const Stream = struct { start: [*]const u8, out: [*]f32 };
@@ -41,35 +56,21 @@ pub fn multiply(
     prefetch_bytes: usize,
 ) void {
     @setEvalBranchQuota(100_000);
+    const Block = Products(Q, Format, M, streams.len);
     const num_blocks = k / unpack.blockLen(Format);
-    const block_bytes = Format.block_bytes * panel_rows;
+    const copies = comptime copiesOf(Format, streams.len);
     var next: [streams.len][*]const u8 = undefined;
-    var ahead: Ahead(Format, streams.len) = .{ .next = undefined, .half = prefetch_bytes / 2 };
-    for (streams, &next, &ahead.next) |stream, *block, *asked| {
-        block.* = stream.start;
-        asked.* = stream.start + prefetch_bytes;
-    }
+    for (streams, &next) |stream, *block| block.* = stream.start;
+    var ahead: Ahead(Format, streams.len) = .of(&next, prefetch_bytes);
     var r: usize = 0;
     while (r < count) : (r += panel_rows) {
         var acc: [streams.len][parts][M]Floats = @splat(@splat(@splat(@splat(0))));
         for (0..num_blocks) |b| {
-            for (&next, &acc) |*block, *sums| {
-                for (sums, 0..) |*sum, part| {
-                    var products: Products(Q, Format, M, streams.len) = .{
-                        .source = .{ .block = block.*, .first = part * lanes },
-                        .ahead = &ahead,
-                        .input = input,
-                        .b = b,
-                    };
-                    Format.block(&products, 0, 0);
-                    products.addTo(sum);
-                    // For the values of two blocks there are no registers (Zen 4: Q4_K 41 -> 66 GB/s
-                    // from the first-level cache).
-                    vector.apart();
-                }
-                block.* += block_bytes;
-            }
-            ahead.askUpTo(next[0] + prefetch_bytes);
+            for (0..streams.len / copies) |turn| inline for (0..copies) |copy| {
+                const i = turn * copies + copy;
+                Block.add(&acc[i], &next[i], b, input, &ahead);
+            };
+            ahead.askUpTo(next[0]);
         }
         for (streams, acc) |stream, sums| inline for (0..M) |m| for (sums, 0..) |sum, part| {
             simd.store(stream.out + m * out_stride + r + part * lanes, sum[m]);
@@ -83,28 +84,38 @@ fn Ahead(comptime Format: type, comptime num_streams: usize) type {
     return struct {
         /// Of each stream the line that is asked for next.
         next: [num_streams][*]const u8,
-        /// Half of how far ahead that is.
-        half: usize,
+        /// How far ahead of what is used the first stream's is.
+        lead: usize,
 
         const Self = @This();
         /// Weight rows; with 16 bytes of each of them the streams' next 16 are asked for.
         const rows_each = @max(lanes, 4 * num_streams);
-        /// Of what is asked for faster than memory gives it, something is dropped: asked for again, Q4_0
-        /// gains 5 % and Q8_0 4 (Zen 5, two threads), Q4_K and Q6_K lose 2.
-        const asks_again = Format.recipe.group == 32;
+
+        /// `two_bytes`: how far two streams are read ahead; more of them share that. Blocks of the
+        /// streams are used in turn, so the earlier one's are asked for earlier.
+        fn of(starts: *const [num_streams][*]const u8, two_bytes: usize) Self {
+            const share = Format.block_bytes * panel_rows / num_streams;
+            var ahead: Self = .{ .next = undefined, .lead = 0 };
+            for (starts, &ahead.next, 0..) |start, *next, i| {
+                const lead = two_bytes * 2 / num_streams + (num_streams - 1 - i) * share;
+                next.* = start + lead / 64 * 64;
+            }
+            ahead.lead = ahead.next[0] - starts[0];
+            return ahead;
+        }
 
         /// With 16 bytes of each of `lanes` rows from `first` on.
         inline fn ask(ahead: *Self, first: usize) void {
             if (rows_each > lanes and first % rows_each != 0) return;
             inline for (0..rows_each / 4 / num_streams) |_| ahead.askLines();
         }
-        inline fn askUpTo(ahead: *Self, end: [*]const u8) void {
-            while (@intFromPtr(ahead.next[0]) < @intFromPtr(end)) ahead.askLines();
+        /// Once the first stream's block at `next` comes.
+        inline fn askUpTo(ahead: *Self, next: [*]const u8) void {
+            while (@intFromPtr(ahead.next[0]) < @intFromPtr(next + ahead.lead)) ahead.askLines();
         }
         inline fn askLines(ahead: *Self) void {
             for (&ahead.next) |*next| {
                 simd.prefetchOnce(next.*);
-                if (asks_again) simd.prefetchOnce(next.* - ahead.half);
                 next.* += 64;
             }
         }
@@ -160,6 +171,26 @@ fn Products(
 
         const Self = @This();
         pub const is_interleaved = true;
+
+        /// Adds those of block `b` of a panel's rows, which lies at `next`, and moves on.
+        inline fn add(
+            sums: *[parts][M]Floats,
+            next: *[*]const u8,
+            b: usize,
+            input: *const [M]Row(Format),
+            ahead: *Ahead(Format, num_streams),
+        ) void {
+            for (sums, 0..) |*sum, part| {
+                const source: unpack.Panel(Q) = .{ .block = next.*, .first = part * lanes };
+                var products: Self = .{ .source = source, .ahead = ahead, .input = input, .b = b };
+                Format.block(&products, 0, 0);
+                products.addTo(sum);
+                // For the values of two blocks there are no registers (Zen 4: Q4_K 41 -> 66 GB/s
+                // from the first-level cache).
+                vector.apart();
+            }
+            next.* += Format.block_bytes * panel_rows;
+        }
 
         pub inline fn dwords16(self: *Self, comptime at: usize) [4]Words {
             self.ahead.ask(self.source.first);

@@ -130,7 +130,7 @@ pub const Slices = struct {
         for (sets) |weights| for (weights) |*weight| {
             const t = quant.fromId(weight.type).?;
             const takes_four = if (are_interleaved)
-                matvec.takesFour(t) and reading != .in_pairs
+                matvec.takesFour(t, 1) and reading != .in_pairs
             else
                 !float.takesTwo(t, weight.cols);
             if (takes_four) return false;
