@@ -25,7 +25,7 @@ pub const Reach = struct {
 
     /// Somewhat less and more than what tuning found, and what suits unlike processors: Zen 4 reads
     /// 10 to 20 % faster at 512 than from 640 on, rows that lie interleaved at up to 256, Zen 5 at
-    /// about 2048.
+    /// about 2048; four interleaved streams halve that.
     const num_distances = 7;
     const as_tuned = 0;
     fn distances(tuned: u32) [num_distances]u32 {
@@ -82,19 +82,18 @@ pub const Reach = struct {
     /// Far behind once is enough: a step costs what it takes longer.
     fn dropSlow(reach: *Reach) void {
         const least = std.mem.min(u64, &reach.least_ns);
-        const tried = reach.tried;
-        const num_tried = reach.num_tried;
-        reach.num_tried = 0;
-        for (tried[0..num_tried]) |i| {
+        var count: u32 = 0;
+        for (reach.tried[0..reach.num_tried]) |i| {
             if (reach.least_ns[i] - least > least / 8) continue;
-            reach.tried[reach.num_tried] = i;
-            reach.num_tried += 1;
+            reach.tried[count] = i;
+            count += 1;
         }
+        reach.num_tried = count;
     }
 
     fn endLook(reach: *Reach) void {
         const least = std.mem.min(u64, &reach.least_ns);
-        // What is as fast as any stays.
+        // The one in use stays unless another is clearly faster.
         if (reach.least_ns[reach.fastest] - least > least / 64) {
             reach.fastest = std.mem.indexOfScalar(u64, &reach.least_ns, least).?;
         }
