@@ -177,7 +177,7 @@ fn multiplyPanels(
 /// Whether `num_rows` activation rows meet four streams of panels at a time instead of two.
 pub fn takesFour(t: quant.Type, num_rows: usize) bool {
     if (!quant.isFloat(t)) return interleaved.takesFour(t, num_rows);
-    return num_rows == 1 and float_interleaved.takesFour(t);
+    return num_rows == 1 and float_interleaved.takes_four;
 }
 
 /// The kernel of a type for panels of some streams, an array.

@@ -5,7 +5,6 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const interleave = @import("../interleave.zig");
-const brain = @import("../brain.zig");
 const quant = @import("../quant/quant.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
@@ -15,12 +14,10 @@ const num_strands = interleave.num_strands;
 const lanes = simd.native_lanes;
 const Sums = @Vector(lanes, f32);
 
-/// Whether four streams are read at a time for one activation row instead of two. Pairs that one
-/// instruction multiplies gain nothing (one thread of Zen 5, as far ahead as is best for each: F16 28
-/// -> 32 GB/s, BF16 30 and 30), and sums that are not all in registers would be made in turns.
-pub fn takesFour(t: quant.Type) bool {
-    return lanes == panel_rows and (t != .bf16 or !brain.has_dot);
-}
+/// Whether four streams are read at a time for one activation row instead of two (Zen 5: F16, one
+/// thread, 28 -> 32 GB/s; BF16, two threads, 89 -> 97 % of plain loads of four). Sums that are not all
+/// in registers would be made in turns.
+pub const takes_four = lanes == panel_rows;
 
 /// Activation rows whose sums of `strands_together` strands take half of the registers. More rows
 /// have a kernel of their own (matvec_float_beside.zig).
