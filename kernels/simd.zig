@@ -174,24 +174,6 @@ pub fn turns(comptime n: usize, width: usize, segment: usize, first: usize) [n]i
     return index;
 }
 
-/// Element i = the sum of v[i], halved until one element is left: all vectors at once.
-pub inline fn sumHalvingEach(comptime n: comptime_int, v: [n]@Vector(n, f32)) @Vector(n, f32) {
-    // A blend and a shuffle per addition: they interleave the segments of two vectors, so that
-    // sums end in bit-reversed order of their vectors.
-    const Index = std.math.Log2Int(std.meta.Int(.unsigned, n));
-    var level: [n]@Vector(n, f32) = undefined;
-    inline for (&level, 0..) |*vector, i| vector.* = v[@bitReverse(@as(Index, i))];
-    comptime var half = n / 2;
-    inline while (half > 0) : (half /= 2) {
-        inline for (0..half) |i| {
-            const a = level[2 * i];
-            const b = level[2 * i + 1];
-            const same = @shuffle(f32, a, b, halves(n, half, false));
-            level[i] = same + @shuffle(f32, a, b, halves(n, half, true));
-        }
-    }
-    return level[0];
-}
 /// `sumHalving` of each lane: vector s holds strand s of all lanes' sums.
 pub inline fn sumHalvingAcross(comptime n: comptime_int, v: [16]@Vector(n, f32)) @Vector(n, f32) {
     var left = v;
@@ -200,17 +182,6 @@ pub inline fn sumHalvingAcross(comptime n: comptime_int, v: [16]@Vector(n, f32))
         inline for (0..half) |i| left[i] += left[i + half];
     }
     return left[0];
-}
-/// Of every two segments of `half` elements the first of `a` and the second of `b`, each in place
-/// or (`is_other`) replaced by the segment beside it.
-fn halves(comptime n: comptime_int, half: usize, is_other: bool) [n]i32 {
-    @setEvalBranchQuota(100_000);
-    var mask: [n]i32 = undefined;
-    for (&mask, 0..) |*element, i| {
-        const from: i32 = @intCast(if (is_other) i ^ half else i);
-        element.* = if (i & half == 0) from else ~from;
-    }
-    return mask;
 }
 
 /// Stops LLVM from cutting a whole-register computation into the four lanes that are used later.

@@ -1,62 +1,66 @@
 //! Many activation rows against F32, F16, BF16 and 8-bit float weights, with the same bits as
-//! matvec_float.zig: every output keeps 16 strands in vector lanes and halves them at the end.
+//! matvec_float.zig: the 16 strands of every output one after the other, neighbouring columns in
+//! vector lanes. Sums of strands meet as soon as both are there.
 const std = @import("std");
 const assert = std.debug.assert;
 const simd = @import("../simd.zig");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
-const scales_file = @import("../quant/scales.zig");
+const Scales = @import("../quant/scales.zig").Scales;
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const interleave = @import("../interleave.zig");
 const layout = @import("tile_layout.zig");
-const Step = strands.Step;
-const Scales = scales_file.Scales;
-const RowScales = scales_file.RowScales;
 const columns = layout.columns;
 const panel_rows = layout.panel_rows;
 
-/// Strands that one register holds; narrow machines pass over the steps once for each part.
 const lanes = simd.native_lanes;
-const parts = 16 / lanes;
 const Lanes = @Vector(lanes, u32);
 const Sums = @Vector(lanes, f32);
 
-/// Register tile: weight rows x activation rows, each pair one accumulator.
-const strip = 4;
-const num_strips = columns / strip;
-const tile_rows = if (simd.num_registers == 32) 6 else if (simd.has_fma) 3 else 2;
+/// Register tile: activation rows x vectors of columns.
+const tile_rows = if (simd.has_fma) panel_rows else 2;
+const tile_vectors = if (lanes == 4) 4 else 2;
+const tile_columns = tile_vectors * lanes;
+const num_tiles = columns / tile_columns;
 
-/// Steps of K whose weights are laid out at a time. A row of so many is taken whole: no strand is
-/// stored and loaded again; longer rows leave strands of all panels behind.
-const depth = 128;
-/// Steps that all strips take before the next ones. Narrow vectors load more for each product, so a
-/// panel's activations and a strip's weights have to stay in a first-level cache of 32 KiB: 512 rows
-/// of F16 on AVX2 95 -> 106 tok/s (Zen 4).
-const near = if (parts == 1) depth else 64;
+/// Strands are taken in blocks whose weights, so many steps of 32 columns, stay in the second cache.
+const block_steps = 2048;
 
-/// What a thread lays out: the weights of 32 columns.
-const Laid = [num_strips][parts][depth][strip]Lanes;
-/// Sums of one panel, 12 KiB. Those of all panels pass through the caches once for every `depth`:
-/// 5 to 10 % faster than few panels at a time, whose weights are laid out again (Zen 5, 512 rows).
-const Strands = [num_strips][parts][panel_rows][strip]Sums;
+const num_strands = interleave.num_strands;
+/// Sums of 1, 2, 4 and 8 strands.
+const num_levels = std.math.log2(num_strands);
 
-/// Private memory of one thread: weights, then strands.
-pub fn threadBytes(group: u32, rows: usize, k: usize) usize {
-    const count = if (isWhole(group, k)) 1 else layout.numPanels(rows);
-    return @sizeOf(Laid) + count * @sizeOf(Strands);
+/// Which strand is taken `rank`-th, or when a strand is: each follows the one 8 before it, such pairs
+/// the one 4 before them, and so on, as `simd.sumHalving` adds.
+fn rankOf(strand: usize) usize {
+    return @bitReverse(@as(std.meta.Int(.unsigned, num_levels), @intCast(strand)));
 }
 
-fn isWhole(group: u32, k: usize) bool {
-    return strands.numSteps(group, k) <= depth;
+/// Strands of a block.
+fn blockStrands(num_steps: usize) usize {
+    const most = std.math.clamp(block_steps / @max(num_steps, 1), 1, num_strands);
+    return std.math.floorPowerOfTwo(usize, most);
+}
+
+/// Sums of 2^level strands of one panel that wait for those of as many others.
+const Waiting = [num_levels][panel_rows][num_tiles][tile_vectors]Sums;
+
+/// Private memory of one thread: weights, then the sums of a panel, or of all if there are blocks.
+pub fn threadBytes(group: u32, rows: usize, k: usize) usize {
+    const num_steps = strands.numSteps(group, k);
+    const is_whole = blockStrands(num_steps) == num_strands;
+    const num_panels = if (is_whole) 1 else layout.numPanels(rows);
+    return Laid.numBytes(num_steps) + num_panels * @sizeOf(Waiting);
 }
 
 // ------------------------------------------------------------------------- activations
 
-/// One packed panel: `[parts][steps][panel_rows]` of lanes.
+/// One packed panel: `[strands][steps][panel_rows]`, strands by rank.
 pub fn panelBytes(group: u32, k: usize) usize {
     return strands.numSteps(group, k) * panel_rows * strands.step_bytes;
 }
+const PackedStep = [panel_rows]u32;
 
 /// Packs a panel's activation rows `[k]`; rows that do not exist are zeros.
 pub fn packRows(
@@ -66,62 +70,128 @@ pub fn packRows(
     panel: [*]align(64) u8,
 ) void {
     assert(sources.len <= panel_rows);
-    const target: [*]align(64) Lanes = @ptrCast(panel);
-    const count = strands.numSteps(group, k);
+    const target: [*]PackedStep = @ptrCast(panel);
+    const num_steps = strands.numSteps(group, k);
     const Row = strands.Activations(group);
-    for (0..panel_rows) |m| {
-        const source: [*]const u8 = @ptrCast(sources[@min(m, sources.len - 1)]);
-        const length = if (m < sources.len) k else 0;
-        layRow(Row, panel_rows, source, 1, 0, length, count, count, target + m);
-    }
-}
-
-/// Steps of one row from element `first` on, all of one scale, into every `width`-th place of
-/// `target`, whose parts are `part_steps` steps apart.
-inline fn layRow(
-    comptime Row: type,
-    comptime width: usize,
-    source: [*]const u8,
-    scale: f32,
-    first: usize,
-    k: usize,
-    num_steps: usize,
-    part_steps: usize,
-    target: [*]Lanes,
-) void {
     var step: usize = 0;
     while (step < num_steps) : (step += Row.steps) {
-        const at = first + step / Row.steps * Row.elements;
-        const none: Row.Lanes = @splat(@splat(0));
-        const read = if (at < k) Row.read(source, at, k, scale) else none;
-        inline for (read, 0..) |lanes_of_step, i| inline for (0..parts) |part| {
-            const place = (part * part_steps + step + i) * width;
-            target[place] = simd.part(u32, lanes, lanes_of_step, part * lanes);
+        var read: [panel_rows + 2]Row.Lanes = @splat(@splat(@splat(0)));
+        for (read[0..sources.len], sources) |*row, source| {
+            row.* = Row.read(@ptrCast(source), step / Row.steps * Row.elements, k, 1);
+        }
+        inline for (0..Row.steps) |s| inline for (0..num_strands / 4) |part| {
+            var four: [2][4]@Vector(4, u32) = undefined;
+            inline for (&four, 0..) |*half, h| inline for (half, 0..) |*row, i| {
+                row.* = simd.part(u32, 4, read[4 * h + i][s], part * 4);
+            };
+            const first = simd.transpose(4, four[0]);
+            const rest = simd.transpose(4, four[1]);
+            inline for (first, rest, 0..) |a, b, i| {
+                const packed_step = &target[rankOf(part * 4 + i) * num_steps + step + s];
+                packed_step[0..4].* = a;
+                packed_step[4..].* = simd.part(u32, panel_rows - 4, b, 0);
+            }
         };
     }
 }
 
-/// `count` steps of a weight row from element `first` on, each with the scale of its block.
-fn layWeights(
-    comptime Row: type,
-    source: [*]const u8,
-    scales: RowScales,
-    first: usize,
-    k: usize,
-    count: usize,
-    target: [*]Lanes,
-) void {
-    if (!Row.is_scaled) return layRow(Row, strip, source, 1, first, k, count, depth, target);
-    var step: usize = 0;
-    while (step < count) {
-        const at = first + step * Row.elements;
-        const block = at / scales.block_cols;
-        const left = (block + 1) * scales.block_cols - at;
-        const steps = @min(count - step, (left + Row.elements - 1) / Row.elements);
-        const scale = scales.values[block];
-        layRow(Row, strip, source, scale, at, k, steps, depth, target + step * strip);
-        step += steps;
+// ------------------------------------------------------------------------- weights
+
+/// Weights of 32 columns: `[strands][tiles][steps]` of a tile's columns, strands by rank.
+const Laid = struct {
+    start: [*]align(64) Step,
+    num_steps: usize,
+
+    const Step = [tile_vectors]Lanes;
+
+    fn numBytes(num_steps: usize) usize {
+        return num_steps * columns * strands.step_bytes;
     }
+
+    inline fn stepsOf(laid: Laid, rank: usize, tile: usize) [*]align(64) Step {
+        return laid.start + (rank * num_tiles + tile) * laid.num_steps;
+    }
+
+    inline fn put(laid: Laid, strand: usize, step: usize, column: usize, weights: Lanes) void {
+        const steps = laid.stepsOf(rankOf(strand), column / tile_columns);
+        steps[step][column % tile_columns / lanes] = weights;
+    }
+};
+
+/// `n` weight rows of `k` elements.
+fn Source(comptime Row: type) type {
+    return struct {
+        start: [*]const u8,
+        layout: plan.Layout,
+        scales: Scales,
+        n: usize,
+        k: usize,
+
+        const Self = @This();
+        const block_bytes = @sizeOf(Row.Format.Block);
+
+        /// Columns past `n` repeat the last.
+        fn lay(source: *const Self, laid: Laid) void {
+            if (!Row.is_scaled and source.layout == .interleaved) return source.layPanels(laid);
+            var first: usize = 0;
+            while (first < columns) : (first += lanes) {
+                var step: usize = 0;
+                while (step < laid.num_steps) : (step += Row.steps) {
+                    const at = step / Row.steps * Row.elements;
+                    var read: [lanes]Row.Lanes = undefined;
+                    inline for (&read, 0..) |*row, i| row.* = source.readRow(first + i, at);
+                    inline for (0..Row.steps) |s| inline for (0..num_strands / lanes) |part| {
+                        var of_rows: [lanes]Lanes = undefined;
+                        inline for (&of_rows, read) |*row, own| {
+                            row.* = simd.part(u32, lanes, own[s], part * lanes);
+                        }
+                        inline for (simd.transpose(lanes, of_rows), 0..) |weights, i| {
+                            laid.put(part * lanes + i, step + s, first, weights);
+                        }
+                    };
+                }
+            }
+        }
+
+        inline fn readRow(source: *const Self, column: usize, at: usize) Row.Lanes {
+            const row = @min(column, source.n - 1);
+            const start = source.start + row * source.k * block_bytes;
+            if (!Row.is_scaled) return Row.read(start, at, source.k, 1);
+            const scales = source.scales.ofRow(row);
+            return Row.read(start, at, source.k, scales.values[at / scales.block_cols]);
+        }
+
+        /// Of whole panels, which have whole steps.
+        fn layPanels(source: *const Self, laid: Laid) void {
+            const Units = interleave.Units(Row.Format);
+            const panel_bytes = interleave.panel_rows * source.k * block_bytes;
+            const last = source.n / interleave.panel_rows - 1;
+            for (0..columns / interleave.panel_rows) |p| {
+                var block = source.start + @min(p, last) * panel_bytes;
+                var step: usize = 0;
+                while (step < laid.num_steps) : (step += Units.num_steps * Row.steps) {
+                    layBlock(block, laid, step, p * interleave.panel_rows);
+                    block += interleave.panel_rows * Units.size;
+                }
+            }
+        }
+
+        /// One block of a panel's rows, whose first step is `first`, to the columns from `column` on.
+        inline fn layBlock(block: [*]const u8, laid: Laid, first: usize, column: usize) void {
+            const Units = interleave.Units(Row.Format);
+            const unit_bytes = Units.most_bytes;
+            for (0..num_strands) |strand| for (0..Units.num_steps) |i| {
+                const unit = block + Units.places[(i * num_strands + strand) * unit_bytes];
+                inline for (0..interleave.panel_rows / lanes) |part| {
+                    const read = Row.units(lanes, unit + part * lanes * unit_bytes);
+                    inline for (read, 0..) |weights, s| {
+                        const step = first + i * Row.steps + s;
+                        laid.put(strand, step, column + part * lanes, weights);
+                    }
+                }
+            };
+        }
+    };
 }
 
 // ------------------------------------------------------------------------- products
@@ -154,178 +224,96 @@ pub fn computePanel(
                 .n = n,
                 .k = k,
             };
-            const activations: [*]align(64) const Lanes = @ptrCast(packed_memory);
-            computeColumns(Row, &source, num_panels, activations, scratch, out);
+            const num_steps = strands.numSteps(Row.group, k);
+            const laid: Laid = .{ .start = @ptrCast(scratch.ptr), .num_steps = num_steps };
+            source.lay(laid);
+            const waiting: [*]Waiting = @ptrCast(@alignCast(scratch.ptr + Laid.numBytes(num_steps)));
+            const activations: [*]const PackedStep = @ptrCast(packed_memory);
+            computeColumns(Row, laid, num_panels, activations, waiting, @ptrCast(out));
         },
         else => unreachable,
     }
 }
 
-/// `n` weight rows of `k` elements.
-fn Source(comptime Row: type) type {
-    return struct {
-        start: [*]const u8,
-        layout: plan.Layout,
-        scales: Scales,
-        n: usize,
-        k: usize,
-
-        const Self = @This();
-
-        /// Lays `count` steps from step `first` of all rows out; columns past `n` repeat the last.
-        fn lay(source: *const Self, first: usize, count: usize, laid: *Laid) void {
-            if (!Row.is_scaled and source.layout == .interleaved) {
-                return source.layPanels(first, count, laid);
-            }
-            for (0..columns) |c| {
-                const row = @min(c, source.n - 1);
-                const start = source.start + row * source.k * @sizeOf(Row.Format.Block);
-                const element = first / Row.steps * Row.elements;
-                const scales = source.scales.ofRow(row);
-                const target: [*]Lanes = @ptrCast(&laid[c / strip]);
-                layWeights(Row, start, scales, element, source.k, count, target + c % strip);
-            }
-        }
-
-        /// Of whole panels, which have whole steps.
-        fn layPanels(source: *const Self, first: usize, count: usize, laid: *Laid) void {
-            const Units = interleave.Units(Row.Format);
-            const panel_bytes = interleave.panel_rows * source.k * @sizeOf(Row.Format.Block);
-            const last = source.n / interleave.panel_rows - 1;
-            for (0..columns / interleave.panel_rows) |p| {
-                const panel = source.start + @min(p, last) * panel_bytes;
-                var step: usize = 0;
-                while (step < count) : (step += Row.steps) {
-                    const at = (first + step) / Row.steps;
-                    const block = panel + at / Units.num_steps * interleave.panel_rows * Units.size;
-                    const column = p * interleave.panel_rows;
-                    layUnits(Row, block, at % Units.num_steps, laid, column, step);
-                }
-            }
-        }
-    };
-}
-
-/// One step of a panel's rows, from `block` of them, to the columns from `column` on.
-fn layUnits(
-    comptime Row: type,
-    block: [*]const u8,
-    from: usize,
-    laid: *Laid,
-    column: usize,
-    step: usize,
-) void {
-    @setEvalBranchQuota(10_000);
-    const Units = interleave.Units(Row.Format);
-    const unit_bytes = Units.most_bytes;
-    const starts = Units.places[from * interleave.num_strands * unit_bytes ..];
-    // As many rows and strands as a vector has lanes.
-    for (0..parts) |part| for (0..parts) |rows| {
-        var read: [Row.steps][lanes]Lanes = undefined;
-        inline for (0..lanes) |i| {
-            const unit = block + starts[(part * lanes + i) * unit_bytes] + rows * lanes * unit_bytes;
-            inline for (&read, Row.units(lanes, unit)) |*own, some| own[i] = some;
-        }
-        inline for (read, 0..) |own, s| inline for (simd.transpose(lanes, own), 0..) |row, i| {
-            const c = column + rows * lanes + i;
-            laid[c / strip][part][step + s][c % strip] = row;
-        };
-    };
-}
-
 fn computeColumns(
     comptime Row: type,
-    source: *const Source(Row),
+    laid: Laid,
     num_panels: usize,
-    activations: [*]align(64) const Lanes,
-    scratch: []align(64) u8,
-    out: [*]align(64) f32,
+    activations: [*]const PackedStep,
+    waiting: [*]Waiting,
+    out: [*]OutRow,
 ) void {
-    const laid: *Laid = @ptrCast(scratch.ptr);
-    const all_strands: [*]align(64) Strands = @ptrCast(@alignCast(scratch.ptr + @sizeOf(Laid)));
-    const num_steps = strands.numSteps(Row.group, source.k);
-    const is_whole = isWhole(Row.group, source.k);
+    const num_steps = laid.num_steps;
+    const panel_steps = num_strands * num_steps;
+    const block_strands = blockStrands(num_steps);
+    const is_whole = block_strands == num_strands;
     var first: usize = 0;
-    while (first < num_steps) : (first += depth) {
-        const count = @min(depth, num_steps - first);
-        source.lay(first, count, laid);
-        for (0..num_panels) |panel| {
-            const x = activations + (panel * parts * num_steps + first) * panel_rows;
-            const next: [*]const u8 = @ptrCast(x + parts * num_steps * panel_rows);
-            const sums = &all_strands[if (is_whole) 0 else panel];
-            var done: usize = 0;
-            while (done < count) : (done += near) {
-                const some = @min(near, count - done);
-                inline for (0..parts) |part| for (0..num_strips) |s| {
-                    const at = (part * num_steps + done) * panel_rows;
-                    var row: usize = 0;
-                    while (row < panel_rows) : (row += tile_rows) addTile(
-                        Row,
-                        laid[s][part][done..],
-                        x + at + row,
-                        next + at * @sizeOf(Lanes) + s * some * 64,
-                        some,
-                        first + done == 0,
-                        sums[s][part][row..][0..tile_rows],
-                    );
-                };
-            }
-            if (first + depth >= num_steps) {
-                sumPanel(sums, out + panel * panel_rows * columns);
-            }
-        }
-    }
-}
-
-/// Adds `count` steps to one register tile of strands. One line a step is asked for at `next`,
-/// the activations of the next panel: over all strips that is all of them.
-inline fn addTile(
-    comptime Row: type,
-    weights: []const [strip]Lanes,
-    x: [*]const Lanes,
-    next: [*]const u8,
-    count: usize,
-    is_first: bool,
-    sums: *[tile_rows][strip]Sums,
-) void {
-    var acc: [tile_rows][strip]Sums = if (is_first) @splat(@splat(@splat(0))) else sums.*;
-    for (0..count) |step| {
-        simd.prefetchSecond(next + step * 64);
-        if (simd.num_registers == 32) {
-            const w = weights[step];
-            inline for (0..tile_rows) |m| {
-                const v = x[step * panel_rows + m];
-                inline for (0..strip) |c| acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w[c], v);
-            }
-        } else {
-            // The other way round no sum has to leave its register.
-            const v = x[step * panel_rows ..][0..tile_rows].*;
-            inline for (0..strip) |c| {
-                const w = weights[step][c];
-                inline for (0..tile_rows) |m| {
-                    acc[m][c] = Row.multiplyAdd(lanes, acc[m][c], w, v[m]);
+    while (first < num_strands) : (first += block_strands) for (0..num_panels) |panel| {
+        const own = &waiting[if (is_whole) 0 else panel];
+        for (first..first + block_strands) |rank| {
+            const x = activations + panel * panel_steps + rank * num_steps;
+            const is_last = rank + 1 == first + block_strands;
+            const next = x + if (is_last) panel_steps - (block_strands - 1) * num_steps else num_steps;
+            for (0..num_tiles) |tile| {
+                const weights = laid.stepsOf(rank, tile)[0..num_steps];
+                var row: usize = 0;
+                while (row < panel_rows) : (row += tile_rows) {
+                    const turn = (tile * panel_rows + row) / tile_rows;
+                    const lines = @as([*]const u8, @ptrCast(next)) + turn * lineBytes(num_steps);
+                    const sums = sumSteps(Row, weights, @ptrCast(&x[0][row]), lines);
+                    const target = out[panel * panel_rows + row ..][0..tile_rows];
+                    addStrand(rank, &sums, own, row, tile, target);
                 }
             }
         }
-    }
-    sums.* = acc;
+    };
 }
 
-/// out `[6][32]` = the sums of all strands of one panel.
-fn sumPanel(panel: *const Strands, out: [*]f32) void {
-    for (0..panel_rows) |m| for (0..columns / lanes) |group| {
-        var whole: [lanes]Sums = undefined;
-        inline for (&whole, 0..) |*sum, c| {
-            const own = &panel[group * (lanes / strip) + c / strip];
-            // Halves, or quarters, of the strands are added first: so does simd.sumHalving.
-            sum.* = switch (parts) {
-                1 => own[0][m][c % strip],
-                2 => own[0][m][c % strip] + own[1][m][c % strip],
-                4 => (own[0][m][c % strip] + own[2][m][c % strip]) +
-                    (own[1][m][c % strip] + own[3][m][c % strip]),
-                else => comptime unreachable,
-            };
+const OutRow = [num_tiles][tile_vectors]Sums;
+const Tile = [tile_rows][tile_vectors]Sums;
+
+/// Tiles of a panel that meet the same activations, and after how many steps each asks for one more
+/// line of those that are taken next.
+const num_turns = num_tiles * panel_rows / tile_rows;
+const line_steps = std.math.floorPowerOfTwo(usize, num_turns * 64 / @sizeOf(PackedStep));
+fn lineBytes(num_steps: usize) usize {
+    return (num_steps + line_steps - 1) / line_steps * 64;
+}
+
+/// One strand of a register tile.
+inline fn sumSteps(
+    comptime Row: type,
+    weights: []const Laid.Step,
+    x: [*]const PackedStep,
+    lines: [*]const u8,
+) Tile {
+    var sums: Tile = @splat(@splat(@splat(0)));
+    for (weights, 0..) |w, step| {
+        if (step % line_steps == 0) simd.prefetch(lines + step / line_steps * 64);
+        inline for (&sums, 0..) |*own, m| {
+            const v: Lanes = @splat(x[step][m]);
+            inline for (own, w) |*sum, some| sum.* = Row.multiplyAdd(lanes, sum.*, some, v);
         }
-        simd.store(out + m * columns + group * lanes, simd.sumHalvingEach(lanes, whole));
-    };
+    }
+    return sums;
+}
+
+/// Adds the `rank`-th strand to those that wait for it; the sum waits, too, or is all of them.
+inline fn addStrand(
+    rank: usize,
+    strand: *const Tile,
+    waiting: *Waiting,
+    row: usize,
+    tile: usize,
+    out: *[tile_rows]OutRow,
+) void {
+    var sums = strand.*;
+    const level = @ctz(~rank);
+    for (waiting[0..level]) |*others| {
+        inline for (&sums, others[row..][0..tile_rows]) |*own, other| {
+            inline for (own, other[tile]) |*sum, half| sum.* = half + sum.*;
+        }
+    }
+    const target = if (level < num_levels) waiting[level][row..][0..tile_rows] else out;
+    inline for (target, sums) |*own, sum| own[tile] = sum;
 }
