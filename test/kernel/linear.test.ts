@@ -146,21 +146,30 @@ for (const type of weightTypes) {
   });
 }
 
-/** More rows than one pass of tiles takes, and more columns than one unit takes. */
-const largeCases: readonly { type: QuantType; k: number; n: number; rows: number }[] = [
+/** More rows than one pass of tiles takes, more columns than one unit takes, and rows of floats of
+ * which tiles take 8, 2 or 1 of 16 strands at a time. */
+const largeCases: readonly (Omit<Shape, "isInterleaved"> & {
+  readonly type: QuantType;
+  readonly rows: number;
+  readonly isInterleaved?: boolean;
+})[] = [
   { type: "q4_0", k: 64, n: 40, rows: 1100 },
   { type: "q6_k", k: 256, n: 33, rows: 519 },
   { type: "f16", k: 48, n: 35, rows: 523 },
   { type: "bf16", k: 1130, n: 34, rows: 101 },
   { type: "bf16", k: 4250, n: 33, rows: 10 },
   { type: "f16", k: 2105, n: 5, rows: 13 },
+  { type: "f16", k: 2105, n: 5, rows: 40 },
+  { type: "f16", k: 2176, n: 64, rows: 40, isInterleaved: true },
+  { type: "bf16", k: 17000, n: 5, rows: 40 },
+  { type: "f32", k: 32800, n: 3, rows: 40 },
   { type: "q4_k", k: 256, n: 4300, rows: 3 },
   { type: "q5_1", k: 32, n: 4201, rows: 9 },
   { type: "f32", k: 8, n: 4300, rows: 4 },
 ];
 
 test("linear: long and wide", () => {
-  for (const { type, k, n, rows } of largeCases) {
+  for (const { type, k, n, rows, isInterleaved } of largeCases) {
     const what = `linear ${type} k=${k} n=${n} rows=${rows}`;
     const random = new Random(what);
     const x = random.activations(rows, k);
@@ -168,6 +177,7 @@ test("linear: long and wide", () => {
     using weights = new TestWeights();
     weights.addFloats("x", x, [rows, k]);
     weights.add("w", type, [n, k], matrix);
+    if (isInterleaved) weights.interleave("w");
     const { plan, outputs } = productPlan(weights, k, [{ name: "w", n }]);
     const expected = canonicalProduct(type, matrix, n, x, k);
     for (const variant of cpuVariants) {
