@@ -18,7 +18,7 @@ const lanes = simd.native_lanes;
 const Lanes = @Vector(lanes, u32);
 const Sums = @Vector(lanes, f32);
 
-/// Register tile: activation rows x vectors of columns.
+/// Register tile: activation rows x vectors of columns. Activations are broadcast.
 const tile_rows = if (simd.has_fma) panel_rows else 2;
 const tile_vectors = if (lanes == 4) 4 else 2;
 const tile_columns = tile_vectors * lanes;
@@ -75,6 +75,7 @@ pub fn packRows(
     const Row = strands.Activations(group);
     var step: usize = 0;
     while (step < num_steps) : (step += Row.steps) {
+        // Two rows of zeros make two squares to transpose.
         var read: [panel_rows + 2]Row.Lanes = @splat(@splat(@splat(0)));
         for (read[0..sources.len], sources) |*row, source| {
             row.* = Row.read(@ptrCast(source), step / Row.steps * Row.elements, k, 1);
@@ -235,6 +236,7 @@ pub fn computePanel(
     }
 }
 
+/// Block after block, panel after panel, strand after strand: of each, all tiles.
 fn computeColumns(
     comptime Row: type,
     laid: Laid,
@@ -252,6 +254,7 @@ fn computeColumns(
         const own = &waiting[if (is_whole) 0 else panel];
         for (first..first + block_strands) |rank| {
             const x = activations + panel * panel_steps + rank * num_steps;
+            // After a block's last strand come those of the next panel.
             const is_last = rank + 1 == first + block_strands;
             const next = x + if (is_last) panel_steps - (block_strands - 1) * num_steps else num_steps;
             for (0..num_tiles) |tile| {
