@@ -6,11 +6,13 @@ const assert = std.debug.assert;
 const simd = @import("../simd.zig");
 const plan = @import("../plan.zig");
 const quant = @import("../quant/quant.zig");
-const Scales = @import("../quant/scales.zig").Scales;
+const scales_file = @import("../quant/scales.zig");
 const strands = @import("strands.zig");
 const FlushDenormals = @import("../float_control.zig").FlushDenormals;
 const interleave = @import("../interleave.zig");
 const layout = @import("tile_layout.zig");
+const Scales = scales_file.Scales;
+const RowScales = scales_file.RowScales;
 const columns = layout.columns;
 const panel_rows = layout.panel_rows;
 
@@ -136,11 +138,22 @@ fn Source(comptime Row: type) type {
             if (!Row.is_scaled and source.layout == .interleaved) return source.layPanels(laid);
             var first: usize = 0;
             while (first < columns) : (first += lanes) {
+                var starts: [lanes][*]const u8 = undefined;
+                var scales: [lanes]RowScales = undefined;
+                for (&starts, &scales, first..) |*start, *scale, column| {
+                    const row = @min(column, source.n - 1);
+                    start.* = source.start + row * source.k * block_bytes;
+                    scale.* = source.scales.ofRow(row);
+                }
                 var step: usize = 0;
                 while (step < laid.num_steps) : (step += Row.steps) {
                     const at = step / Row.steps * Row.elements;
+                    const block = if (Row.is_scaled) at / source.scales.block_cols else 0;
                     var read: [lanes]Row.Lanes = undefined;
-                    inline for (&read, 0..) |*row, i| row.* = source.readRow(first + i, at);
+                    inline for (&read, starts, scales) |*row, start, own| {
+                        const scale = if (Row.is_scaled) own.values[block] else 1;
+                        row.* = Row.read(start, at, source.k, scale);
+                    }
                     inline for (0..Row.steps) |s| inline for (0..num_strands / lanes) |part| {
                         var of_rows: [lanes]Lanes = undefined;
                         inline for (&of_rows, read) |*row, own| {
@@ -152,14 +165,6 @@ fn Source(comptime Row: type) type {
                     };
                 }
             }
-        }
-
-        inline fn readRow(source: *const Self, column: usize, at: usize) Row.Lanes {
-            const row = @min(column, source.n - 1);
-            const start = source.start + row * source.k * block_bytes;
-            if (!Row.is_scaled) return Row.read(start, at, source.k, 1);
-            const scales = source.scales.ofRow(row);
-            return Row.read(start, at, source.k, scales.values[at / scales.block_cols]);
         }
 
         /// Of whole panels, which have whole steps.
