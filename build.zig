@@ -42,6 +42,9 @@ const arm_variants = [_]Variant{
     .{ .name = "i8mm", .arm_add = &.{ .dotprod, .fullfp16, .i8mm, .bf16 } },
 };
 
+/// Files of kernels/ that each make an object of a CPU variant, the largest first.
+const roots = [_][]const u8{ "executor", "panels", "attention", "offline" };
+
 pub fn build(b: *std.Build) void {
     const target = b.standardTargetOptions(.{});
     const optimize = b.standardOptimizeOption(.{});
@@ -56,6 +59,16 @@ pub fn build(b: *std.Build) void {
 
     addTests(b, target, optimize);
     addReplay(b, target, optimize);
+    keepCoresBusy(b);
+}
+
+/// Lets Zig's runner start all steps that are ready. By itself it has a thread for every core but
+/// one and takes a step on its own thread when those are busy; meanwhile it hands out nothing, so
+/// that one of two cores stands idle while the other compiles for a minute.
+fn keepCoresBusy(b: *std.Build) void {
+    if (b.graph.max_jobs != null) return; // `-j` asks for a number
+    const runner: *std.Io.Threaded = @ptrCast(@alignCast(b.graph.io.userdata));
+    runner.setAsyncLimit(.limited(64));
 }
 
 /// `zig build test`: the library's own tests, and the kernels' for each CPU variant that this
@@ -76,12 +89,7 @@ fn addTests(
         const kernel_tests = b.addTest(.{
             .name = b.fmt("test_{s}", .{variant.name}),
             .use_llvm = true,
-            .root_module = b.createModule(.{
-                .root_source_file = b.path("kernels/tests.zig"),
-                .target = variantTarget(b, target, variant),
-                .optimize = .ReleaseSafe,
-                .link_libc = true,
-            }),
+            .root_module = variantModule(b, target, .ReleaseSafe, variant, "tests"),
         });
         test_step.dependOn(&b.addRunArtifact(kernel_tests).step);
     }
@@ -134,10 +142,22 @@ fn rootModule(
         included.addOption(bool, name, only == null or std.mem.eql(u8, only.?, name));
     };
     module.addOptions("included", included);
-    for (variantsOf(target)) |variant| {
+    // As many at a time as there are cores: each waits for the one that far before it.
+    const cores = std.Thread.getCpuCount() catch 1;
+    var objects: std.ArrayList(*std.Build.Step.Compile) = .empty;
+    for (roots) |root| for (variantsOf(target)) |variant| {
         if (only) |name| if (!std.mem.eql(u8, name, variant.name)) continue;
-        module.addObject(variantObject(b, target, optimize, variant));
-    }
+        const object = b.addObject(.{
+            .name = b.fmt("{s}_{s}", .{ root, variant.name }),
+            .root_module = variantModule(b, target, optimize, variant, root),
+            .use_llvm = true,
+        });
+        if (objects.items.len >= cores) {
+            object.step.dependOn(&objects.items[objects.items.len - cores].step);
+        }
+        objects.append(b.allocator, object) catch @panic("OOM");
+        module.addObject(object);
+    };
     return module;
 }
 
@@ -171,26 +191,19 @@ fn variantTarget(
     return b.resolveTargetQuery(query);
 }
 
-fn variantObject(
+fn variantModule(
     b: *std.Build,
     target: std.Build.ResolvedTarget,
     optimize: std.builtin.OptimizeMode,
     variant: Variant,
-) *std.Build.Step.Compile {
-    const options = b.addOptions();
-    options.addOption([]const u8, "name", variant.name);
-    const module = b.createModule(.{
-        .root_source_file = b.path("kernels/executor.zig"),
+    root: []const u8,
+) *std.Build.Module {
+    return b.createModule(.{
+        .root_source_file = b.path(b.fmt("kernels/{s}.zig", .{root})),
         .target = variantTarget(b, target, variant),
         .optimize = optimize,
         .pic = true,
         .strip = optimize != .Debug,
         .link_libc = true,
-    });
-    module.addOptions("variant", options);
-    return b.addObject(.{
-        .name = b.fmt("kernels_{s}", .{variant.name}),
-        .root_module = module,
-        .use_llvm = true,
     });
 }

@@ -1,8 +1,8 @@
 //! Root of one CPU variant: walks the plan's ops, and exports the variant's entry points.
-//! Compiled once per variant; kernels/dispatch.zig picks one at start.
-const std = @import("std");
-const variant = @import("variant").name;
+//! Compiled once per variant, in an object beside those of attention.zig, panels.zig and
+//! offline.zig; kernels/dispatch.zig picks one variant at start.
 const clock = @import("clock.zig");
+const exports = @import("exports.zig");
 const plan = @import("plan.zig");
 const probe = @import("probe.zig");
 const worker_file = @import("worker.zig");
@@ -32,9 +32,6 @@ const copy_columns = @import("cpu/copy_columns.zig");
 const slot_linear = @import("cpu/slot_linear.zig");
 const sum_slots = @import("cpu/sum_slots.zig");
 const magnitude = @import("cpu/magnitude.zig");
-const quant = @import("quant/quant.zig");
-const quantize = @import("quantize/quantize.zig");
-const row_sums = @import("row_sums.zig");
 
 /// Runs every op of the plan; called by all threads of the pool at once.
 fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
@@ -60,6 +57,8 @@ fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
     }
 }
 
+const run_attention = exports.imported(@TypeOf(attention_paged.run), "run_attention");
+
 fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
     switch (op.opcode) {
         .embed => embed.run(step, op.as(plan.Embed), worker),
@@ -69,7 +68,7 @@ fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {
         .linear_glu => linear_glu.run(step, op.as(plan.LinearGlu), worker),
         .rotations => rotations.run(step, op.as(plan.Rotations), worker),
         .qkv_prep => qkv_prep.run(step, op.as(plan.QkvPrep), worker),
-        .attention_paged => attention_paged.run(step, op.as(plan.AttentionPaged), worker),
+        .attention_paged => run_attention(step, op.as(plan.AttentionPaged), worker),
         .sample => sample.run(step, op.as(plan.Sample), worker),
         .route => route.run(step, op.as(plan.Route), worker),
         .scale_slots => scale_slots.run(step, op.as(plan.ScaleSlots), worker),
@@ -200,36 +199,8 @@ fn scratchNeed(step: *const Step, num_threads: u32, need: *ScratchNeed) callconv
     need.* = total;
 }
 
-/// Expands `count` weights of GGUF type `type_id` from `source`; false for an unknown type.
-fn dequantize(type_id: u32, source: [*]const u8, output: [*]f32, count: u64) callconv(.c) bool {
-    return quant.dequantize(type_id, source, output[0..count]);
-}
-
-/// Sums over rows first..first + count of a matrix.
-fn sumRows(job: *const row_sums.Job, first: u64, count: u64, thread: u32) callconv(.c) void {
-    row_sums.run(job, first, count, thread);
-}
-
-/// Quantises rows of a matrix; false and `fault` at the first element that the type cannot hold.
-fn quantizeRows(
-    job: *const quantize.Job,
-    first: u64,
-    count: u64,
-    fault: *quantize.Fault,
-) callconv(.c) bool {
-    return quantize.quantizeRows(job, first, count, fault);
-}
-
 comptime {
-    const options = struct {
-        fn named(comptime name: []const u8) std.builtin.ExportOptions {
-            return .{ .name = variant ++ "_" ++ name, .visibility = .hidden };
-        }
-    };
-    @export(&runStep, options.named("run_step"));
-    @export(&scratchNeed, options.named("scratch_need"));
-    @export(&dequantize, options.named("dequantize"));
-    @export(&quantizeRows, options.named("quantize_rows"));
-    @export(&sumRows, options.named("sum_rows"));
-    @export(&probe.run, options.named("run_probe"));
+    @export(&runStep, exports.named("run_step"));
+    @export(&scratchNeed, exports.named("scratch_need"));
+    @export(&probe.run, exports.named("run_probe"));
 }

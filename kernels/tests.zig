@@ -7,6 +7,7 @@ comptime {
     _ = @import("cpu/slices.zig");
     _ = @import("fused_test.zig");
     _ = @import("interleave.zig");
+    _ = @import("panels.zig"); // what matvec.zig asks for by name
     _ = @import("product_test.zig");
     _ = @import("reach.zig");
     _ = @import("worker_test.zig");

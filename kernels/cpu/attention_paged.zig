@@ -44,7 +44,7 @@ pub fn scratchNeed(
     };
 }
 
-pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) void {
+pub fn run(step: *const Step, op: *const plan.AttentionPaged, worker: *Worker) callconv(.c) void {
     const self: Run = .init(step, op, worker.count);
     var tile: Tile = .init(&self, worker.scratch);
     var phase = worker.phase(self.numUnits());

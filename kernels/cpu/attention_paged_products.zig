@@ -107,8 +107,10 @@ pub const Kernels = struct {
     }
 };
 
-/// Vectors to a row in the register tile of `rows` rows: accumulators fill most registers.
+/// Vectors to a row in the register tile of `rows` rows: accumulators fill most registers. Where a
+/// fused product takes some thirty instructions, two sums keep the CPU busy.
 fn tileColumns(comptime rows: comptime_int) comptime_int {
+    if (!simd.has_fma) return if (rows == 1) 2 else 1;
     const wanted = (simd.num_registers - 4) / rows;
     return if (wanted >= 8) 8 else if (wanted >= 4) 4 else if (wanted >= 2) 2 else 1;
 }
@@ -165,9 +167,14 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
     return struct {
         const sets = if (form == .scaled) 2 else 1;
         const stored_bytes = storedBytes(form);
+        /// Of one position's number, or pair of numbers, as the kernels read them.
+        const key_bytes = if (form == .f16) 2 else 4;
         const columns: comptime_int = @min(tileColumns(rows * sets), joined * block_size / lanes);
         const group = columns * lanes;
         const Sums = [rows][columns]Vec;
+        /// Where the columns of a group lie, in each of the blocks that it reaches over.
+        const Places = [@max(1, group / block_size)]Place;
+        const Place = struct { keys: [*]const u8, scales: [*]const u8 };
 
         fn run(
             dims: usize,
@@ -177,12 +184,21 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
             column: usize,
         ) void {
             @setEvalBranchQuota(100_000);
-            comptime var start = 0;
-            inline while (start < joined * block_size) : (start += group) {
+            var start: usize = 0;
+            while (start < joined * block_size) : (start += group) {
+                var places: Places = undefined;
+                for (&places, blocks[start / block_size ..]) |*place, *block| {
+                    const first = start % block_size;
+                    place.* = .{
+                        .keys = block.keys + first * key_bytes,
+                        .scales = block.key_scales + first * @sizeOf(f16),
+                    };
+                }
+                const next = if (start == 0) blocks[0].next_keys else null;
                 const sums = switch (form) {
-                    .f32, .f16 => exact(start, dims, queries, blocks),
-                    .pairs => pairs(start, 0, dims / 2, queries, blocks),
-                    .scaled => scaled(start, dims, queries, blocks),
+                    .f32, .f16 => exact(dims, queries, places, next),
+                    .pairs => pairs(0, dims / 2, queries, places, next),
+                    .scaled => scaled(dims, queries, places, next),
                 };
                 inline for (sums, 0..) |row, r| inline for (row, 0..) |sum, c| {
                     scores[r][column + start + c * lanes ..][0..lanes].* = sum;
@@ -191,22 +207,21 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
         }
 
         inline fn exact(
-            comptime start: usize,
             dims: usize,
             queries: [*]const f32,
-            blocks: [*]const Block,
+            places: Places,
+            next: ?[*]const u8,
         ) Sums {
             const kv_type = @field(plan.KvType, @tagName(form));
             var sums: Sums = @splat(@splat(@splat(0)));
             for (0..dims) |d| {
                 const row_bytes = block_size * stored_bytes;
-                if (start == 0) askAhead(blocks[0].next_keys, d * row_bytes, row_bytes);
+                askAhead(next, d * row_bytes, row_bytes);
                 var key: [columns]Vec = undefined;
                 inline for (&key, 0..) |*vector, c| {
-                    const position = start + c * lanes;
-                    const index = d * block_size + position % block_size;
-                    const part = blocks[position / block_size].keys;
-                    vector.* = kv_cache.load(kv_type, lanes, part, index);
+                    const place = places[c * lanes / block_size];
+                    const index = d * block_size + c * lanes % block_size;
+                    vector.* = kv_cache.load(kv_type, lanes, place.keys, index);
                 }
                 inline for (&sums, 0..) |*row, r| {
                     const q = queries[d * rows + r];
@@ -220,24 +235,23 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
 
         /// Over the pairs of dims [first, end).
         inline fn pairs(
-            comptime start: usize,
             first: usize,
             end: usize,
             queries: [*]const f32,
-            blocks: [*]const Block,
+            places: Places,
+            next: ?[*]const u8,
         ) Sums {
             @setEvalBranchQuota(100_000);
             const operands: [*]const Operand = @ptrCast(queries);
             var sums: Sums = @splat(@splat(@splat(0)));
             for (first..end) |p| {
                 const row_bytes = block_size * 2 * stored_bytes;
-                if (start == 0) askAhead(blocks[0].next_keys, p * row_bytes, row_bytes);
+                askAhead(next, p * row_bytes, row_bytes);
                 var key: [columns]Words = undefined;
                 inline for (&key, 0..) |*vector, c| {
-                    const position = start + c * lanes;
-                    const part = blocks[position / block_size].keys;
-                    const index = p * block_size + position % block_size;
-                    vector.* = simd.load(Words, part + index * 4);
+                    const place = places[c * lanes / block_size];
+                    const index = p * block_size + c * lanes % block_size;
+                    vector.* = simd.load(Words, place.keys + index * key_bytes);
                 }
                 inline for (&sums, 0..) |*row, r| {
                     const q = operands + p * per_pair * rows + r;
@@ -251,20 +265,20 @@ fn ScoresOf(comptime form: Form, comptime rows: comptime_int, comptime joined: c
 
         /// Group by group of 32 dims: score = fma(sum of the group, its scale, score), from 0.
         inline fn scaled(
-            comptime start: usize,
             dims: usize,
             queries: [*]const f32,
-            blocks: [*]const Block,
+            places: Places,
+            next: ?[*]const u8,
         ) Sums {
             var totals: Sums = @splat(@splat(@splat(0)));
             var first: usize = 0;
             while (first < dims) : (first += kv_cache.quant_group) {
                 const end = @min(first + kv_cache.quant_group, dims);
-                const sums = pairs(start, first / 2, end / 2, queries, blocks);
+                const sums = pairs(first / 2, end / 2, queries, places, next);
                 inline for (0..columns) |c| {
-                    const position = start + c * lanes;
-                    const scales = blocks[position / block_size].key_scales;
-                    const scale = kv_cache.load(.f16, lanes, scales, first + position % block_size);
+                    const place = places[c * lanes / block_size];
+                    const index = first + c * lanes % block_size;
+                    const scale = kv_cache.load(.f16, lanes, place.scales, index);
                     inline for (&totals, sums) |*row, part| {
                         row[c] = simd.fma(Vec, part[c], scale, row[c]);
                     }

@@ -3,6 +3,7 @@
 const std = @import("std");
 const simd = @import("../simd.zig");
 const brain = @import("../brain.zig");
+const exports = @import("../exports.zig");
 const quant = @import("../quant/quant.zig");
 const activation = @import("activation.zig");
 const blocks = @import("matvec_blocks.zig");
@@ -76,15 +77,39 @@ pub fn multiply(
     input: Input,
     out_stride: usize,
 ) void {
+    switch (targets[0].span.layout) {
+        .rows => multiplyIn(.rows, weight_type, targets, &input, out_stride),
+        .interleaved => multiply_interleaved(weight_type, targets.ptr, targets.len, &input, out_stride),
+        _ => unreachable,
+    }
+}
+
+/// `multiplyInterleaved`, from the object of kernels/panels.zig.
+const multiply_interleaved = exports.imported(@TypeOf(multiplyInterleaved), "multiply_interleaved");
+
+pub fn multiplyInterleaved(
+    weight_type: quant.Type,
+    targets: [*]const Target,
+    num_targets: usize,
+    input: *const Input,
+    out_stride: usize,
+) callconv(.c) void {
+    multiplyIn(.interleaved, weight_type, targets[0..num_targets], input, out_stride);
+}
+
+fn multiplyIn(
+    comptime own: Layout,
+    weight_type: quant.Type,
+    targets: []const Target,
+    input: *const Input,
+    out_stride: usize,
+) void {
     switch (weight_type) {
-        inline else => |t| switch (targets[0].span.layout) {
-            inline .rows, .interleaved => |own| if (comptime own == .rows or interleave.hasLayout(t)) {
-                const is_float = comptime own == .interleaved and quant.Format(t).block_len == 1;
-                if (is_float and input.are_beside) return multiplyBeside(t, targets, input, out_stride);
-                multiplyAll(t, own, targets, input, out_stride);
-            } else unreachable,
-            _ => unreachable,
-        },
+        inline else => |t| if (comptime own == .rows or interleave.hasLayout(t)) {
+            const is_float = comptime own == .interleaved and quant.Format(t).block_len == 1;
+            if (is_float and input.are_beside) return multiplyBeside(t, targets, input, out_stride);
+            multiplyAll(t, own, targets, input, out_stride);
+        } else unreachable,
     }
 }
 
@@ -92,7 +117,7 @@ fn multiplyAll(
     comptime t: quant.Type,
     comptime own: Layout,
     targets: []const Target,
-    input: Input,
+    input: *const Input,
     out_stride: usize,
 ) void {
     const most = comptime rowsAtOnce(t, own);
@@ -115,12 +140,12 @@ fn rowsAtOnce(comptime t: quant.Type, comptime own: Layout) usize {
     return if (simd.native_lanes >= 8) 4 else 2;
 }
 
-fn multiplyRows(
+noinline fn multiplyRows(
     comptime t: quant.Type,
     comptime own: Layout,
     comptime M: usize,
     targets: []const Target,
-    input: Input,
+    input: *const Input,
     first: usize,
     out_stride: usize,
 ) void {
@@ -180,8 +205,9 @@ pub fn takesFour(t: quant.Type, num_rows: usize) bool {
     return num_rows == 1 and float_interleaved.takes_four;
 }
 
-/// The kernel of a type for panels of some streams, an array.
-fn multiplyStreams(
+/// The kernel of a type for panels of some streams, an array. A function for itself, as
+/// `multiplyRows` is: all of them in one took twice as long to compile.
+noinline fn multiplyStreams(
     comptime t: quant.Type,
     comptime M: usize,
     streams: anytype,
@@ -203,7 +229,7 @@ fn multiplyStreams(
 fn multiplyBeside(
     comptime t: quant.Type,
     targets: []const Target,
-    input: Input,
+    input: *const Input,
     out_stride: usize,
 ) void {
     const span = &targets[0].span;
