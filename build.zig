@@ -191,6 +191,8 @@ fn variantTarget(
     return b.resolveTargetQuery(query);
 }
 
+/// kernels/`root`.zig for the CPU of `variant`, whose name it imports: instructions do not tell it,
+/// since macOS has dot products from the baseline on.
 fn variantModule(
     b: *std.Build,
     target: std.Build.ResolvedTarget,
@@ -198,7 +200,7 @@ fn variantModule(
     variant: Variant,
     root: []const u8,
 ) *std.Build.Module {
-    return b.createModule(.{
+    const module = b.createModule(.{
         .root_source_file = b.path(b.fmt("kernels/{s}.zig", .{root})),
         .target = variantTarget(b, target, variant),
         .optimize = optimize,
@@ -206,4 +208,8 @@ fn variantModule(
         .strip = optimize != .Debug,
         .link_libc = true,
     });
+    const options = b.addOptions();
+    options.addOption([]const u8, "name", variant.name);
+    module.addOptions("variant", options);
+    return module;
 }

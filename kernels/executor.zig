@@ -57,6 +57,7 @@ fn runStep(step: *const Step, worker: *Worker) callconv(.c) void {
     }
 }
 
+/// From the object of kernels/attention.zig.
 const run_attention = exports.imported(@TypeOf(attention_paged.run), "run_attention");
 
 fn runOp(step: *const Step, op: *const plan.Op, worker: *Worker) void {

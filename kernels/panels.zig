@@ -1,5 +1,5 @@
-//! Root of one CPU variant beside executor.zig: the rows regime of interleaved weights, half of what
-//! there is to compile, in an object of its own so that two cores compile a variant in half the time.
+//! Root of one CPU variant beside executor.zig: the rows regime of interleaved weights, in an object
+//! of its own because so much of it is to compile.
 const matvec = @import("cpu/matvec.zig");
 const exports = @import("exports.zig");
 
