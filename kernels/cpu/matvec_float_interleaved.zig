@@ -40,6 +40,10 @@ pub fn multiply(
     defer if (mode) |previous| previous.end();
     const Panels = PanelOfEach(t, M, streams.len);
     const num_steps = k / Panels.Row.elements;
+    // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes. Four of F16 want
+    // more: Zen 5, a 1B model, 38.6 ms a token at 1024 bytes, 36.9 at 1536; BF16 34.7 and 35.3.
+    const quarters: usize = if (t == .f16 and streams.len == 4) 3 else 2;
+    const distance = prefetch_bytes * quarters / 4;
     var next: [streams.len][*]const u8 = undefined;
     for (&next, streams) |*source, stream| source.* = stream.start;
     var r: usize = 0;
@@ -47,8 +51,7 @@ pub fn multiply(
         var panels: Panels = undefined;
         var first: usize = 0;
         while (first < num_steps) : (first += Panels.Units.num_steps) {
-            // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes.
-            panels.addBlock(&next, x, first, prefetch_bytes / 2);
+            panels.addBlock(&next, x, first, distance);
         }
         for (0..M) |m| for (0..Panels.num_vectors) |v| {
             const out = streams[v % streams.len].out + m * out_stride + r + v / streams.len * lanes;
