@@ -41,7 +41,7 @@ pub fn multiply(
     const Panels = PanelOfEach(t, M, streams.len);
     const num_steps = k / Panels.Row.elements;
     // Streams are followed less far than rows: Zen 4 is fastest at 128 to 256 bytes. Four of F16 want
-    // more: Zen 5, a 1B model, 38.6 ms a token at 1024 bytes, 36.9 at 1536; BF16 34.7 and 35.3.
+    // more: Zen 5, a 1B model, 38.6 ms a token at 1024 bytes, 36.9 at 1536; BF16 35.1 and 35.3.
     const quarters: usize = if (t == .f16 and streams.len == 4) 3 else 2;
     const distance = prefetch_bytes * quarters / 4;
     var next: [streams.len][*]const u8 = undefined;
